@@ -1,0 +1,512 @@
+"""Pictures of a run: curves, a map of the representation, queries and neighbours.
+
+Every function takes arrays and a path, and writes one PNG. Nothing global in matplotlib
+is touched, so that a notebook's own settings stay as they are. A picture appears whole
+or not at all, and missing folders are made.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib import axes as mpl_axes
+from matplotlib import figure as mpl_figure
+from matplotlib import patches, patheffects, ticker
+from matplotlib.backends import backend_agg
+
+# Ten colours that stay apart for colour-blind readers (Paul Tol's "muted" and a grey),
+# ordered so that neighbours differ in lightness; shapes tell apart what is still close.
+_COLOURS = (
+    "#332288",
+    "#DDCC77",
+    "#117733",
+    "#88CCEE",
+    "#882255",
+    "#44AA99",
+    "#CC6677",
+    "#999933",
+    "#AA4499",
+    "#555555",
+)
+_MARKERS = "os^Dvp"
+_SAME, _OTHER = "#009E73", "#D3380F"  # green and red of different lightness
+_TEXT, _QUIET = "#222222", "#666666"
+_DPI = 150
+
+
+def learning_curves(
+    path: str | os.PathLike,
+    steps: Sequence[float] | np.ndarray,
+    loss: Sequence[float] | np.ndarray,
+    knn_steps: Sequence[float] | np.ndarray,
+    knn_accuracy: Sequence[float] | np.ndarray,
+    *,
+    baselines: Mapping[str, float] | None = None,
+    title: str = "",
+    loss_unit: str = "nats per anchor",
+) -> None:
+    """Draws the loss and the k-NN accuracy against the step, side by side.
+
+    Args:
+      path: the PNG to write.
+      steps: optimisation steps of the losses [n], increasing.
+      loss: [n]; of more than 60 values a moving average is drawn over them.
+      knn_steps: optimisation steps of the accuracies [m]; may be empty.
+      knn_accuracy: in [0, 1], [m].
+      baselines: accuracies in [0, 1] drawn as level lines, by name.
+      title: of the whole picture.
+      loss_unit: unit of the loss.
+
+    Raises:
+      ValueError: if the lengths of steps and values differ, or path is not a PNG.
+    """
+    steps, loss = _series("loss", steps, loss)
+    knn_steps, knn_accuracy = _series("knn_accuracy", knn_steps, knn_accuracy)
+    figure = _figure(9.6, 4.3)
+    left, right = figure.subplots(1, 2, sharex=True)
+
+    left.set_ylabel(f"loss ({loss_unit})")
+    window = max(1, len(loss) // 30)
+    if window > 1:
+        left.plot(steps, loss, color=_COLOURS[3], lw=0.8, label="each record")
+        average = np.convolve(loss, np.ones(window) / window, mode="valid")
+        centre = (window - 1) // 2
+        left.plot(
+            steps[centre : centre + len(average)],
+            average,
+            color=_COLOURS[0],
+            lw=2,
+            label=f"mean of {window} records",
+        )
+        _legend_above(left)
+    else:
+        marker = "o" if len(loss) <= 20 else None
+        left.plot(steps, loss, color=_COLOURS[0], lw=2, marker=marker, ms=4)
+
+    right.set_ylabel("k-NN accuracy (%)")
+    right.plot(
+        knn_steps,
+        100 * knn_accuracy,
+        color=_COLOURS[2],
+        lw=2,
+        marker="o",
+        ms=4,
+        label="this run",
+    )
+    dashes = ((5, 2), (1.5, 1.5), (6, 2, 1, 2), (3, 3))
+    for i, (name, value) in enumerate((baselines or {}).items()):
+        right.axhline(
+            100 * value,
+            color=(_COLOURS[4], _COLOURS[9])[i % 2],
+            lw=1.6,
+            dashes=dashes[i % len(dashes)],
+            label=f"{name}, {100 * value:.1f} %",
+        )
+    if baselines:
+        _legend_above(right)
+    if not len(knn_accuracy):
+        right.set_yticks([])
+        right.text(0.5, 0.5, "not measured", transform=right.transAxes, ha="center")
+    else:
+        # Room for the number above the last point, whatever the range.
+        right.margins(y=0.12)
+        right.annotate(
+            f"{100 * knn_accuracy[-1]:.1f} %",
+            (knn_steps[-1], 100 * knn_accuracy[-1]),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=11,
+            color=_COLOURS[2],
+            path_effects=_halo(),
+        )
+    for axes in (left, right):
+        _plain(axes)
+        axes.set_xlabel("optimisation step")
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    _heading(figure, title)
+    _save(figure, path)
+
+
+def embedding_map(
+    path: str | os.PathLike,
+    h: np.ndarray,
+    labels: np.ndarray,
+    *,
+    class_names: Sequence[str],
+    title: str = "",
+    seed: int = 0,
+    max_tsne: int = 3000,
+) -> None:
+    """Draws representations as points of a plane, coloured by class.
+
+    Rows are scaled to length one first, so that near means a large cosine. Up to
+    `max_tsne` rows are laid out by t-SNE, more by their first two principal
+    components; the picture says which.
+
+    Args:
+      path: the PNG to write.
+      h: representation [n, r].
+      labels: integers [n] in [0, classes).
+      class_names: one per class.
+      title: of the picture; the method is added.
+      seed: of t-SNE, which starts from the principal components.
+      max_tsne: rows up to which t-SNE is used; about 4 s for 1,000 on two cores.
+
+    Raises:
+      ValueError: for wrong shapes, labels without a name, or a path that is no PNG.
+    """
+    h, labels = np.asarray(h, np.float32), np.asarray(labels)
+    if h.ndim != 2 or len(h) < 2 or h.shape[1] < 2:
+        raise ValueError(f"h must be [n, r] with n, r >= 2, got shape {h.shape}")
+    _check_labels("labels", labels, (len(h),), class_names)
+    norm = np.linalg.norm(h, axis=1, keepdims=True)
+    h = h / np.where(norm > 0, norm, 1)
+    points, method = _plane(h, seed, max_tsne)
+
+    figure = _figure(8.4, 6.4)
+    axes = figure.subplots()
+    present = np.unique(labels)
+    size = float(np.clip(15_000 / len(h), 8, 32))
+    for c in present:
+        axes.scatter(
+            points[labels == c, 0],
+            points[labels == c, 1],
+            s=size,
+            c=_COLOURS[c % len(_COLOURS)],
+            marker=_MARKERS[_marker(c)],
+            linewidths=0.3,
+            edgecolors="white",
+            label=class_names[c],
+        )
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_color("#BBBBBB")
+    if len(present) <= len(_COLOURS) * len(_MARKERS):
+        legend = axes.legend(
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            frameon=False,
+            fontsize=11,
+            ncols=-(-len(present) // 20),
+            handletextpad=0.3,
+            borderaxespad=0,
+        )
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_sizes([50.0])  # type: ignore[attr-defined]
+    else:
+        method += f"; {len(present)} classes, colours repeat"
+    _name_clusters(axes, points, labels, present, class_names)
+    _heading(figure, title, f"{len(h):,} points, {method}")
+    _save(figure, path)
+
+
+def montage(
+    path: str | os.PathLike,
+    queries: np.ndarray,
+    query_labels: np.ndarray,
+    keys: np.ndarray,
+    key_labels: np.ndarray,
+    indices: np.ndarray,
+    cosines: np.ndarray,
+    *,
+    class_names: Sequence[str],
+    title: str = "",
+) -> None:
+    """Draws each query beside its nearest neighbours, framed by right and wrong.
+
+    Args:
+      path: the PNG to write.
+      queries: images [q, h, w], [q, h, w, 1] or [q, h, w, 3]; uint8, or floating
+        point in [0, 1].
+      query_labels: integers [q].
+      keys: images [m, h, w, c] among which the neighbours are.
+      key_labels: integers [m].
+      indices: rows of the keys [q, k], the nearest first.
+      cosines: their cosine with the query [q, k].
+      class_names: one per class.
+      title: of the picture.
+
+    Raises:
+      ValueError: for wrong shapes, values or labels out of range, or a path that is
+        no PNG.
+    """
+    queries, keys = _images("queries", queries), _images("keys", keys)
+    if queries.shape[1:] != keys.shape[1:]:
+        raise ValueError(
+            f"queries and keys must be images of one shape, got {queries.shape[1:]} "
+            f"and {keys.shape[1:]}"
+        )
+    indices, cosines = np.asarray(indices), np.asarray(cosines, np.float64)
+    if indices.ndim != 2 or len(indices) != len(queries) or not indices.size:
+        raise ValueError(f"indices must be [{len(queries)}, k], got {indices.shape}")
+    if cosines.shape != indices.shape:
+        raise ValueError(f"cosines must be {indices.shape}, got {cosines.shape}")
+    if not 0 <= indices.min() <= indices.max() < len(keys):
+        raise ValueError(f"indices must lie in [0, {len(keys)}), got {indices.max()}")
+    query_labels, key_labels = np.asarray(query_labels), np.asarray(key_labels)
+    _check_labels("query_labels", query_labels, (len(queries),), class_names)
+    _check_labels("key_labels", key_labels, (len(keys),), class_names)
+
+    # One inch is the width of an image; everything is placed in inches.
+    tall = queries.shape[1] / queries.shape[2]
+    between, caption, aside, head, margin = 0.22, 0.52, 0.4, 0.95, 0.2
+    q, k = indices.shape
+    width = 2 * margin + 1 + aside + k * (1 + between) - between
+    width = max(width, 7.0)
+    height = head + q * (tall + caption) + margin / 2
+    figure = _figure(width, height, layout=None)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+
+    def draw(image: np.ndarray, x: float, y: float) -> None:
+        axes.imshow(
+            image,
+            extent=(x, x + 1, y + tall, y),
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+            aspect="auto",
+        )
+
+    def write(text: str, x: float, y: float, size: float, **style: Any) -> None:
+        style = {"color": _TEXT, "va": "top"} | style
+        axes.text(x, y, text, fontsize=size, **style)
+
+    right = int(np.sum(key_labels[indices] == query_labels[:, None]))
+    # A bold letter is some 0.65 of its size wide; the legend takes 1.9 inches.
+    fitting = 72 * (width - 1.9) / (0.65 * max(len(title), 1))
+    write(title, margin, 0.12, min(13.0, fitting), weight="bold")
+    write(
+        f"{right} of {q * k} neighbours are of the query's class. Below: class, cosine",
+        margin,
+        0.4,
+        10,
+    )
+    first = margin + 1 + aside
+    write("query", margin + 0.5, head - 0.1, 10, ha="center", va="bottom", color=_QUIET)
+    for j in range(k):
+        x = first + j * (1 + between) + 0.5
+        text = "nearest" if j == 0 else f"{j + 1}"
+        write(text, x, head - 0.1, 10, ha="center", va="bottom", color=_QUIET)
+    line = margin + 1 + aside / 2
+    axes.plot([line, line], [head - 0.1, height - margin], color="#BBBBBB", lw=1)
+    for i in range(q):
+        y = head + i * (tall + caption)
+        draw(queries[i], margin, y)
+        name = _short(class_names[query_labels[i]])
+        write(name, margin + 0.5, y + tall + 0.06, 10, ha="center", weight="bold")
+        for j in range(k):
+            x = first + j * (1 + between)
+            label = key_labels[indices[i, j]]
+            same = label == query_labels[i]
+            draw(keys[indices[i, j]], x, y)
+            pad = 0.035
+            axes.add_patch(
+                patches.Rectangle(
+                    (x - pad, y - pad),
+                    1 + 2 * pad,
+                    tall + 2 * pad,
+                    fill=False,
+                    lw=3,
+                    ls="-" if same else (0, (2.2, 1.1)),
+                    ec=_SAME if same else _OTHER,
+                )
+            )
+            write(
+                _short(class_names[label]),
+                x + 0.5,
+                y + tall + 0.07,
+                10,
+                ha="center",
+                color=_TEXT if same else _OTHER,
+                weight="normal" if same else "bold",
+            )
+            cosine = f"{cosines[i, j]:.2f}"
+            write(cosine, x + 0.5, y + tall + 0.23, 9, ha="center", color=_QUIET)
+    keyed = (("same class", "-", _SAME), ("another class", (0, (2.2, 1.1)), _OTHER))
+    axes.legend(
+        [patches.Patch(fill=False, ec=c, lw=2.5, ls=s) for _, s, c in keyed],
+        [name for name, _, _ in keyed],
+        loc="upper right",
+        frameon=False,
+        fontsize=10,
+        ncols=1,
+    )
+    _save(figure, path)
+
+
+def _figure(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> mpl_figure.Figure:
+    """A figure of its own canvas, unknown to pyplot; sizes in inches."""
+    figure = mpl_figure.Figure((width, height), dpi=_DPI, layout=layout)
+    backend_agg.FigureCanvasAgg(figure)
+    figure.set_facecolor("white")
+    return figure
+
+
+def _save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
+    path = pathlib.Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"path must end in .png, got {str(path)!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(unfinished, format="png", dpi=_DPI)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _plain(axes: mpl_axes.Axes) -> None:
+    """A light grid, no box, legible numbers."""
+    axes.grid(color="#DDDDDD", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=11, colors=_TEXT)
+    axes.xaxis.label.set_fontsize(12)
+    axes.yaxis.label.set_fontsize(12)
+
+
+def _legend_above(axes: mpl_axes.Axes) -> None:
+    """A legend above the axes, where no curve can run into it."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+        handlelength=2.8,
+        borderaxespad=0.2,
+        columnspacing=1.2,
+    )
+
+
+def _heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
+    text = "\n".join(line for line in (title, second) if line)
+    if text:
+        figure.suptitle(text, fontsize=13, x=0.02, ha="left", color=_TEXT)
+
+
+def _halo() -> list[patheffects.AbstractPathEffect]:
+    return [patheffects.withStroke(linewidth=3, foreground="white")]
+
+
+def _short(name: str) -> str:
+    """What fits under an image."""
+    return name if len(name) <= 13 else name[:12] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _marker(c: int) -> int:
+    """The shape of a class: every class of the first ten colours another neighbour."""
+    return (c + c // len(_COLOURS)) % len(_MARKERS)
+
+
+def _plane(h: np.ndarray, seed: int, max_tsne: int) -> tuple[np.ndarray, str]:
+    """Points [n, 2] and how they were found."""
+    import threadpoolctl  # it and scikit-learn are slow to import: only when drawn
+    from sklearn import decomposition, manifold
+
+    if 4 <= len(h) <= max_tsne:
+        perplexity = min(30.0, (len(h) - 1) / 3)
+        layout = manifold.TSNE(
+            init="pca", perplexity=perplexity, random_state=seed, max_iter=750
+        )
+        # One thread: as fast as two on an idle machine, ten times faster on a busy one.
+        with threadpoolctl.threadpool_limits(1, "openmp"):
+            return layout.fit_transform(h), "t-SNE of cosine distances"
+    components = decomposition.PCA(2, svd_solver="covariance_eigh").fit(h)
+    share = 100 * components.explained_variance_ratio_.sum()
+    method = f"first two principal components, {share:.0f} % of the variance"
+    return components.transform(h), method
+
+
+def _name_clusters(
+    axes: mpl_axes.Axes,
+    points: np.ndarray,
+    labels: np.ndarray,
+    present: np.ndarray,
+    class_names: Sequence[str],
+) -> None:
+    """Writes names into the map where a class has a place of its own, and room."""
+    span = np.ptp(points, axis=0).max()
+    written: list[np.ndarray] = []
+    for c in present:
+        members = points[labels == c]
+        # The member nearest to the median: inside the class also if it is a ring.
+        middle = np.median(members, axis=0)
+        place = members[np.argmin(np.square(members - middle).sum(axis=1))]
+        around = np.argsort(np.square(points - place).sum(axis=1))[:15]
+        if np.mean(labels[around] == c) < 0.6:
+            continue  # in a mixed cloud the name would promise a cluster
+        room = np.array([0.012 * (len(class_names[c]) + 8), 0.05]) * span
+        if all(np.any(np.abs(place - other) > room) for other in written):
+            written.append(place)
+            axes.text(
+                place[0],
+                place[1],
+                class_names[c],
+                fontsize=12,
+                weight="bold",
+                color=_TEXT,
+                ha="center",
+                va="center",
+                path_effects=_halo(),
+            )
+
+
+def _series(
+    name: str, steps: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    steps, values = np.asarray(steps, np.float64), np.asarray(values, np.float64)
+    if steps.ndim != 1 or steps.shape != values.shape:
+        raise ValueError(
+            f"{name} and its steps must be [n], got {values.shape} and {steps.shape}"
+        )
+    return steps, values
+
+
+def _check_labels(
+    name: str, labels: np.ndarray, shape: tuple[int, ...], class_names: Sequence[str]
+) -> None:
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != shape:
+        raise ValueError(
+            f"{name} must be integers {list(shape)}, got {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise ValueError(
+            f"{name} must lie in [0, {len(class_names)}), one name for each, "
+            f"got values from {labels.min()} to {labels.max()}"
+        )
+
+
+def _images(name: str, images: np.ndarray) -> np.ndarray:
+    """Images as floats in [0, 1], [n, h, w] or [n, h, w, 3]."""
+    images = np.asarray(images)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    grey, colour = images.ndim == 3, images.ndim == 4 and images.shape[3] == 3
+    if not (grey or colour) or not images.size:
+        raise ValueError(
+            f"{name} must be [n, h, w], [n, h, w, 1] or [n, h, w, 3], "
+            f"got {images.shape}"
+        )
+    if images.dtype == np.uint8:
+        return images / np.float32(255)
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"{name} must be uint8 or floating point, got {images.dtype}")
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"{name} must lie in [0, 1], got from {low:.3g} to {high:.3g}")
+    return images

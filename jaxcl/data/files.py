@@ -1,0 +1,211 @@
+"""Sources that are arrays: scikit-learn's digits, `.npz` and `.npy` files."""
+
+import os
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from jaxcl.data import batching
+from jaxcl.data import dataset as dataset_lib
+
+IMAGE_KEYS = ("images", "image", "x")
+LABEL_KEYS = ("labels", "label", "y")
+CLASS_KEYS = ("class_names", "classes")
+
+
+def digits(split: str = "train") -> dataset_lib.Dataset:
+    """The 1,797 handwritten 8x8 digits inside scikit-learn: real, and no download.
+
+    The images are shuffled once, by `permutation(1797, 0, 0)`. The last 497 are "test",
+    held out for good; the first 1,300 are "train". Grey levels 0 to 16 become 0 to 255.
+
+    Args:
+      split: "train" or "test", or a slice such as "train[:90%]".
+
+    Returns:
+      Images uint8 [n, 8, 8, 1] and labels of 10 classes.
+
+    Raises:
+      ImportError: if scikit-learn is not installed.
+      ValueError: if the split is unknown.
+
+    >>> digits("test").images.shape
+    (497, 8, 8, 1)
+    """
+    name = dataset_lib.split_name(split)
+    if name not in ("train", "test"):
+        raise ValueError(f"digits has splits 'train' and 'test', got {split!r}")
+    datasets = dataset_lib.require("sklearn.datasets", "the source 'digits'")
+    bunch = datasets.load_digits()
+    order = batching.permutation(1797, 0, 0)
+    order = order[:1300] if name == "train" else order[1300:]
+    start, stop = dataset_lib.split_range(split, len(order))
+    order = order[start:stop]
+    images = np.round(bunch.images[order] * (255 / 16)).astype(np.uint8)
+    names = [str(c) for c in range(10)]
+    return dataset_lib.from_arrays("digits", images, bunch.target[order], names)
+
+
+def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Dataset:
+    """Images in a NumPy file.
+
+    A `.npz` file holds images under one of the keys `images`, `image`, `x`, and may
+    hold labels under `labels`, `label`, `y` and names of the classes under
+    `class_names`, `classes`. With several splits, the keys of images and labels begin
+    or end with the split's name: `train_images`, `y_test`. Without, all images are
+    "train". A `.npy` file holds images alone; it is mapped, not read.
+
+    Args:
+      path: the file; images uint8 [n, h, w] or [n, h, w, c], labels integers [n].
+      split: which images, or a slice of them such as "train[:90%]".
+
+    Returns:
+      The data set; it is called after the file.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file cannot be read, lacks the split, or holds something else.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    name = dataset_lib.split_name(split)
+    content = load(path)
+    if isinstance(content, np.ndarray):
+        _check_split(path, name, ("train",))
+        whole = dataset_lib.from_arrays(path, content)
+    else:
+        with content:
+            whole = _from_npz(path, content, name)
+    start, stop = dataset_lib.split_range(split, len(whole.images))
+    return dataset_lib.part(whole, start, stop)
+
+
+def array_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Names of the splits in a NumPy file that `arrays` reads.
+
+    Args:
+      path: a `.npz` or `.npy` file.
+
+    Returns:
+      The names, sorted; ("train",) where the keys name no split.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file cannot be read or holds no images.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    content = load(path)
+    if isinstance(content, np.ndarray):
+        return ("train",)
+    with content:
+        return _splits(path, list(content))
+
+
+def read(path: str, content: Any, key: str) -> np.ndarray:
+    """Reads one array of an open `.npz` file.
+
+    Args:
+      path: the file, for messages.
+      content: the open file.
+      key: name of the array.
+
+    Returns:
+      The array.
+
+    Raises:
+      ValueError: if it is damaged or holds Python objects.
+    """
+    try:
+        return content[key]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: cannot read array {key!r}: {error}") from error
+
+
+def first_key(keys: Any, choices: tuple[str, ...], split: str = "") -> str | None:
+    """The first of some keys that a file has, alone or joined with a split's name.
+
+    Args:
+      keys: the keys of the file.
+      choices: names in order of preference.
+      split: name of a split, or "" for keys that name none.
+
+    Returns:
+      The key, or None.
+    """
+    for choice in choices:
+        for key in (f"{split}_{choice}", f"{choice}_{split}") if split else (choice,):
+            if key in keys:
+                return key
+    return None
+
+
+def load(path: str) -> Any:
+    if not path.endswith((".npz", ".npy")):
+        raise ValueError(f"{path}: expected a file ending in .npz or .npy")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: there is no such file")
+    # np.load leaves a damaged .npz open, so it never gets to see one.
+    if path.endswith(".npz") and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not a readable NumPy file: truncated or no .npz")
+    try:
+        content = np.load(path, mmap_mode="r" if path.endswith(".npy") else None)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a readable NumPy file: {error}") from error
+    if path.endswith(".npy") and not isinstance(content, np.ndarray):
+        content.close()
+        raise ValueError(f"{path}: not a readable NumPy file: a .npz called .npy")
+    return content
+
+
+def _from_npz(path: str, content: Any, name: str) -> dataset_lib.Dataset:
+    keys = list(content)
+    splits = _splits(path, keys)
+    _check_split(path, name, splits)
+    prefix = "" if first_key(keys, IMAGE_KEYS) else name
+    image_key = first_key(keys, IMAGE_KEYS, prefix)
+    label_key = first_key(keys, LABEL_KEYS, prefix)
+    class_key = first_key(keys, CLASS_KEYS)
+    assert image_key is not None
+    images = read(path, content, image_key)
+    if label_key is None:
+        return dataset_lib.from_arrays(path, images)
+    labels = read(path, content, label_key)
+    if class_key is not None:
+        names = read(path, content, class_key)
+        return dataset_lib.from_arrays(path, images, labels, [str(c) for c in names])
+    whole = dataset_lib.from_arrays(path, images, labels)
+    # A small split may lack the last classes: the number comes from all of them.
+    others = {first_key(keys, LABEL_KEYS, s) for s in splits} - {None, label_key}
+    most = whole.num_classes or 0
+    for key in filter(None, others):
+        most = max(most, int(np.max(read(path, content, key), initial=0)) + 1)
+    return whole._replace(num_classes=most)
+
+
+def _splits(path: str, keys: list[str]) -> tuple[str, ...]:
+    if first_key(keys, IMAGE_KEYS):
+        return ("train",)
+    found = set()
+    for key in keys:
+        for choice in IMAGE_KEYS:
+            if key.endswith(f"_{choice}"):
+                found.add(key.removesuffix(f"_{choice}"))
+            if key.startswith(f"{choice}_"):
+                found.add(key.removeprefix(f"{choice}_"))
+    if not found:
+        raise ValueError(
+            f"{path}: expected images under one of the keys {', '.join(IMAGE_KEYS)} "
+            f"(or train_images, x_test and so on), got {', '.join(keys) or 'nothing'}"
+        )
+    return tuple(sorted(found))
+
+
+def _check_split(path: str, name: str, splits: tuple[str, ...]) -> None:
+    if name not in splits:
+        hint = ""
+        if splits == ("train",):
+            hint = "; hold images out with slices: 'train[:80%]', 'train[80%:]'"
+        raise ValueError(
+            f"{path}: has split {', '.join(map(repr, splits))}, got {name!r}{hint}"
+        )

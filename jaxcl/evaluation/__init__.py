@@ -1,0 +1,41 @@
+"""Probes: how much a frozen representation knows about the classes.
+
+Everything here takes and returns arrays. A probe never sees the encoder: `represent`
+runs it once, and what follows works on its output h [n, r] as NumPy arrays, so no
+gradient can reach the encoder's parameters. Whatever a probe chooses (a penalty, the
+mean and the scale of h) it chooses on the training part.
+
+    train_h = evaluation.represent(encode, train_images, batch_size=512)
+    test_h = evaluation.represent(encode, test_images, batch_size=512)
+    probe = evaluation.logistic_probe(train_h, train_labels, num_classes=10)
+    print(evaluation.accuracy(evaluation.predict(probe, test_h), test_labels))
+"""
+
+from jaxcl.evaluation.linear import (
+    WEIGHT_DECAYS,
+    LinearProbe,
+    logistic_probe,
+    logits,
+    predict,
+    ridge_probe,
+)
+from jaxcl.evaluation.neighbours import Neighbours, knn, nearest
+from jaxcl.evaluation.representations import represent
+from jaxcl.evaluation.scores import ProbeScores, accuracy, few_labels, probe_scores
+
+__all__ = [
+    "WEIGHT_DECAYS",
+    "LinearProbe",
+    "Neighbours",
+    "ProbeScores",
+    "accuracy",
+    "few_labels",
+    "knn",
+    "logistic_probe",
+    "logits",
+    "nearest",
+    "predict",
+    "probe_scores",
+    "represent",
+    "ridge_probe",
+]

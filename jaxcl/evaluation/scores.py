@@ -1,0 +1,163 @@
+"""One number per probe: accuracies with many, few and no trained weights."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxcl.evaluation import _checks, linear, neighbours
+
+
+class ProbeScores(NamedTuple):
+    """Accuracies on the test rows, each in [0, 1].
+
+    knn: k nearest neighbours among all training rows.
+    few_labels: logistic regression on a few labels per class, mean over draws.
+    all_labels: logistic regression on all training rows.
+    """
+
+    knn: float
+    few_labels: float
+    all_labels: float
+
+
+def accuracy(predicted: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -> float:
+    """The share of rows whose predicted label is the true one.
+
+        mean_i [predicted_i = label_i]
+
+    Args:
+      predicted: integers [n].
+      labels: integers [n].
+
+    Returns:
+      A float in [0, 1].
+
+    Raises:
+      TypeError: if one of them does not hold integers.
+      ValueError: if they are not [n] and of the same length.
+
+    >>> accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 2, 1]))
+    0.75
+    """
+    labels = _checks.labels("labels", labels)
+    predicted = _checks.labels("predicted", predicted, len(labels))
+    return float(np.mean(predicted == labels))
+
+
+def few_labels(
+    labels: jax.typing.ArrayLike, per_class: int, seed: int | Sequence[int]
+) -> np.ndarray:
+    """Rows of a random draw with the same number of every class.
+
+    The draw depends on the labels and the seed only, so that all representations of
+    the same images are probed with the same rows.
+
+    Args:
+      labels: integers [n]; the classes are the values that occur.
+      per_class: rows of each class, at least 1.
+      seed: of NumPy's `default_rng`: an integer or several.
+
+    Returns:
+      Sorted indices, int64 [classes * per_class], without repetition.
+
+    Raises:
+      TypeError: if labels are not integers.
+      ValueError: if a class has fewer than per_class rows.
+
+    >>> labels = np.array([0, 1, 0, 1, 0, 1])
+    >>> print(labels[few_labels(labels, per_class=2, seed=0)].sum())
+    2
+    """
+    labels = _checks.labels("labels", labels)
+    _checks.count("per_class", per_class)
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < per_class:
+        raise ValueError(
+            f"per_class must be at most the rows of the smallest class, got "
+            f"{per_class}, but class {classes[counts.argmin()]} has {counts.min()}"
+        )
+    random = np.random.default_rng(seed)
+    draws = [
+        random.choice(np.flatnonzero(labels == c), per_class, replace=False)
+        for c in classes
+    ]
+    return np.sort(np.concatenate(draws))
+
+
+def probe_scores(
+    train_h: jax.typing.ArrayLike,
+    train_labels: jax.typing.ArrayLike,
+    test_h: jax.typing.ArrayLike,
+    test_labels: jax.typing.ArrayLike,
+    *,
+    num_classes: int,
+    seed: int = 0,
+    k: int = 5,
+    temperature: float | None = 0.07,
+    per_class: int = 10,
+    draws: int = 5,
+) -> ProbeScores:
+    """Three accuracies that tell how good a frozen representation is.
+
+    Penalties are chosen by cross-validation on the labelled training rows of each
+    probe; the test rows are only counted.
+
+    Args:
+      train_h: frozen representation [n, r].
+      train_labels: integers [n] in [0, num_classes).
+      test_h: frozen representation [q, r].
+      test_labels: integers [q] in [0, num_classes).
+      num_classes: number of classes.
+      seed: of the draws of few labels and of the folds.
+      k: neighbours that vote.
+      temperature: of the vote, as in `knn`.
+      per_class: labels of each class in a draw.
+      draws: draws whose accuracies are averaged.
+
+    Returns:
+      ProbeScores(knn, few_labels, all_labels).
+
+    Raises:
+      TypeError: if a representation is not floating point or labels not integers.
+      ValueError: for wrong shapes, values that are not finite, labels out of range,
+        k > n, or a class with fewer than per_class training rows.
+
+    >>> h = np.repeat(np.array([[-1.0, 0.0], [1.0, 0.1]], np.float32), 5, axis=0)
+    >>> labels = np.repeat([0, 1], 5)
+    >>> probe_scores(h, labels, h, labels, num_classes=2, per_class=5, draws=1)
+    ProbeScores(knn=1.0, few_labels=1.0, all_labels=1.0)
+    """
+    train_h = _checks.representation("train_h", train_h)
+    test_h = _checks.representation("test_h", test_h, width=train_h.shape[1])
+    _checks.count("num_classes", num_classes)
+    _checks.count("draws", draws)
+    train_labels = _checks.labels(
+        "train_labels", train_labels, len(train_h), num_classes
+    )
+    test_labels = _checks.labels("test_labels", test_labels, len(test_h), num_classes)
+
+    def linear_accuracy(rows: np.ndarray | slice) -> float:
+        probe = linear.logistic_probe(
+            train_h[rows], train_labels[rows], num_classes=num_classes, seed=seed
+        )
+        return accuracy(linear.predict(probe, test_h), test_labels)
+
+    voted = neighbours.knn(
+        train_h,
+        train_labels,
+        test_h,
+        k=k,
+        num_classes=num_classes,
+        temperature=temperature,
+    )
+    few = [
+        linear_accuracy(few_labels(train_labels, per_class, (seed, draw)))
+        for draw in range(draws)
+    ]
+    return ProbeScores(
+        knn=accuracy(voted, test_labels),
+        few_labels=float(np.mean(few)),
+        all_labels=linear_accuracy(slice(None)),
+    )

@@ -1,0 +1,288 @@
+"""Who belongs together: nodes that carry their identity, and relations between them.
+
+A contrastive loss compares two graphs on the batch. This module builds the target
+graph. Its edges are never stored: each node carries a `group` (belongs together) and an
+`index` (is the same node), and a relation is an elementwise test on the two. Tiles,
+shards and queues then need no arithmetic on positions; the position of a shard is known
+here only.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxcl import _checks, mesh
+
+
+class Nodes(NamedTuple):
+    """Embeddings and who they are.
+
+    Attributes:
+      z: embeddings [n, d].
+      group: nodes with the same number belong together, int [n].
+      index: nodes with the same number are the same node, int [n].
+      valid: which nodes take part, bool [n]; the others are zero in `z`.
+      extra: a pytree of floating arrays [n] that scores may read (`pairwise.Pair`).
+    """
+
+    z: jax.Array
+    group: jax.Array
+    index: jax.Array
+    valid: jax.Array
+    extra: Any = ()
+
+
+def positives(anchor: Nodes, candidate: Nodes) -> jax.Array:
+    """Tells whether a candidate belongs to the anchor's group and is another node.
+
+    Args:
+      anchor: identities, of any shape that broadcasts with the candidate's.
+      candidate: identities.
+
+    Returns:
+      Booleans of the broadcast shape.
+    """
+    return (anchor.group == candidate.group) & (anchor.index != candidate.index)
+
+
+def negatives(anchor: Nodes, candidate: Nodes) -> jax.Array:
+    """Tells whether a candidate belongs to another group than the anchor.
+
+    Args:
+      anchor: identities, of any shape that broadcasts with the candidate's.
+      candidate: identities.
+
+    Returns:
+      Booleans of the broadcast shape.
+    """
+    return anchor.group != candidate.group
+
+
+def others(anchor: Nodes, candidate: Nodes) -> jax.Array:
+    """Tells whether a candidate is another node than the anchor.
+
+    Args:
+      anchor: identities, of any shape that broadcasts with the candidate's.
+      candidate: identities.
+
+    Returns:
+      Booleans of the broadcast shape.
+    """
+    return anchor.index != candidate.index
+
+
+def views(
+    z: jax.Array,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> Nodes:
+    """Builds the nodes of augmented views: the views of one example belong together.
+
+    Args:
+      z: embeddings [b, v, d], v views of each example.
+      valid: examples to keep [b]; None keeps all.
+      axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
+
+    Returns:
+      b * v nodes, the views of an example next to each other.
+
+    Raises:
+      TypeError: if `z` is not a floating array, or `valid` not boolean.
+      ValueError: if a shape is wrong.
+
+    >>> print(views(jnp.ones((2, 3, 5))).group)
+    [0 0 0 1 1 1]
+    """
+    _checks.embeddings("z", z, "b v d")
+    b, v, d = z.shape
+    _checks.mask("valid", valid, b)
+    first = mesh.position(axis_name) * b
+    example = jnp.repeat(jnp.arange(b), v) + first
+    index = jnp.arange(b * v) + first * v
+    valid = None if valid is None else jnp.repeat(valid, v)
+    return _nodes(z.reshape(b * v, d), example, index, valid)
+
+
+def labelled(
+    z: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> Nodes:
+    """Builds nodes from labels: embeddings with one label belong together.
+
+    Args:
+      z: embeddings [n, d].
+      labels: integers [n]; any values.
+      valid: embeddings to keep [n]; None keeps all.
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+
+    Returns:
+      n nodes.
+
+    Raises:
+      TypeError: if `z` is not floating, `labels` not integer, or `valid` not boolean.
+      ValueError: if a shape is wrong.
+
+    >>> print(labelled(jnp.ones((3, 2)), jnp.array([7, -1, 7])).group)
+    [ 7 -1  7]
+    """
+    _checks.embeddings("z", z, "n d")
+    n = z.shape[0]
+    _checks.labels("labels", labels, n)
+    _checks.mask("valid", valid, n)
+    index = jnp.arange(n) + mesh.position(axis_name) * n
+    return _nodes(z, jnp.asarray(labels), index, valid)
+
+
+def pairs(
+    x: jax.Array,
+    y: jax.Array,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> tuple[Nodes, Nodes]:
+    """Builds two sets of nodes in which row i of both belongs together.
+
+    Args:
+      x: embeddings [b, d], say of images.
+      y: embeddings [b, d], say of texts.
+      valid: pairs to keep [b]; None keeps all.
+      axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
+
+    Returns:
+      The nodes of x and the nodes of y. No node of one set is a node of the other.
+
+    Raises:
+      TypeError: if an embedding is not a floating array, or `valid` not boolean.
+      ValueError: if the shapes differ or are wrong.
+
+    >>> images, texts = pairs(jnp.ones((2, 4)), jnp.ones((2, 4)))
+    >>> print(images.index, texts.index)
+    [0 1] [2 3]
+    """
+    _checks.embeddings("x", x, "b d")
+    _checks.embeddings("y", y, "b d")
+    _checks.same_shape("x", x, "y", y)
+    b = x.shape[0]
+    _checks.mask("valid", valid, b)
+    row = jnp.arange(b) + mesh.position(axis_name) * b
+    total = b * mesh.size(axis_name)
+    return _nodes(x, row, row, valid), _nodes(y, row, row + total, valid)
+
+
+def keyed(
+    queries: jax.Array,
+    keys: jax.Array,
+    negatives: jax.Array | None = None,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> tuple[Nodes, Nodes]:
+    """Builds queries and what they are compared with: keys and a queue of negatives.
+
+    Args:
+      queries: embeddings [n, d].
+      keys: embeddings [m, d], m >= n. Row i of the global array belongs to row i of the
+        global array of queries.
+      negatives: embeddings [k, d] that belong to nobody, such as a queue.
+      valid: masks query i and key i [n]; further keys are always valid.
+      axis_name: mesh axes over which all of them are sharded, inside `shard_map`.
+
+    Returns:
+      The n queries and the m + k candidates.
+
+    Raises:
+      TypeError: if an embedding is not a floating array, or `valid` not boolean.
+      ValueError: if there are fewer keys than queries, or a shape is wrong.
+    """
+    _checks.embeddings("queries", queries, "n d")
+    _checks.embeddings("keys", keys, "m d")
+    _checks.same_width("queries", queries, "keys", keys)
+    n, m = queries.shape[0], keys.shape[0]
+    if m < n:
+        raise ValueError(
+            f"keys must have at least as many rows as queries, got {m} keys for "
+            f"{n} queries"
+        )
+    _checks.mask("valid", valid, n)
+    position, devices = mesh.position(axis_name), mesh.size(axis_name)
+    query = jnp.arange(n) + position * n
+    key = jnp.arange(m) + position * m
+    # Key i is masked by query i's mask, which may live on another device.
+    key_valid = valid
+    if valid is not None and m > n:
+        key_valid = jnp.ones(m * devices, bool)
+        key_valid = key_valid.at[: n * devices].set(mesh.all_rows(valid, axis_name))[
+            key
+        ]
+    anchors = _nodes(queries, query, query, valid)
+    candidates = _nodes(keys, key, key + n * devices, key_valid)
+    if negatives is None:
+        return anchors, candidates
+    _checks.embeddings("negatives", negatives, "k d")
+    _checks.same_width("queries", queries, "negatives", negatives)
+    k = negatives.shape[0]
+    alone = jnp.arange(k) + position * k + m * devices
+    queue = _nodes(negatives, alone, alone + n * devices, None)
+    dtype = jnp.promote_types(keys.dtype, negatives.dtype)
+    joined = [Nodes(nodes.z.astype(dtype), *nodes[1:]) for nodes in (candidates, queue)]
+    return anchors, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *joined)
+
+
+def count_positives(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
+    """Counts the positives of each node.
+
+    Args:
+      nodes: n nodes.
+      axis_name: mesh axes over which the nodes are sharded, inside `shard_map`.
+
+    Returns:
+      The number of other valid nodes of the node's group, int [n]; 0 where not valid.
+
+    >>> print(count_positives(labelled(jnp.ones((4, 2)), jnp.array([5, 5, 5, 6]))))
+    [2 2 2 0]
+    """
+    # Sorting costs n log n, where comparing all pairs would cost n^2. What is not valid
+    # moves behind the end, so that no label has to stand for it.
+    group = mesh.all_rows(nodes.group, axis_name)
+    valid = mesh.all_rows(nodes.valid, axis_name)
+    order = jnp.lexsort((group, ~valid))
+    rank = jnp.cumsum(_starts(group[order]) | _starts(valid[order]))
+    members = jax.ops.segment_sum(
+        valid[order].astype(int), rank, num_segments=group.shape[0]
+    )
+    count = jnp.zeros_like(members).at[order].set(members[rank])
+    own = mesh.own_rows(count, nodes.group.shape[0], axis_name)
+    return jnp.where(nodes.valid, own - 1, 0)
+
+
+def has_positive(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
+    """Tells which nodes have a positive.
+
+    Args:
+      nodes: n nodes.
+      axis_name: mesh axes over which the nodes are sharded, inside `shard_map`.
+
+    Returns:
+      Booleans [n]; False where not valid.
+
+    >>> print(has_positive(labelled(jnp.ones((3, 2)), jnp.array([5, 5, 6]))))
+    [ True  True False]
+    """
+    return count_positives(nodes, axis_name) > 0
+
+
+def _nodes(
+    z: jax.Array, group: jax.Array, index: jax.Array, valid: jax.Array | None
+) -> Nodes:
+    if valid is None:
+        return Nodes(jnp.asarray(z), group, index, jnp.ones(z.shape[0], bool))
+    # Rows that are not valid may hold NaN. Zeroed here, before anything sees them, they
+    # can reach neither a value nor a gradient.
+    valid = jnp.asarray(valid)
+    return Nodes(jnp.where(valid[:, None], z, 0), group, index, valid)
+
+
+def _starts(x: jax.Array) -> jax.Array:
+    """Marks where a new value begins in a sorted array."""
+    return jnp.concatenate([jnp.zeros(1, bool), x[1:] != x[:-1]])

@@ -1,0 +1,242 @@
+"""Losses of two sets of embeddings: queries with keys, images with texts, two views."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxcl import _checks, graphs, kernels, mesh, pairwise
+from jaxcl.losses import softmax
+
+NEGATIVES = pairwise.Reduction("logsumexp", graphs.negatives)
+NEGATIVES_OF_CANDIDATES = pairwise.Reduction(
+    "logsumexp", graphs.negatives, over="anchors"
+)
+MEAN_NEGATIVE = pairwise.Reduction("mean", graphs.negatives)
+
+
+def info_nce(
+    queries: jax.Array,
+    keys: jax.Array,
+    *,
+    negatives: jax.Array | None = None,
+    temperature: ArrayLike = 0.1,
+    kernel: kernels.Kernel | None = None,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """InfoNCE: tells the key of each query from all other keys.
+
+    Key i is the positive of query i; all other keys, and the queue, are negatives:
+
+        loss_i = log sum_j exp(s_ij) - s_ii
+        s_ij   = cos(query_i, candidate_j) / temperature
+
+    Args:
+      queries: embeddings [n, d]; any float dtype.
+      keys: embeddings [m, d], m >= n.
+      negatives: embeddings [k, d] that belong to nobody, such as a MoCo queue. Inside
+        `shard_map`, append local negatives here, not to `keys`.
+      temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      kernel: replaces the cosine and its temperature.
+      valid: masks query i and key i [n]; further keys are always valid.
+      axis_name: mesh axes over which all rows are sharded, inside `shard_map`. Row i
+        means row i of the global array.
+      exchange: how embeddings travel between devices: "gather".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Loss of each query in nats, float32 [n] (float64 for float64 input); 0 where not
+      valid. Collapsed embeddings give log(m + k).
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if there are fewer keys than queries, a shape is wrong, or
+        temperature <= 0.
+
+    Source:
+      CPC, https://arxiv.org/abs/1807.03748, equation 4; with a queue: MoCo,
+      https://arxiv.org/abs/1911.05722, equation 1.
+
+    >>> print(info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0))  # log(1 + 1 / e)
+    [0.3132617 0.3132617]
+    """
+    if kernel is None:
+        kernel = kernels.cosine(temperature)
+    anchors, candidates = graphs.keyed(queries, keys, negatives, valid, axis_name)
+    (negative,) = pairwise.reduce_pairs(
+        anchors,
+        candidates,
+        kernel=kernel,
+        reductions=(NEGATIVES,),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    own = candidates.z[: keys.shape[0]]
+    if keys.shape[0] > queries.shape[0]:
+        # Key i may live on another device than query i.
+        own = mesh.own_rows(mesh.all_rows(own, axis_name), queries.shape[0], axis_name)
+    positive = kernels.matched(kernel, anchors.z, own)
+    loss = softmax.cross_entropy(negative, positive, positive)
+    return jnp.where(anchors.valid, loss, 0)
+
+
+def clip(
+    images: jax.Array,
+    texts: jax.Array,
+    *,
+    temperature: ArrayLike = 0.07,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """CLIP's loss: InfoNCE from images to texts and from texts to images, averaged.
+
+        loss_i = (log sum_j exp(s_ij) + log sum_j exp(s_ji)) / 2 - s_ii
+        s_ij   = cos(image_i, text_j) / temperature
+
+    Both directions come from one pass over the pairs.
+
+    Args:
+      images: embeddings [b, d]; any float dtype.
+      texts: embeddings [b, d]; text i belongs to image i.
+      temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      valid: pairs to keep [b].
+      axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices: "gather".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Loss of each pair in nats, float32 [b] (float64 for float64 input); 0 where not
+      valid. Collapsed embeddings give log(b).
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if the shapes differ or are wrong, or temperature <= 0.
+
+    Source:
+      CLIP, https://arxiv.org/abs/2103.00020, figure 3.
+
+    >>> print(clip(jnp.eye(2), jnp.eye(2), temperature=1.0))  # log(1 + 1 / e)
+    [0.3132617 0.3132617]
+    """
+    _checks.embeddings("images", images, "b d")
+    _checks.embeddings("texts", texts, "b d")
+    _checks.same_shape("images", images, "texts", texts)
+    kernel = kernels.cosine(temperature)
+    image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name)
+    of_image, of_text = pairwise.reduce_pairs(
+        image_nodes,
+        text_nodes,
+        kernel=kernel,
+        reductions=(NEGATIVES, NEGATIVES_OF_CANDIDATES),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    positive = kernels.matched(kernel, image_nodes.z, text_nodes.z)
+    to_text = softmax.cross_entropy(of_image, positive, positive)
+    to_image = softmax.cross_entropy(of_text, positive, positive)
+    return jnp.where(image_nodes.valid, (to_text + to_image) / 2, 0)
+
+
+def sc_info_nce(
+    z1: jax.Array,
+    z2: jax.Array,
+    *,
+    temperature: ArrayLike = 0.15,
+    alpha: ArrayLike = 1.0,
+    beta: ArrayLike = 0.0,
+    variant: str = "constant",
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """SC-InfoNCE: an InfoNCE whose convergence target is scaled and shifted.
+
+    With N_i the log-sum-exp over the negatives j != i, S_i their mean, sg the
+    stop-gradient and s_ij = cos(z1_i, z2_j) / temperature:
+
+        "constant":  loss_i = N_i - alpha s_ii + beta S_i
+        "full":      loss_i = -log p_i - sg(p_i - 1 + alpha) s_ii + beta S_i
+        "official":  loss_i = -log o_i - sg(o_i - 1 + alpha) s_ii + beta S_i
+
+    where p_i = sigmoid(s_ii - N_i) is the softmax over all candidates and
+    o_i = exp(s_ii - N_i) its odds. "constant" is the default because it is a true
+    objective, convex in the logits, whose optimum is the scaled target exactly when
+    alpha - beta = 1. The values of "full" and "official" are no measure of progress,
+    since part of them is held constant, and the odds of "official" grow like
+    exp(1 / temperature) / n: avoid it below a temperature of 0.1.
+
+    Args:
+      z1: embeddings of the first view [b, d], the anchors; any float dtype.
+      z2: embeddings of the second view [b, d], the candidates.
+      temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      alpha: scale of the target; believed to be the paper's delta. Differentiable.
+      beta: bias of the target; believed to be the paper's gamma. Differentiable.
+      variant: "constant", "full" or "official"; all three occur in the authors' code.
+      valid: examples to keep [b].
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices: "gather".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Loss of each row in nats, float32 [b] (float64 for float64 input); 0 where not
+      valid, and without negatives. Not symmetric in z1 and z2.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if the shapes differ or are wrong, temperature <= 0, or the variant is
+        unknown.
+
+    Source:
+      SC-InfoNCE, https://arxiv.org/abs/2511.12180, as read from the authors' code.
+
+    >>> print(sc_info_nce(jnp.eye(2), jnp.eye(2), temperature=0.5))  # 0 - 1 / 0.5
+    [-2. -2.]
+    """
+    _checks.choice("variant", variant, ("constant", "full", "official"))
+    _checks.embeddings("z1", z1, "b d")
+    _checks.embeddings("z2", z2, "b d")
+    _checks.same_shape("z1", z1, "z2", z2)
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        _checks.scalar(name, value)
+    kernel = kernels.cosine(temperature)
+    first, second = graphs.pairs(z1, z2, valid, axis_name)
+    negative, mean_negative = pairwise.reduce_pairs(
+        first,
+        second,
+        kernel=kernel,
+        reductions=(NEGATIVES, MEAN_NEGATIVE),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    positive = kernels.matched(kernel, first.z, second.z)
+    alpha, beta = kernels.cast_leaves((alpha, beta), positive.dtype)
+    counts = first.valid & (negative > -jnp.inf)
+    negative = jnp.where(counts, negative, 0)
+    if variant == "constant":
+        loss = negative - alpha * positive
+    elif variant == "full":
+        held = lax.stop_gradient(jax.nn.sigmoid(positive - negative))
+        entropy = softmax.cross_entropy(negative, positive, positive)
+        loss = entropy - (held - 1 + alpha) * positive
+    else:
+        held = lax.stop_gradient(jnp.exp(positive - negative))
+        loss = negative - positive - (held - 1 + alpha) * positive
+    return jnp.where(counts, loss + beta * mean_negative, 0)

@@ -1,0 +1,322 @@
+"""What runs over a mesh: axis names, the global mean, and losses on global arrays.
+
+Inside `jax.shard_map` every value knows over which mesh axes it varies. jaxcl relies on
+that knowledge for its gradients, so it refuses contexts that do not track it.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+AxisName = str | tuple[str, ...]
+
+# Arguments of a loss that hold one row per example, besides the positional ones.
+_ROW_KEYWORDS = ("valid", "negatives")
+
+
+def axis_names(axis_name: AxisName | None) -> tuple[str, ...]:
+    """Returns the mesh axes that an `axis_name` argument stands for.
+
+    Args:
+      axis_name: None, one name or several names.
+
+    Returns:
+      A tuple of names, empty for None.
+
+    Raises:
+      TypeError: if `axis_name` is neither None, nor a string, nor a tuple of strings.
+      ValueError: if an axis is not bound, or its values are not tracked.
+
+    >>> axis_names(None)
+    ()
+    """
+    if axis_name is None:
+        return ()
+    names = (axis_name,) if isinstance(axis_name, str) else axis_name
+    if not isinstance(names, tuple) or not all(isinstance(n, str) for n in names):
+        raise TypeError(
+            f"axis_name must be None, a string or a tuple of strings, got {axis_name!r}"
+        )
+    for name in names:
+        try:
+            position = lax.axis_index(name)
+        except NameError as error:
+            raise ValueError(
+                f"axis_name {name!r} is not bound here: call this inside jax.shard_map "
+                "over that mesh axis, or wrap the loss in jaxcl.sharded"
+            ) from error
+        if name not in varying_axes(position):
+            raise ValueError(
+                f"axis_name {name!r} comes from shard_map(check_vma=False) or "
+                "vmap(axis_name=...), where gradients can be silently scaled by the "
+                "number of devices; use jax.shard_map with check_vma=True"
+            )
+    return names
+
+
+def position(axis_name: AxisName | None) -> jax.Array | int:
+    """Returns the position of this device along the named mesh axes.
+
+    Args:
+      axis_name: mesh axes over which rows are sharded; None on one device.
+
+    Returns:
+      An integer; 0 for None.
+
+    Raises:
+      ValueError: as `axis_names`.
+
+    >>> position(None)
+    0
+    """
+    names = axis_names(axis_name)
+    return lax.axis_index(names) if names else 0
+
+
+def size(axis_name: AxisName | None) -> int:
+    """Returns the number of devices along the named mesh axes.
+
+    Args:
+      axis_name: mesh axes over which rows are sharded; None on one device.
+
+    Returns:
+      A Python integer; 1 for None.
+
+    Raises:
+      ValueError: as `axis_names`.
+
+    >>> size(None)
+    1
+    """
+    names = axis_names(axis_name)
+    return lax.axis_size(names) if names else 1
+
+
+def varying_axes(x: Any) -> frozenset[str]:
+    """Returns the mesh axes over which the leaves of a pytree vary.
+
+    Args:
+      x: a pytree of arrays or numbers.
+
+    Returns:
+      The union of the leaves' varying axes; empty outside `shard_map`.
+    """
+    types = (jax.typeof(leaf).manual_axis_type for leaf in jax.tree.leaves(x))
+    return frozenset().union(*(t.varying for t in types))
+
+
+def cast_varying(x: Any, axes: frozenset[str]) -> Any:
+    """Marks every leaf of a pytree as varying over `axes`.
+
+    The transpose of this cast is the sum over devices that the gradient of a replicated
+    value needs.
+
+    Args:
+      x: a pytree of arrays.
+      axes: mesh axes.
+
+    Returns:
+      The pytree with the same values.
+    """
+
+    def cast(leaf: jax.Array) -> jax.Array:
+        missing = tuple(sorted(axes - varying_axes(leaf)))
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, x)
+
+
+def all_rows(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
+    """Collects the rows of all devices.
+
+    Args:
+      x: rows of this device [n, ...].
+      axis_name: mesh axes over which the rows are sharded; None on one device.
+
+    Returns:
+      The rows of the global array [devices * n, ...].
+
+    Raises:
+      ValueError: as `axis_names`.
+    """
+    names = axis_names(axis_name)
+    if not names:
+        return x
+    return lax.all_gather(cast_varying(x, frozenset(names)), names, tiled=True)
+
+
+def own_rows(x: jax.Array, n: int, axis_name: AxisName | None) -> jax.Array:
+    """Takes this device's share of a global array.
+
+    Args:
+      x: the whole array [m, ...], m >= devices * n.
+      n: the number of rows of each device.
+      axis_name: mesh axes over which the rows are sharded; None on one device.
+
+    Returns:
+      The n rows at this device's position.
+
+    Raises:
+      ValueError: as `axis_names`.
+    """
+    return lax.dynamic_slice_in_dim(x, position(axis_name) * n, n)
+
+
+def mean(
+    loss: jax.Array,
+    valid: jax.Array | None = None,
+    axis_name: AxisName | None = None,
+) -> jax.Array:
+    """Averages a loss over what is valid, on all devices.
+
+    Args:
+      loss: one value per anchor, [n] or [b, v].
+      valid: which rows count, [n] or [b]; or an array of the shape of `loss`. None
+        counts all.
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+
+    Returns:
+      A scalar of the loss's dtype; 0 where nothing is valid.
+
+    Raises:
+      TypeError: if `loss` is not floating or `valid` not boolean.
+      ValueError: if the shape of `valid` is not a prefix of the loss's.
+
+    >>> print(mean(jnp.array([1.0, 5.0, 3.0]), jnp.array([True, False, True])))
+    2.0
+    """
+    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise TypeError(f"loss must be a floating array, got {jnp.result_type(loss)}")
+    loss = jnp.asarray(loss)
+    if valid is None:
+        keep = jnp.ones(loss.shape, bool)
+    else:
+        if valid.dtype != bool:
+            raise TypeError(f"valid must be a boolean array, got dtype {valid.dtype}")
+        if valid.shape != loss.shape[: valid.ndim]:
+            raise ValueError(
+                f"valid must have the leading axes of loss {loss.shape}, "
+                f"got {valid.shape}"
+            )
+        ones = (1,) * (loss.ndim - valid.ndim)
+        keep = jnp.broadcast_to(valid.reshape(valid.shape + ones), loss.shape)
+    names = axis_names(axis_name)
+    total, count = jnp.where(keep, loss, 0).sum(), keep.sum().astype(loss.dtype)
+    if names:
+        # A loss that is the same on all devices would count once for each of them,
+        # above and below the line.
+        total, count = lax.psum(cast_varying((total, count), frozenset(names)), names)
+    return total / jnp.maximum(count, 1)
+
+
+def sharded(
+    loss_fn: Callable[..., Any], mesh: jax.sharding.Mesh, axis_name: AxisName = "data"
+) -> Callable[..., Any]:
+    """Turns a loss with an `axis_name` argument into one on global arrays.
+
+    Positional arguments and the keywords `valid` and `negatives` are split by rows over
+    the mesh axes; every other keyword goes whole to each device. What is given is
+    resharded as needed.
+
+    Args:
+      loss_fn: a loss of this library, a `functools.partial` of one, or any function
+        that takes `axis_name`.
+      mesh: the devices; axes of type Auto or Explicit.
+      axis_name: mesh axes over which rows are split.
+
+    Returns:
+      A function of global arrays. Its result has one row per row of the first argument
+      and is sharded like it; a scalar result is replicated.
+
+    Raises:
+      ValueError: if the mesh lacks an axis, or, when called, if a number of rows is not
+        divisible by the number of devices.
+
+    >>> from jaxcl import losses
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> print(sharded(losses.nt_xent, mesh)(jnp.ones((4, 2, 3))).shape)
+    (4, 2)
+    """
+    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    for name in names:
+        if name not in mesh.axis_names:
+            raise ValueError(
+                f"axis_name {name!r} is not an axis of the mesh {mesh.axis_names}"
+            )
+    devices = 1
+    for name in names:
+        devices *= mesh.shape[name]
+    rows, whole = jax.P(names), jax.P()
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        # What is not an array (a string, None, a kernel's static part) is closed over.
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        specs = jax.tree.leaves(_specs(args, kwargs, rows, whole))
+        dynamic = [_is_array(leaf) for leaf in leaves]
+        arrays = [jnp.asarray(x) for x, d in zip(leaves, dynamic, strict=True) if d]
+        specs = [s for s, d in zip(specs, dynamic, strict=True) if d]
+        for array, spec in zip(arrays, specs, strict=True):
+            if spec == rows and (array.ndim == 0 or array.shape[0] % devices):
+                raise ValueError(
+                    f"rows must be divisible by the {devices} devices of {names}, got "
+                    f"an array of shape {array.shape}; pad it and mask the padding "
+                    "with valid"
+                )
+        arrays = [
+            _reshard(x, jax.NamedSharding(mesh, s))
+            for x, s in zip(arrays, specs, strict=True)
+        ]
+
+        def local(*arrays: jax.Array) -> Any:
+            given = iter(arrays)
+            merged = [
+                next(given) if d else leaf
+                for leaf, d in zip(leaves, dynamic, strict=True)
+            ]
+            local_args, local_kwargs = jax.tree.unflatten(structure, merged)
+            return loss_fn(*local_args, axis_name=axis_name, **local_kwargs)
+
+        shapes: list[Any] = []
+
+        def probe(*arrays: jax.Array) -> tuple[()]:
+            shapes.append(jax.tree.map(jnp.ndim, local(*arrays)))
+            return ()
+
+        run = functools.partial(jax.shard_map, mesh=mesh, in_specs=tuple(specs))
+        jax.eval_shape(run(probe, out_specs=()), *arrays)
+        out_specs = jax.tree.map(lambda ndim: rows if ndim else whole, shapes[0])
+        return run(local, out_specs=out_specs)(*arrays)
+
+    return call
+
+
+def _specs(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    rows: jax.P,
+    whole: jax.P,
+) -> Any:
+    def fill(tree: Any, spec: jax.P) -> Any:
+        return jax.tree.map(lambda _: spec, tree)
+
+    return fill(args, rows), {
+        name: fill(value, rows if name in _ROW_KEYWORDS else whole)
+        for name, value in kwargs.items()
+    }
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, jax.Array) or hasattr(x, "__array__")
+
+
+def _reshard(x: jax.Array, sharding: jax.NamedSharding) -> jax.Array:
+    if isinstance(x, jax.core.Tracer):
+        explicit = jax.sharding.AxisType.Explicit in sharding.mesh.axis_types
+        if explicit:
+            return jax.sharding.reshard(x, sharding)
+        return lax.with_sharding_constraint(x, sharding)
+    return jax.device_put(x, sharding)

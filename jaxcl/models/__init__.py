@@ -1,0 +1,15 @@
+"""Flax encoders and projectors: images to representations h to embeddings z.
+
+Parameters are float32; `dtype` chooses the precision of the computation; h and z are
+float32 always.
+"""
+
+from jaxcl.models.resnet import BasicBlock as BasicBlock
+from jaxcl.models.resnet import BottleneckBlock as BottleneckBlock
+from jaxcl.models.resnet import ResNet as ResNet
+from jaxcl.models.resnet import resnet18 as resnet18
+from jaxcl.models.resnet import resnet34 as resnet34
+from jaxcl.models.resnet import resnet50 as resnet50
+from jaxcl.models.simclr import SimCLR as SimCLR
+from jaxcl.models.small import ConvEncoder as ConvEncoder
+from jaxcl.models.small import Projector as Projector

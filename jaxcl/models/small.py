@@ -1,0 +1,140 @@
+"""A convolutional encoder for small images, and the projector on top of any encoder."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcl.models import layers
+
+_HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
+
+
+class ConvEncoder(nn.Module):
+    """Four 3x3 convolutions and a global mean: images of 8 to 28 pixels to h.
+
+    Layers have width, 2, 2 and 4 times width channels, each with batch normalisation
+    and ReLU. The second and the fourth halve the image while both its edges are at
+    least 4 pixels, so 8x8 ends as 2x2 and 28x28 as 7x7.
+
+    Args:
+      width: channels of the first layer; r = 4 width.
+      dtype: of the computation, bfloat16 or float32. Parameters are float32.
+      axis_name: mesh axis to average batch statistics over inside `shard_map`.
+
+    Call:
+      images [n, h, w, c], floating point, and `train` (whether to use and update the
+      statistics of the batch) give h [n, r], float32.
+
+    Raises:
+      ValueError: for a width below 1, an unknown dtype, or images not of rank 4.
+      TypeError: for integer images.
+
+    >>> encoder = ConvEncoder(width=8)
+    >>> images = jax.ShapeDtypeStruct((5, 8, 8, 1), jnp.float32)
+    >>> h, _ = jax.eval_shape(
+    ...     lambda x: encoder.init_with_output(jax.random.key(0), x, train=False),
+    ...     images,
+    ... )
+    >>> print(h.shape)
+    (5, 32)
+    """
+
+    width: int = 32
+    dtype: jax.typing.DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        layers.check_positive("width", self.width)
+        layers.check_dtype(self.dtype)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        layers.check_images(images)
+        x = images.astype(self.dtype)
+        for multiple, halves in ((1, False), (2, True), (2, False), (4, True)):
+            stride = 2 if halves and min(x.shape[1:3]) >= 4 else 1
+            x = nn.Conv(
+                multiple * self.width,
+                (3, 3),
+                strides=(stride, stride),
+                padding=((1, 1), (1, 1)),
+                use_bias=False,  # batch normalisation has one
+                kernel_init=_HE_NORMAL,
+                dtype=self.dtype,
+            )(x)
+            x = layers.batch_norm(
+                x, train=train, dtype=self.dtype, axis_name=self.axis_name
+            )
+            x = nn.relu(x)
+        return x.astype(jnp.float32).mean(axis=(1, 2))
+
+
+class Projector(nn.Module):
+    """Multi-layer perceptron from representations h to embeddings z.
+
+    `depth - 1` hidden layers (linear, batch normalisation, ReLU), then a linear layer
+    without bias. The last layer computes in float32: it is small, and z carries no
+    rounding that the loss would amplify by 1 / temperature.
+
+    Args:
+      output: d, size of the embedding.
+      hidden: units of each hidden layer; None is as many as h has.
+      depth: number of linear layers; 1 is a linear map.
+      batch_norm: whether hidden layers are normalised; without, they have a bias.
+      dtype: of the hidden computation, bfloat16 or float32. Parameters are float32.
+      axis_name: mesh axis to average batch statistics over inside `shard_map`.
+
+    Call:
+      h [n, r], floating point, and `train` (whether to use and update the statistics
+      of the batch) give z [n, d], float32.
+
+    Raises:
+      ValueError: for output, hidden or depth below 1, an unknown dtype, or h not of
+        rank 2.
+
+    Source:
+      SimCLR, https://arxiv.org/abs/2002.05709, section 4.2; batch normalisation and
+      the missing bias as in its code.
+
+    >>> projector = Projector(output=16, depth=3)
+    >>> h = jax.ShapeDtypeStruct((5, 32), jnp.float32)
+    >>> z, _ = jax.eval_shape(
+    ...     lambda x: projector.init_with_output(jax.random.key(0), x, train=False),
+    ...     h,
+    ... )
+    >>> print(z.shape)
+    (5, 16)
+    """
+
+    output: int = 128
+    hidden: int | None = None
+    depth: int = 2
+    batch_norm: bool = True
+    dtype: jax.typing.DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        layers.check_positive("output", self.output)
+        layers.check_positive("depth", self.depth)
+        if self.hidden is not None:
+            layers.check_positive("hidden", self.hidden)
+        layers.check_dtype(self.dtype)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, h: jax.Array, *, train: bool) -> jax.Array:
+        if h.ndim != 2:
+            raise ValueError(
+                f"h: got shape {h.shape} of rank {h.ndim}; expected [n, r], rank 2"
+            )
+        hidden = h.shape[-1] if self.hidden is None else self.hidden
+        x = h
+        for _ in range(self.depth - 1):
+            x = nn.Dense(hidden, use_bias=not self.batch_norm, dtype=self.dtype)(x)
+            if self.batch_norm:
+                x = layers.batch_norm(
+                    x, train=train, dtype=self.dtype, axis_name=self.axis_name
+                )
+            x = nn.relu(x)
+        return nn.Dense(self.output, use_bias=False, dtype=jnp.float32)(x)

@@ -1,0 +1,303 @@
+"""What is asked of the pair matrix: a relation, a score, and how to add it up."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcl import graphs, kernels
+
+# Scores that lie less far apart than this share exponentials: the smaller ones keep
+# their float32 precision above the smallest normal number, exp(-87).
+SHARED_SPREAD = 60.0
+
+
+class Pair(NamedTuple):
+    """What a score may look at, all of it of one pair or broadcasting like one.
+
+    Attributes:
+      logits: s_ij, whatever the kernel returns.
+      anchor: the `extra` of the anchor's node.
+      candidate: the `extra` of the candidate's node.
+      weight: the entry of `pair_weight`, or None.
+    """
+
+    logits: Any
+    anchor: Any
+    candidate: Any
+    weight: Any
+
+
+def logit(pair: Pair) -> jax.Array:
+    """Scores a pair by its logit.
+
+    Args:
+      pair: the pair.
+
+    Returns:
+      The logit.
+    """
+    return pair.logits
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Reduction:
+    """Adds up the scores of all pairs that stand in a relation.
+
+    Attributes:
+      accumulate: "logsumexp", "sum" or "mean". Over no pairs they are -inf, 0 and 0.
+      relation: an elementwise and symmetric test on the identities of two nodes.
+      score: of a `Pair` and the parameters; elementwise and differentiable.
+      parameters: differentiable numbers for the score.
+      over: "candidates" for one number per anchor, "anchors" for one per candidate.
+    """
+
+    accumulate: str = dataclasses.field(metadata={"static": True})
+    relation: Callable[[graphs.Nodes, graphs.Nodes], jax.Array] = dataclasses.field(
+        metadata={"static": True}
+    )
+    score: Callable[..., jax.Array] = dataclasses.field(
+        default=logit, metadata={"static": True}
+    )
+    parameters: tuple[Any, ...] = ()
+    over: str = dataclasses.field(default="candidates", metadata={"static": True})
+
+
+class Partial(NamedTuple):
+    """A reduction that has seen some of the pairs.
+
+    Attributes:
+      total: the sum so far, for "logsumexp" relative to `top`.
+      top: the largest score so far; -inf for none. Unused (0) otherwise.
+      count: how many pairs, for "mean". Unused (0) otherwise.
+    """
+
+    total: jax.Array
+    top: jax.Array
+    count: jax.Array
+
+
+def empty(reduction: Reduction, like: jax.Array) -> Partial:
+    """Starts a reduction.
+
+    Args:
+      reduction: what is asked.
+      like: an array of the shape and dtype of the result, [n].
+
+    Returns:
+      The reduction over no pairs, [n].
+    """
+    zero = jnp.zeros(like.shape, like.dtype)
+    top = zero - jnp.inf if reduction.accumulate == "logsumexp" else zero
+    return Partial(zero, top, zero)
+
+
+def summarize(
+    reduction: Reduction, scores: jax.Array, member: jax.Array, axes: Collection[int]
+) -> dict[int, Partial]:
+    """Reduces one tile along one axis or both.
+
+    Args:
+      reduction: what is asked.
+      scores: [n, m].
+      member: which pairs count, bool [n, m].
+      axes: the axes that are added up, each on its own.
+
+    Returns:
+      For each axis, the reduction over the tile's pairs.
+    """
+    if reduction.accumulate == "logsumexp":
+        return _log_sum_exp(jnp.where(member, scores, -jnp.inf), axes)
+    scores = jnp.where(member, scores, 0)
+    parts = {}
+    for axis in axes:
+        total = scores.sum(axis)
+        count = jnp.zeros_like(total)
+        if reduction.accumulate == "mean":
+            count = member.astype(total.dtype).sum(axis)
+        parts[axis] = Partial(total, jnp.zeros_like(total), count)
+    return parts
+
+
+def _log_sum_exp(scores: jax.Array, axes: Collection[int]) -> dict[int, Partial]:
+    tops = {axis: jnp.max(scores, axis) for axis in axes}
+
+    def apart() -> list[jax.Array]:
+        return [
+            jnp.exp(scores - jnp.expand_dims(_finite(top), axis)).sum(axis)
+            for axis, top in tops.items()
+        ]
+
+    def together() -> list[jax.Array]:
+        powers = jnp.exp(scores - highest)
+        return [
+            powers.sum(axis) * jnp.exp(highest - _finite(top))
+            for axis, top in tops.items()
+        ]
+
+    if len(tops) == 1:
+        totals = apart()
+    else:
+        # Rows and columns can share their exponentials, the costly part, where no row
+        # or column lies so far below the highest score that its own would underflow.
+        highest = _finite(jnp.max(tops[0]))
+        lowest = jnp.stack(
+            [jnp.min(jnp.where(top == -jnp.inf, highest, top)) for top in tops.values()]
+        ).min()
+        totals = lax.cond(highest - lowest < SHARED_SPREAD, together, apart)
+    return {
+        axis: Partial(total, top, jnp.zeros_like(total))
+        for total, (axis, top) in zip(totals, tops.items(), strict=True)
+    }
+
+
+def combine(reduction: Reduction, a: Partial, b: Partial) -> Partial:
+    """Joins what two disjoint sets of pairs gave.
+
+    Args:
+      reduction: what is asked.
+      a: of some pairs.
+      b: of other pairs.
+
+    Returns:
+      The reduction over both.
+    """
+    if reduction.accumulate == "logsumexp":
+        top = jnp.maximum(a.top, b.top)
+        reference = _finite(top)
+        total = a.total * jnp.exp(a.top - reference)
+        total += b.total * jnp.exp(b.top - reference)
+        return Partial(total, top, a.count)
+    return Partial(a.total + b.total, a.top, a.count + b.count)
+
+
+def finish(reduction: Reduction, partial: Partial) -> tuple[jax.Array, jax.Array]:
+    """Ends a reduction.
+
+    Args:
+      reduction: what is asked.
+      partial: the reduction over all pairs.
+
+    Returns:
+      The result, and the one number that `slope` needs to know again.
+    """
+    if reduction.accumulate == "logsumexp":
+        result = partial.top + jnp.log(partial.total)
+        return result, _finite(result)
+    if reduction.accumulate == "mean":
+        count = jnp.maximum(partial.count, 1)
+        return partial.total / count, 1 / count
+    return partial.total, jnp.zeros_like(partial.total)
+
+
+def slope(
+    reduction: Reduction, scores: jax.Array, cotangent: jax.Array, known: jax.Array
+) -> jax.Array:
+    """Computes the derivative of the results by the scores of one tile.
+
+    Args:
+      reduction: what is asked.
+      scores: [n, m].
+      cotangent: of the results, [n, 1] or [1, m].
+      known: from `finish`, [n, 1] or [1, m].
+
+    Returns:
+      One number per pair, broadcasting to [n, m]; anything where not a member.
+    """
+    if reduction.accumulate == "logsumexp":
+        return cotangent * jnp.exp(scores - known)
+    return cotangent * known if reduction.accumulate == "mean" else cotangent
+
+
+def score(
+    reduction: Reduction,
+    logits: Any,
+    anchor: graphs.Nodes,
+    candidate: graphs.Nodes,
+    weight: jax.Array | None,
+) -> jax.Array:
+    """Evaluates the score of a reduction on one tile.
+
+    Args:
+      reduction: what is asked.
+      logits: of the tile, [n, m], or a pytree of such.
+      anchor: nodes that broadcast with the tile.
+      candidate: nodes that broadcast with the tile.
+      weight: of the pairs [n, m], or None.
+
+    Returns:
+      Scores [n, m].
+    """
+    pair = Pair(logits, anchor.extra, candidate.extra, weight)
+    scores = reduction.score(pair, *reduction.parameters)
+    return jnp.broadcast_to(scores, jax.tree.leaves(logits)[0].shape)
+
+
+def side(nodes: graphs.Nodes, axis: int) -> graphs.Nodes:
+    """Gives the per-node numbers of nodes a second axis, so that they broadcast.
+
+    Args:
+      nodes: n nodes.
+      axis: where the new axis goes: 1 for rows, 0 for columns.
+
+    Returns:
+      The nodes with arrays [n, 1] or [1, n] in place of [n]; z is left alone.
+    """
+    z, *rest = nodes
+    return graphs.Nodes(z, *jax.tree.map(lambda x: jnp.expand_dims(x, axis), rest))
+
+
+def products(kernel: kernels.Kernel, xs: Any, ys: Any) -> Any:
+    """Multiplies all vectors of one side with all partners of the other.
+
+    Args:
+      kernel: says how precisely.
+      xs: a pytree of vectors [n, d_k].
+      ys: the same pytree of vectors [m, d_k].
+
+    Returns:
+      The pytree of inner products [n, m]. Vectors that occur twice are multiplied once.
+    """
+    done: list[tuple[jax.Array, jax.Array, jax.Array]] = []
+
+    def product(x: jax.Array, y: jax.Array) -> jax.Array:
+        for known_x, known_y, known in done:
+            if known_x is x and known_y is y:
+                return known
+        result = _product(kernel.precision, x, y)
+        done.append((x, y, result))
+        return result
+
+    return jax.tree.map(product, xs, ys)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(precision: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    return lax.dot_general(x, y, (((1,), (1,)), ((), ())), precision=precision)
+
+
+def _product_forward(precision: Any, x: jax.Array, y: jax.Array) -> Any:
+    return _product(precision, x, y), (x, y)
+
+
+def _product_backward(precision: Any, residuals: Any, slope: jax.Array) -> Any:
+    x, y = residuals
+    of_x = lax.dot_general(slope, y, (((1,), (0,)), ((), ())), precision=precision)
+    # XLA would turn this into the product of the transposed tile with x, and transpose
+    # the tile, which on a CPU costs as much as half the product. The barrier lets it
+    # transpose the result, which is d columns wide.
+    of_y = lax.dot_general(x, slope, (((0,), (0,)), ((), ())), precision=precision)
+    return of_x, lax.optimization_barrier(of_y).T
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
+def _finite(x: jax.Array) -> jax.Array:
+    """Replaces -inf, which stands for no pairs, by a number safe to subtract."""
+    return jnp.where(x == -jnp.inf, 0, x)

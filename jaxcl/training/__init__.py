@@ -1,0 +1,19 @@
+"""Training: state and step, optimiser recipes, checkpoints, metrics, settings.
+
+The step receives the model and the loss as arguments; nothing here knows either.
+"""
+
+from jaxcl.training import checkpoints as checkpoints
+from jaxcl.training.metrics import MetricWriter as MetricWriter
+from jaxcl.training.metrics import check_finite as check_finite
+from jaxcl.training.metrics import read_metrics as read_metrics
+from jaxcl.training.optimizers import adamw as adamw
+from jaxcl.training.optimizers import is_weight as is_weight
+from jaxcl.training.optimizers import lars as lars
+from jaxcl.training.optimizers import linear_scaling as linear_scaling
+from jaxcl.training.optimizers import warmup_cosine as warmup_cosine
+from jaxcl.training.settings import load_settings as load_settings
+from jaxcl.training.settings import save_settings as save_settings
+from jaxcl.training.state import TrainState as TrainState
+from jaxcl.training.state import create_state as create_state
+from jaxcl.training.state import train_step as train_step

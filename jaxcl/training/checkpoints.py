@@ -1,0 +1,339 @@
+"""Checkpoints of a run: its state and its position in the data, written together.
+
+They live in `checkpoints/STEP` of a run directory. Orbax writes in the background under
+another name and renames when all is on disk, so a run killed at any moment leaves only
+complete checkpoints, and perhaps a `STEP.orbax-checkpoint-tmp` that nobody reads.
+"""
+
+import json
+import os
+import pathlib
+import typing
+import warnings
+from collections.abc import Callable, Mapping
+
+import jax
+import orbax.checkpoint as ocp
+
+State = typing.TypeVar("State")
+
+
+def open(
+    directory: str | os.PathLike, *, max_to_keep: int = 3
+) -> ocp.CheckpointManager:
+    """Opens the checkpoints of a run for saving and restoring.
+
+    Args:
+      directory: of the run; created if needed.
+      max_to_keep: newest checkpoints to keep; each save drops older ones.
+
+    Returns:
+      A context manager; leaving it waits until everything is written.
+
+    Raises:
+      ValueError: if max_to_keep is below 1.
+    """
+    if max_to_keep < 1:
+        raise ValueError(f"max_to_keep: got {max_to_keep}; expected at least 1")
+    path = _checkpoints(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep)
+    return ocp.CheckpointManager(
+        path,
+        options=options,
+        # Named here, metadata can be read before anything was saved or restored.
+        item_handlers={
+            "state": ocp.StandardCheckpointHandler(),
+            "data": ocp.JsonCheckpointHandler(),
+        },
+    )
+
+
+def save(
+    manager: ocp.CheckpointManager,
+    step: int,
+    state: typing.Any,
+    position: Mapping[str, typing.Any],
+) -> bool:
+    """Saves a checkpoint in the background.
+
+    Returns once the state is copied, so the caller may donate it to the next step. An
+    error while writing is raised by the next call, or on leaving the manager.
+
+    Args:
+      manager: from `open`.
+      step: steps done so far.
+      state: pytree of arrays.
+      position: where in the data to go on, a small dictionary that JSON can hold.
+
+    Returns:
+      True; False if the newest checkpoint is of this step already, and stays.
+
+    Raises:
+      ValueError: if there is a newer checkpoint, so this run did not start from it.
+      TypeError: if JSON cannot hold the position.
+    """
+    json.dumps(position)  # here and not in the background, where nobody would see it
+    newest = manager.latest_step()
+    if newest is not None and newest >= step:
+        if newest == step:
+            return False
+        raise ValueError(
+            f"step: got {step}, but {_run(manager)} already has a checkpoint of step "
+            f"{newest}; resume it with restore_latest, or use another directory"
+        )
+    return manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=ocp.args.JsonSave(dict(position)),
+        ),
+        force=True,  # the caller decided that it is time
+    )
+
+
+def restore_latest(
+    manager: ocp.CheckpointManager, state: State
+) -> tuple[State, dict[str, typing.Any] | None]:
+    """Restores the newest checkpoint that can be read.
+
+    A broken checkpoint is never silently ignored and never deleted. If an older one can
+    be read, broken ones are renamed to `STEP.broken` with a warning and the older one
+    is restored; if none can, that is an error.
+
+    Args:
+      manager: from `open`.
+      state: as it was saved: same structure, shapes and dtypes. Arrays, or
+        `jax.ShapeDtypeStruct`; their shardings are where the checkpoint goes, so put a
+        new state on the mesh first.
+
+    Returns:
+      State and position of the checkpoint; the given state and None if the run has no
+      checkpoint.
+
+    Raises:
+      ValueError: if the checkpoint is of a state with another structure, other shapes
+        or dtypes: the message names the run directory and what differs.
+      RuntimeError: if there are checkpoints and none can be read.
+    """
+    manager.wait_until_finished()  # a checkpoint on its way is the newest
+    template = jax.tree.map(_target, state)
+
+    def read(step: int) -> tuple[State, dict[str, typing.Any]]:
+        _check_same(_run(manager), step, _saved_arrays(manager, step), _arrays(state))
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(template), data=ocp.args.JsonRestore()
+            ),
+        )
+        return restored.state, restored.data
+
+    _, restored, broken = _newest_readable(manager, read)
+    if restored is None:
+        return state, None
+    for step, error in broken.items():
+        path = pathlib.Path(manager.directory) / str(step)
+        aside = _free_name(path)
+        path.rename(aside)
+        _warn_broken(path, error, f"Renamed to {aside.name}, restoring an older one.")
+    if broken:
+        manager.reload()
+    return restored
+
+
+def restore_variables(
+    directory: str | os.PathLike, variables: State, *, step: int | None = None
+) -> tuple[State, int]:
+    """Restores a part of a run's state, for reading: a probe needs no optimiser.
+
+    Changes nothing in the run directory. A broken checkpoint is passed over with a
+    warning.
+
+    Args:
+      directory: of the run.
+      variables: the wanted part, for instance `{"params": ..., "batch_stats": ...}`
+        with arrays or `jax.ShapeDtypeStruct` leaves, as `jax.eval_shape` of
+        `model.init` gives them.
+      step: of the checkpoint; None is the newest that can be read.
+
+    Returns:
+      The variables, and the step of the checkpoint.
+
+    Raises:
+      FileNotFoundError: if the run has no checkpoint, or none of that step.
+      ValueError: if the checkpoint does not hold such variables.
+      RuntimeError: if no checkpoint can be read.
+    """
+    path = _checkpoints(directory)
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{path.parent}: no checkpoints; expected a trained run"
+        )
+    template = jax.tree.map(_target, variables)
+    with ocp.CheckpointManager(
+        path,
+        options=ocp.CheckpointManagerOptions(read_only=True),
+        item_handlers={"state": ocp.PyTreeCheckpointHandler()},
+    ) as manager:
+        steps = manager.all_steps()
+        if not steps or (step is not None and step not in steps):
+            raise FileNotFoundError(
+                f"{path.parent}: got step {step}; it has checkpoints of {sorted(steps)}"
+            )
+
+        def read(step: int) -> State:
+            wanted = _arrays(variables)
+            top = {name.split("/")[0] for name in wanted}
+            saved = {
+                name: array
+                for name, array in _saved_arrays(manager, step).items()
+                if name.split("/")[0] in top
+            }
+            _check_same(path.parent, step, saved, wanted)
+            restored = manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(
+                        template,
+                        restore_args=ocp.checkpoint_utils.construct_restore_args(
+                            template
+                        ),
+                        partial_restore=True,
+                    )
+                ),
+            )
+            return restored.state
+
+        found, restored, broken = _newest_readable(
+            manager, read, steps if step is None else [step]
+        )
+    for number, error in broken.items():
+        _warn_broken(path / str(number), error, f"Reading step {found} instead.")
+    return restored, found
+
+
+class _Mismatch(ValueError):
+    """A checkpoint that can be read and does not fit."""
+
+
+def _newest_readable(
+    manager: ocp.CheckpointManager,
+    read: Callable[[int], typing.Any],
+    steps: typing.Sequence[int] | None = None,
+) -> tuple[typing.Any, typing.Any, dict[int, Exception]]:
+    """Step and content of the newest checkpoint that `read` can read, and the broken.
+
+    None, None and nothing if there are no checkpoints at all.
+    """
+    steps = manager.all_steps() if steps is None else steps
+    broken: dict[int, Exception] = {}
+    for step in sorted(steps, reverse=True):
+        try:
+            return step, read(step), broken
+        except _Mismatch:
+            raise
+        except Exception as error:  # a broken file surfaces as any of a dozen types
+            if jax.process_count() > 1:
+                raise  # the others may have read theirs: no process decides alone
+            broken[step] = error
+    if broken:
+        lines = [f"  {step}: {_first_line(error)}" for step, error in broken.items()]
+        raise RuntimeError(
+            f"{_run(manager)}: no checkpoint can be read.\n"
+            + "\n".join(lines)
+            + "\nNothing was changed. To start over, use another directory, or move "
+            f"{manager.directory} away."
+        ) from next(iter(broken.values()))
+    return None, None, broken
+
+
+def _check_same(
+    run: pathlib.Path, step: int, saved: dict[str, str], wanted: dict[str, str]
+) -> None:
+    """Raises unless both name the same arrays, described in the same words."""
+    lines = [
+        f"  only in the checkpoint: {name} {saved[name]}"
+        for name in saved
+        if name not in wanted
+    ]
+    lines += [
+        f"  not in the checkpoint: {name} {wanted[name]}"
+        for name in wanted
+        if name not in saved
+    ]
+    lines += [
+        f"  {name}: {saved[name]} in the checkpoint, {wanted[name]} expected"
+        for name in wanted
+        if name in saved and saved[name] != wanted[name]
+    ]
+    if lines:
+        shown = lines[:8]
+        if len(lines) > len(shown):
+            shown.append(f"  and {len(lines) - len(shown)} more")
+        raise _Mismatch(
+            f"{run}: the checkpoint of step {step} is of another model or optimiser:\n"
+            + "\n".join(shown)
+            + "\nUse the settings it was trained with, or another directory."
+        )
+
+
+def _saved_arrays(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
+    metadata = manager.item_metadata(step)["state"]
+    if metadata is None:
+        raise FileNotFoundError(f"no metadata of the state of step {step}")
+    return _arrays(metadata.tree)
+
+
+def _arrays(tree: typing.Any) -> dict[str, str]:
+    """Name and description of each array of a pytree."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        "/".join(_name(entry) for entry in path): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
+
+
+def _name(entry: typing.Any) -> str:
+    """Of one step of a path: checkpoints turn fields into keys, so only names count."""
+    for attribute in ("key", "name", "idx"):
+        if hasattr(entry, attribute):
+            return str(getattr(entry, attribute))
+    return str(entry)
+
+
+def _target(leaf: typing.Any) -> jax.ShapeDtypeStruct:
+    """What to restore a leaf as, and where: the default device if it does not say."""
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        # Left out, Orbax would look for the devices that the checkpoint was saved from.
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _checkpoints(directory: str | os.PathLike) -> pathlib.Path:
+    return pathlib.Path(directory).absolute() / "checkpoints"
+
+
+def _run(manager: ocp.CheckpointManager) -> pathlib.Path:
+    return pathlib.Path(manager.directory).parent
+
+
+def _free_name(path: pathlib.Path) -> pathlib.Path:
+    aside, number = path.with_name(f"{path.name}.broken"), 2
+    while aside.exists():
+        aside, number = path.with_name(f"{path.name}.broken{number}"), number + 1
+    return aside
+
+
+def _warn_broken(path: pathlib.Path, error: Exception, consequence: str) -> None:
+    warnings.warn(
+        f"{path}: this checkpoint is broken ({_first_line(error)}). {consequence}",
+        stacklevel=3,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().split("\n")[0][:200]
+    return f"{type(error).__name__}: {text}"

@@ -1,0 +1,692 @@
+"""Every operation against another implementation; every draw against its distribution."""
+
+import contextlib
+import functools
+import inspect
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import PIL.ImageEnhance
+import PIL.ImageOps
+from absl.testing import absltest, parameterized
+
+from jaxcl.augment import images
+from tests.augment import oracles
+
+SHAPES = ((8, 8, 1), (9, 14, 3))
+
+
+def picture(shape, seed=0):
+    """Random image with runs of black, white and gray, where formulas branch."""
+    rng = np.random.default_rng(seed)
+    image = rng.random(shape, np.float32)
+    image[0, :3], image[1, :2], image[2, :2] = 0, 1, 0.5
+    return image
+
+
+def photograph(shape, seed=0):
+    """Smooth random uint8 image for comparisons with Pillow's eight-bit operations."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, shape, np.uint8)
+
+
+def keys(n, seed=0):
+    return jax.random.split(jax.random.key(seed), n)
+
+
+def over_keys(step, image, n):
+    """step(key, image) for n keys, [n, ...]."""
+    return np.asarray(jax.jit(jax.vmap(step, (0, None)))(keys(n), jnp.asarray(image)))
+
+
+class CropTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ((8, 8, 1), (8, 8)),
+        ((33, 20, 3), (17, 40)),  # reduced and enlarged
+        ((64, 50, 4), (16, 9)),
+        ((12, 12, 2), (32, 1)),
+    )
+    def test_equals_pillow_for_boxes_of_whole_pixels(self, shape, size):
+        h, w, _ = shape
+        boxes = np.array(
+            [[0, 0, h, w], [1, 2, h - 2, w - 3], [h - 1, w - 1, 1, 1], [3, 0, 5, w]]
+        )
+        image = picture(shape)
+        crop = jax.jit(
+            jax.vmap(lambda box: images.resized_crop(jnp.asarray(image), box, size))
+        )
+        expected = [oracles.resized_crop(image, box, size) for box in boxes]
+        np.testing.assert_allclose(crop(boxes), expected, atol=2e-6)
+
+    def test_equals_pillow_at_224(self):
+        image, box = picture((256, 240, 3)), np.array([20, 7, 230, 190])
+        crop = jax.jit(lambda image: images.resized_crop(image, box, 224))
+        expected = oracles.resized_crop(image, box, (224, 224))
+        np.testing.assert_allclose(crop(image), expected, atol=5e-6)
+
+    def test_enlarging_a_box_of_broken_pixels_interpolates_within_it(self):
+        row = np.random.default_rng(0).random(7).astype(np.float32)
+        start, length = 1.3, 3.6  # holds the centres of pixels 1 (at 1.5) to 4
+        u = start + (np.arange(10) + 0.5) * length / 10
+        crop = images.resized_crop(row[None, :, None], (0, start, 1, length), (1, 10))
+        expected = np.interp(u, [1.5, 2.5, 3.5, 4.5], row[1:5])
+        np.testing.assert_allclose(crop[0, :, 0], expected, atol=1e-6)
+
+    def test_the_whole_image_at_its_own_size_is_unchanged(self):
+        image = picture((9, 14, 3))
+        whole = images.resized_crop(image, (0, 0, 9, 14), (9, 14))
+        np.testing.assert_array_equal(whole, image)
+
+    def test_crop_uses_its_box_and_nothing_else(self):
+        image = picture((12, 10, 1))
+        crop = jax.jit(functools.partial(images.random_resized_crop, size=6))
+        box = images.random_box(jax.random.key(3), 12, 10)
+        expected = oracles.resized_crop(image, box, (6, 6))
+        actual = crop(jax.random.key(3), image)
+        np.testing.assert_allclose(actual, expected, atol=2e-6)
+
+    @parameterized.parameters((8, 8), (5, 31), (224, 180))
+    def test_boxes_are_whole_pixels_inside_the_image(self, height, width):
+        boxes = over_keys(lambda k, _: images.random_box(k, height, width), 0.0, 2000)
+        top, left, box_height, box_width = boxes.T
+        np.testing.assert_array_equal(boxes, np.round(boxes))
+        self.assertTrue((boxes[:, 2:] >= 1).all())
+        self.assertTrue(((top >= 0) & (top + box_height <= height)).all())
+        self.assertTrue(((left >= 0) & (left + box_width <= width)).all())
+
+    def test_area_is_uniform_and_ratio_log_uniform(self):
+        # Every draw fits: at most sqrt(0.5 * 2) = 1 times the side.
+        side, n = 2000, 4000
+        boxes = over_keys(
+            lambda k, _: images.random_box(
+                k, side, side, scale=(0.2, 0.5), ratio=(0.5, 2)
+            ),
+            0.0,
+            n,
+        )
+        _, _, height, width = boxes.T.astype(np.float64)
+        area = oracles.distance_from_uniform(height * width / side**2, 0.2, 0.5)
+        ratio = oracles.distance_from_uniform(np.log2(width / height), -1, 1)
+        # Kolmogorov: above 2.2 / sqrt(n) once in 8,000; a pixel is 1e-3 of the range.
+        self.assertLess(max(area, ratio), 2.2 / np.sqrt(n) + 1e-3)
+
+    def test_every_place_is_as_likely(self):
+        n, quarter = 9000, (0.25, 0.25)
+        boxes = over_keys(
+            lambda k, _: images.random_box(k, 4, 4, scale=quarter, ratio=(1, 1)), 0.0, n
+        )
+        np.testing.assert_array_equal(boxes[:, 2:], 2)
+        counts = np.bincount((boxes[:, 0] * 3 + boxes[:, 1]).astype(int), minlength=9)
+        # A count has standard deviation sqrt(n 8 / 81) = 30.
+        np.testing.assert_allclose(counts, n / 9, atol=4.5 * 30)
+
+    @parameterized.parameters(
+        # A full-area box of ratio 3/4 to 4/3 fits in neither image: as torchvision,
+        # the short side whole and the long side its multiple, in the centre.
+        (8, 64, [0, 26, 8, 11]),
+        (64, 8, [26, 0, 11, 8]),
+    )
+    def test_without_a_fit_the_box_is_central(self, height, width, expected):
+        box = images.random_box(jax.random.key(0), height, width, scale=(1, 1))
+        np.testing.assert_array_equal(box, expected)
+
+    def test_without_a_fit_an_allowed_shape_is_kept_whole(self):
+        ratio = (0.7, 1.5)  # 10 x 14 is allowed, but ten draws of that area never fit
+        with mock.patch.object(jax.random, "uniform", lambda _, s: jnp.full(s, 0.99)):
+            box = images.random_box(
+                jax.random.key(0), 10, 14, scale=(1, 1), ratio=ratio
+            )
+        np.testing.assert_array_equal(box, [0, 0, 10, 14])
+
+
+class ColourTest(parameterized.TestCase):
+    @parameterized.product(name=("brightness", "contrast", "saturation"), shape=SHAPES)
+    def test_adjustment_equals_its_definition(self, name, shape):
+        adjust = jax.jit(getattr(images, f"adjust_{name}"))
+        image = picture(shape)
+        for factor in (0.0, 0.3, 1.0, 1.8):
+            expected = getattr(oracles, name)(image, factor)
+            np.testing.assert_allclose(adjust(image, factor), expected, atol=1e-6)
+
+    @parameterized.parameters(
+        ("brightness", PIL.ImageEnhance.Brightness),
+        ("contrast", PIL.ImageEnhance.Contrast),
+        ("saturation", PIL.ImageEnhance.Color),
+    )
+    def test_adjustment_means_what_it_means_in_pillow(self, name, enhance):
+        image = photograph((9, 14, 3))
+        expected = enhance(PIL.Image.fromarray(image)).enhance(1.4)
+        actual = getattr(images, f"adjust_{name}")(np.float32(image / 255), 1.4)
+        # Pillow rounds the gray and the result to whole levels.
+        np.testing.assert_allclose(
+            255 * actual, np.asarray(expected, np.float32), atol=1.5
+        )
+
+    def test_hue_equals_colorsys(self):
+        image = picture((9, 14, 3))
+        image[3, :6] = np.array(
+            [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]]
+        )
+        image[4, :3] = [[0.7, 0.7, 0.2], [0.2, 0.7, 0.7], [0.7, 0.2, 0.7]]
+        adjust = jax.jit(images.adjust_hue)
+        for shift in (-0.5, -0.13, 0.0, 0.2, 1 / 3, 0.5):
+            expected = oracles.hue(image, shift)
+            np.testing.assert_allclose(adjust(image, shift), expected, atol=2e-6)
+
+    @parameterized.product(
+        shape=SHAPES, left_out=((), ("hue",), ("brightness", "saturation"))
+    )
+    def test_jitter_equals_the_adjustments_in_each_of_24_orders(self, shape, left_out):
+        names = ("brightness", "contrast", "saturation", "hue")
+        values = {"brightness": 1.4, "contrast": 0.5, "saturation": 1.6, "hue": -0.15}
+        values = {n: v for n, v in values.items() if n not in left_out}
+        image = picture(shape)
+        jitter = jax.jit(
+            jax.vmap(lambda order: images.colour_jitter(image, order, **values))
+        )
+        expected = []
+        for order in oracles.orders():
+            adjusted = image
+            for name in (names[i] for i in order):
+                if name in values:
+                    adjusted = getattr(oracles, name)(adjusted, values[name])
+            expected.append(adjusted)
+        np.testing.assert_allclose(jitter(oracles.orders()), expected, atol=5e-6)
+
+    def test_jitter_of_brightness_alone_takes_any_number_of_channels(self):
+        image = picture((8, 8, 4))
+        jittered = images.colour_jitter(image, np.arange(4), brightness=0.5)
+        np.testing.assert_array_equal(jittered, image / 2)
+
+    def test_jitter_draws_uniform_factors_in_uniform_order(self):
+        n = 4800
+
+        def show(image, order, **values):
+            parameters = [*order.astype(jnp.float32), *values.values()]
+            return jnp.stack(parameters)[None, :, None]
+
+        strengths = {"brightness": 0.8, "contrast": 1.5, "saturation": 0.2, "hue": 0.1}
+        step = functools.partial(images.random_colour_jitter, **strengths)
+        with mock.patch.object(images, "colour_jitter", show):
+            draws = over_keys(step, np.zeros((1, 8, 1), np.float32), n)[:, 0, :, 0]
+        order, factors = draws[:, :4].astype(int), draws[:, 4:]
+        ranges = [(0.2, 1.8), (0, 2.5), (0.8, 1.2), (-0.1, 0.1)]
+        for drawn, (low, high) in zip(factors.T, ranges, strict=True):
+            self.assertGreaterEqual(drawn.min(), low - 1e-6)
+            self.assertLessEqual(drawn.max(), high + 1e-6)
+            distance = oracles.distance_from_uniform(drawn, low, high)
+            self.assertLess(distance, 2.2 / np.sqrt(n))
+        _, counts = np.unique(order, axis=0, return_counts=True)
+        self.assertLen(counts, 24)
+        # Chi-square with 23 degrees of freedom: above 60 once in 28,000.
+        self.assertLess(((counts - n / 24) ** 2 / (n / 24)).sum(), 60)
+
+    @parameterized.parameters((1,), (3,))
+    def test_grayscale_is_the_luma_in_every_channel(self, c):
+        image = picture((9, 14, c))
+        gray = images.grayscale(image)
+        np.testing.assert_allclose(gray, oracles.grayscale(image), atol=1e-6)
+
+    def test_grayscale_means_what_it_means_in_pillow(self):
+        image = photograph((9, 14, 3))
+        expected = np.asarray(PIL.Image.fromarray(image).convert("L"), np.float32)
+        gray = images.grayscale(np.float32(image / 255))
+        np.testing.assert_allclose(255 * gray[..., 0], expected, atol=0.51)
+
+    @parameterized.parameters(
+        images.adjust_saturation, functools.partial(images.adjust_hue, shift=0.3)
+    )
+    def test_a_gray_image_has_no_saturation_and_no_hue(self, adjust):
+        image = picture((8, 8, 1))
+        if adjust is images.adjust_saturation:
+            adjust = functools.partial(adjust, factor=1.7)
+        np.testing.assert_array_equal(adjust(image), image)
+
+    def test_solarise_equals_pillow(self):
+        image = photograph((9, 14, 3))
+        expected = PIL.ImageOps.solarize(PIL.Image.fromarray(image), threshold=100)
+        actual = images.solarise(np.float32(image / 255), 100 / 255)
+        np.testing.assert_allclose(
+            255 * actual, np.asarray(expected, np.float32), atol=1e-4
+        )
+
+    def test_normalised_images_have_the_wanted_moments(self):
+        image = picture((9, 14, 3))
+        mean, std = image.mean(axis=(0, 1)), image.std(axis=(0, 1))
+        normal = np.asarray(images.normalise(image, mean, std))
+        np.testing.assert_allclose(normal.mean(axis=(0, 1)), 0, atol=1e-6)
+        np.testing.assert_allclose(normal.std(axis=(0, 1)), 1, rtol=1e-5)
+
+
+class BlurTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ((8, 8, 1), None, 1),
+        ((9, 14, 3), 4, 4),
+        ((70, 45, 2), None, 2),
+        ((224, 224, 3), None, 11),
+    )
+    def test_equals_scipy(self, shape, radius, expected_radius):
+        image = picture(shape)
+        blur = jax.jit(functools.partial(images.gaussian_blur, radius=radius))
+        for sigma in (0.1, 0.8, 2.0):
+            expected = oracles.gaussian_blur(image, sigma, expected_radius)
+            np.testing.assert_allclose(blur(image, sigma), expected, atol=2e-6)
+
+    def test_a_single_row_is_left_alone(self):
+        image = picture((3, 5, 1))[:1]
+        np.testing.assert_array_equal(images.gaussian_blur(image, 1.0), image)
+
+    def test_sigma_is_uniform(self):
+        n = 2000
+        show = lambda image, sigma, radius: jnp.full_like(image, sigma)
+        step = functools.partial(images.random_gaussian_blur, sigma=(0.5, 3.0))
+        with mock.patch.object(images, "gaussian_blur", show):
+            drawn = over_keys(step, np.zeros((2, 2, 1), np.float32), n)[:, 0, 0, 0]
+        distance = oracles.distance_from_uniform(drawn, 0.5, 3.0)
+        self.assertLess(distance, 2.2 / np.sqrt(n))
+
+
+class AffineTest(parameterized.TestCase):
+    @parameterized.parameters((8, 8, 1), (28, 28, 1), (9, 14, 3))
+    def test_equals_scipy(self, *shape):
+        image, fill = picture(shape), np.linspace(0.2, 0.9, shape[2])
+        rng = np.random.default_rng(1)
+        matrices = rng.normal(size=(5, 2, 3)) + np.eye(2, 3)
+        affine = jax.jit(
+            jax.vmap(lambda m: images.affine(jnp.asarray(image), m, fill=fill))
+        )
+        expected = [oracles.affine(image, matrix, fill) for matrix in matrices]
+        np.testing.assert_allclose(affine(matrices), expected, atol=2e-5)
+
+    def test_far_away_there_is_only_fill(self):
+        matrix = np.array([[1, 0, 1e20], [0, 1, 0]])
+        far = images.affine(picture((8, 8, 1)), matrix, fill=0.25)
+        np.testing.assert_array_equal(far, np.full((8, 8, 1), 0.25))
+
+    def test_matrix_is_the_inverse_of_shear_then_turn_then_scale_then_move(self):
+        parameters = (25.0, np.array([1.5, -2.0]), 1.7, -20.0)
+        names = ("rotation", "translation", "scale", "shear")
+        actual = images.affine_matrix(**dict(zip(names, parameters, strict=True)))
+        expected = oracles.affine_matrix(*parameters)
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+    def test_a_picture_moves_as_one_says(self):
+        image = picture((9, 9, 1))
+        move = jax.jit(lambda m: images.affine(jnp.asarray(image), m))
+        turned = move(images.affine_matrix(rotation=90))
+        np.testing.assert_allclose(turned, np.rot90(image), atol=1e-5)
+        moved = move(images.affine_matrix(translation=(2, 1)))
+        np.testing.assert_allclose(moved[2:, 1:], image[:-2, :-1], atol=1e-6)
+        np.testing.assert_array_equal(moved[:2], 0)
+        doubled = move(images.affine_matrix(scale=2))
+        np.testing.assert_allclose(doubled[::2, ::2], image[2:7, 2:7], atol=1e-6)
+        leaning = move(images.affine_matrix(shear=45))
+        np.testing.assert_allclose(leaning[0, 4:], image[0, :-4], atol=1e-5)
+        np.testing.assert_allclose(leaning[4], image[4], atol=1e-5)
+        np.testing.assert_allclose(leaning[8, :-4], image[8, 4:], atol=1e-5)
+
+    def test_parameters_are_uniform_in_their_ranges(self):
+        n = 2000
+        show = lambda **values: jnp.concatenate(
+            [jnp.atleast_1d(value) for value in values.values()]
+        )
+        step = functools.partial(
+            images.random_affine,
+            rotation=20.0,
+            translation=0.25,
+            scale=(0.5, 0.8),
+            shear=5.0,
+        )
+        only = lambda image, matrix, fill: matrix
+        with (
+            mock.patch.object(images, "affine_matrix", show),
+            mock.patch.object(images, "affine", only),
+        ):
+            draws = over_keys(step, np.zeros((8, 12, 1), np.float32), n)
+        ranges = [(-20, 20), (-2, 2), (-3, 3), (0.5, 0.8), (-5, 5)]
+        for drawn, (low, high) in zip(draws.T, ranges, strict=True):
+            distance = oracles.distance_from_uniform(drawn, low, high)
+            self.assertLess(distance, 2.2 / np.sqrt(n))
+
+
+class NoiseTest(absltest.TestCase):
+    def test_noise_has_the_deviation_asked_for(self):
+        gray = np.full((8, 8, 1), 0.5, np.float32)
+        step = functools.partial(images.random_noise, deviation=0.05)
+        noise = over_keys(step, gray, 500) - 0.5
+        n = noise.size  # standard errors 0.05 / sqrt(n) and 0.05 / sqrt(2 n)
+        self.assertLess(abs(noise.mean()), 4.5 * 0.05 / np.sqrt(n))
+        self.assertLess(abs(noise.std() - 0.05), 4.5 * 0.05 / np.sqrt(2 * n))
+
+    def test_noise_stays_within_the_range_of_an_image(self):
+        step = functools.partial(images.random_noise, deviation=1.0)
+        noisy = over_keys(step, picture((8, 8, 1)), 10)
+        self.assertEqual((noisy.min(), noisy.max()), (0, 1))
+
+
+STEPS = {
+    "flip": images.random_horizontal_flip,
+    "jitter": functools.partial(
+        images.random_colour_jitter, brightness=0.8, contrast=0.8, hue=0.2
+    ),
+    "grayscale": images.random_grayscale,
+    "solarise": images.random_solarise,
+    "blur": images.random_gaussian_blur,
+}
+
+
+class RandomTest(parameterized.TestCase):
+    @parameterized.parameters(*STEPS)
+    def test_changes_as_often_as_its_probability_says(self, name):
+        image, n, p = picture((8, 8, 3)), 2000, 0.3
+        changed = over_keys(functools.partial(STEPS[name], probability=p), image, n)
+        share = (changed != image).any(axis=(1, 2, 3)).mean()
+        self.assertLess(abs(share - p), 4.5 * np.sqrt(p * (1 - p) / n))
+
+    @parameterized.parameters(*STEPS)
+    def test_probability_zero_changes_nothing(self, name):
+        step = jax.jit(functools.partial(STEPS[name], probability=0.0))
+        image = picture((8, 8, 3))
+        np.testing.assert_array_equal(step(jax.random.key(0), image), image)
+
+    @parameterized.parameters(
+        images.random_colour_jitter,
+        images.random_affine,
+        functools.partial(images.random_noise, deviation=0.0),
+        functools.partial(
+            images.random_resized_crop, size=8, scale=(1, 1), ratio=(1, 1)
+        ),
+    )
+    def test_strength_zero_changes_nothing(self, step):
+        image = picture((8, 8, 3))
+        actual = jax.jit(step)(jax.random.key(0), image)
+        np.testing.assert_array_equal(actual, image)
+
+    def test_a_flip_mirrors_columns(self):
+        flip = functools.partial(images.random_horizontal_flip, probability=1.0)
+        image = picture((9, 14, 3))
+        np.testing.assert_array_equal(flip(jax.random.key(0), image), image[:, ::-1])
+
+
+class ChainTest(parameterized.TestCase):
+    def test_steps_run_in_order_with_keys_of_their_position(self):
+        draw = lambda key, x: 10 * x + jax.random.uniform(key)
+        key = jax.random.key(5)
+        first, second = (
+            float(jax.random.uniform(jax.random.fold_in(key, i))) for i in (0, 2)
+        )
+        double = images.without_key(lambda x: 2 * x)
+        actual = images.chain(draw, double, draw)(key, jnp.float32(3))
+        np.testing.assert_allclose(actual, 10 * 2 * (30 + first) + second, rtol=1e-6)
+
+    def test_an_empty_chain_changes_nothing(self):
+        image = picture((8, 8, 3))
+        self.assertIs(images.chain()(jax.random.key(0), image), image)
+
+    def test_simclr_is_the_paper_s_chain(self):
+        record = []
+
+        def step(name):
+            def note(key, image, **values):
+                record.append((name, values))
+                return image
+
+            return note
+
+        names = (
+            "random_resized_crop",
+            "random_horizontal_flip",
+            "random_colour_jitter",
+            "random_grayscale",
+            "random_gaussian_blur",
+            "normalise",
+        )
+        with contextlib.ExitStack() as stack:
+            for name in names[:-1]:
+                stack.enter_context(mock.patch.object(images, name, step(name)))
+            note = functools.partial(step("normalise"), None)
+            stack.enter_context(mock.patch.object(images, "normalise", note))
+            chain = images.simclr(24, strength=0.5, mean=0.4, std=0.2)
+            chain(jax.random.key(0), picture((8, 8, 3)))
+        jitter = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+        expected = [
+            {"size": 24},
+            {},
+            {**jitter, "probability": 0.8},
+            {},
+            {"probability": 0.5},
+            {"mean": 0.4, "std": 0.2},
+        ]
+        self.assertEqual(record, list(zip(names, expected, strict=True)))
+        defaults = lambda f: {
+            name: parameter.default
+            for name, parameter in inspect.signature(f).parameters.items()
+            if parameter.default is not parameter.empty
+        }
+        crop = defaults(images.random_resized_crop)
+        self.assertEqual(crop, {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)})
+        flip = defaults(images.random_horizontal_flip)
+        self.assertEqual(flip, {"probability": 0.5})
+        self.assertEqual(defaults(images.random_grayscale), {"probability": 0.2})
+        self.assertEqual(defaults(images.random_gaussian_blur)["sigma"], (0.1, 2.0))
+
+    @parameterized.parameters((8, 1), (224, 3))
+    def test_simclr_gives_images(self, size, c):
+        image = photograph((2, 40, 30, c))
+        make = jax.jit(lambda key: images.views(key, image, images.simclr(size)))
+        views = np.asarray(make(jax.random.key(0)))
+        self.assertEqual(views.shape, (2, 2, size, size, c))
+        self.assertGreaterEqual(views.min(), -1e-6)
+        self.assertLessEqual(views.max(), 1 + 1e-6)
+        self.assertGreater(views.std(axis=(2, 3, 4)).min(), 0)
+
+    def test_characters_gives_images(self):
+        image = photograph((16, 8, 8, 1))
+        make = jax.jit(lambda key: images.views(key, image, images.characters()))
+        views = np.asarray(make(jax.random.key(0)))
+        self.assertEqual(views.shape, (16, 2, 8, 8, 1))
+        self.assertTrue(((views >= 0) & (views <= 1)).all())
+
+    def test_characters_at_strength_zero_only_normalises(self):
+        still = images.characters(
+            rotation=0, translation=0, scale=(1, 1), shear=0, noise=0, mean=0.5, std=2
+        )
+        image = picture((8, 8, 1))
+        actual = jax.jit(still)(jax.random.key(0), image)
+        np.testing.assert_allclose(actual, (image - 0.5) / 2, atol=1e-7)
+
+
+class ViewsTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.images = photograph((16, 10, 9, 3))
+        self.key = jax.random.key(7)
+        self.transform = images.simclr(8, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+
+    def test_sharding_changes_nothing_and_moves_nothing(self):
+        make = jax.jit(lambda key, x: images.views(key, x, self.transform))
+        whole = np.asarray(make(self.key, self.images))
+        for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+            mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+            rows = jax.NamedSharding(mesh, jax.P("data"))
+            compiled = make.lower(self.key, jax.device_put(self.images, rows)).compile()
+            split = compiled(self.key, jax.device_put(self.images, rows))
+            self.assertTrue(split.sharding.is_equivalent_to(rows, split.ndim))
+            np.testing.assert_allclose(split, whole, atol=1e-6)
+            program = compiled.as_text()
+            for collective in ("all-gather", "all-reduce", "permute", "all-to-all"):
+                self.assertNotIn(f"{collective}(", program)
+
+    def test_views_depend_on_key_image_and_view_only(self):
+        step = functools.partial(images.random_noise, deviation=0.1)
+        make = jax.jit(lambda key, x: images.views(key, x, step, count=3))
+        gray = np.full((4, 8, 8, 1), 0.5, np.float32)
+        views = np.asarray(make(self.key, gray))
+        np.testing.assert_array_equal(views, make(self.key, gray))
+        np.testing.assert_array_equal(views[:2], make(self.key, gray[:2]))
+        every = np.concatenate([views, make(jax.random.key(8), gray)])
+        self.assertLen(np.unique(every.reshape(24, -1), axis=0), 24)
+
+    @parameterized.parameters(np.uint8, np.float32, np.float64, jnp.bfloat16)
+    def test_bytes_are_scaled_and_floats_are_not(self, dtype):
+        whole = 255 if dtype == np.uint8 else 1
+        given = np.array([0, 51, 255]).reshape(1, 1, 3, 1) * (whole / 255)
+        kept = images.chain()
+        views = images.views(self.key, given.astype(dtype), kept, count=1)
+        self.assertEqual(views.dtype, jnp.float32)
+        rtol = 4e-3 if dtype == jnp.bfloat16 else 1e-6
+        np.testing.assert_allclose(np.ravel(views), [0, 0.2, 1], rtol=rtol)
+
+
+IMAGE = np.zeros((8, 8, 3), np.float32)
+KEY = jax.random.key(0)
+OF_ONE_IMAGE = {
+    "adjust_brightness": lambda x: images.adjust_brightness(x, 1.0),
+    "adjust_contrast": lambda x: images.adjust_contrast(x, 1.0),
+    "adjust_hue": lambda x: images.adjust_hue(x, 0.0),
+    "adjust_saturation": lambda x: images.adjust_saturation(x, 1.0),
+    "affine": lambda x: images.affine(x, np.eye(2, 3)),
+    "colour_jitter": lambda x: images.colour_jitter(x, np.arange(4), hue=0.0),
+    "gaussian_blur": lambda x: images.gaussian_blur(x, 1.0),
+    "grayscale": images.grayscale,
+    "horizontal_flip": images.horizontal_flip,
+    "normalise": lambda x: images.normalise(x, 0.0, 1.0),
+    "random_affine": lambda x: images.random_affine(KEY, x),
+    "random_colour_jitter": lambda x: images.random_colour_jitter(KEY, x, hue=0.1),
+    "random_gaussian_blur": lambda x: images.random_gaussian_blur(KEY, x),
+    "random_grayscale": lambda x: images.random_grayscale(KEY, x),
+    "random_horizontal_flip": lambda x: images.random_horizontal_flip(KEY, x),
+    "random_noise": lambda x: images.random_noise(KEY, x, deviation=0.1),
+    "random_resized_crop": lambda x: images.random_resized_crop(KEY, x, size=4),
+    "random_solarise": lambda x: images.random_solarise(KEY, x),
+    "resized_crop": lambda x: images.resized_crop(x, (0, 0, 8, 8), 4),
+    "solarise": images.solarise,
+}
+OF_COLOUR = (
+    "adjust_contrast",
+    "adjust_hue",
+    "adjust_saturation",
+    "colour_jitter",
+    "grayscale",
+    "random_colour_jitter",
+    "random_grayscale",
+)
+
+
+class BadInputTest(parameterized.TestCase):
+    @parameterized.parameters(*OF_ONE_IMAGE)
+    def test_an_image_has_three_axes_and_is_float32(self, name):
+        function = OF_ONE_IMAGE[name]
+        with self.assertRaisesRegex(ValueError, r"image must be \[h, w, c\].*\(8, 8\)"):
+            function(np.zeros((8, 8), np.float32))
+        with self.assertRaisesRegex(ValueError, r"batch axis.*\(2, 8, 8, 3\)"):
+            function(np.zeros((2, 8, 8, 3), np.float32))
+        with self.assertRaisesRegex(ValueError, r"empty.*\(0, 8, 3\)"):
+            function(np.zeros((0, 8, 3), np.float32))
+        for dtype in (np.int32, np.uint8, jnp.bfloat16):
+            with self.assertRaisesRegex(TypeError, f"float32.*{np.dtype(dtype).name}"):
+                function(np.zeros((8, 8, 3), dtype))
+
+    @parameterized.parameters(*OF_COLOUR)
+    def test_colour_has_one_or_three_channels(self, name):
+        for c in (2, 4):
+            with self.assertRaisesRegex(ValueError, rf"needs.*\(8, 8, {c}\)"):
+                OF_ONE_IMAGE[name](np.zeros((8, 8, c), np.float32))
+
+    @parameterized.parameters(*sorted(set(OF_ONE_IMAGE) - set(OF_COLOUR)))
+    def test_everything_else_takes_any_number_of_channels(self, name):
+        for c in (1, 2, 5):
+            image = jax.ShapeDtypeStruct((8, 8, c), np.float32)
+            self.assertEqual(jax.eval_shape(OF_ONE_IMAGE[name], image).shape[2], c)
+
+    @parameterized.parameters(
+        ("scale must.*0.5, 0.1", images.random_resized_crop, {"scale": (0.5, 0.1)}),
+        ("scale must.*0, 1", images.random_resized_crop, {"scale": (0, 1)}),
+        ("scale must.*0.1, 2", images.random_resized_crop, {"scale": (0.1, 2)}),
+        ("ratio must.*2, 1", images.random_resized_crop, {"ratio": (2, 1)}),
+        ("ratio must.*-1, 1", images.random_resized_crop, {"ratio": (-1, 1)}),
+        ("size must.*0", images.random_resized_crop, {"size": 0}),
+        ("size must.*4, -1", images.random_resized_crop, {"size": (4, -1)}),
+        ("sigma must.*2, 1", images.random_gaussian_blur, {"sigma": (2, 1)}),
+        ("sigma must.*0, 1", images.random_gaussian_blur, {"sigma": (0, 1)}),
+        ("radius must.*8", images.random_gaussian_blur, {"radius": 8}),
+        ("radius must.*-1", images.random_gaussian_blur, {"radius": -1}),
+        ("brightness must.*-1", images.random_colour_jitter, {"brightness": -1}),
+        ("contrast must.*-1", images.random_colour_jitter, {"contrast": -1}),
+        ("saturation must.*-1", images.random_colour_jitter, {"saturation": -1}),
+        ("hue must.*0.6", images.random_colour_jitter, {"hue": 0.6}),
+        ("deviation must.*-1", images.random_noise, {"deviation": -1}),
+        ("rotation must.*-1", images.random_affine, {"rotation": -1}),
+        ("translation must.*1.5", images.random_affine, {"translation": 1.5}),
+        ("scale must.*0, 1", images.random_affine, {"scale": (0, 1)}),
+        ("shear must.*90", images.random_affine, {"shear": 90}),
+        (r"fill must.*\(2,\)", images.random_affine, {"fill": (0.0, 1.0)}),
+    )
+    def test_what_is_out_of_bounds_is_named(self, message, step, values):
+        if step is images.random_resized_crop:
+            values = {"size": 4, **values}
+        with self.assertRaisesRegex(ValueError, message):
+            step(KEY, IMAGE, **values)
+
+    @parameterized.product(name=tuple(STEPS), probability=(-0.1, 1.1, float("nan")))
+    def test_a_probability_is_between_zero_and_one(self, name, probability):
+        with self.assertRaisesRegex(ValueError, f"probability must.*{probability}"):
+            STEPS[name](KEY, IMAGE, probability=probability)
+
+    @parameterized.parameters(
+        (
+            ValueError,
+            r"box must.*\(3,\)",
+            lambda: images.resized_crop(IMAGE, (0, 0, 8), 4),
+        ),
+        (TypeError, "size must.*4.0", lambda: images.simclr(4.0)),
+        (TypeError, "size must.*1, 2, 3", lambda: images.simclr((1, 2, 3))),
+        (ValueError, "size must.*0", lambda: images.simclr(0)),
+        (ValueError, "strength must.*3", lambda: images.simclr(8, strength=3)),
+        (ValueError, "mean and std must.*None", lambda: images.simclr(8, mean=0.5)),
+        (ValueError, "mean and std must.*None", lambda: images.characters(std=0.5)),
+        (ValueError, r"mean must.*\(2,\)", lambda: images.normalise(IMAGE, (0, 0), 1)),
+        (
+            ValueError,
+            r"order must.*\(3,\)",
+            lambda: images.colour_jitter(IMAGE, [0, 1, 2]),
+        ),
+        (
+            TypeError,
+            "order must.*float",
+            lambda: images.colour_jitter(IMAGE, [0.0] * 4),
+        ),
+        (ValueError, r"matrix must.*\(2, 2\)", lambda: images.affine(IMAGE, np.eye(2))),
+        (
+            ValueError,
+            r"translation must.*\(\)",
+            lambda: images.affine_matrix(translation=1),
+        ),
+        (
+            TypeError,
+            "steps must.*0.5 at 1",
+            lambda: images.chain(images.random_noise, 0.5),
+        ),
+        (ValueError, "height and width must.*0", lambda: images.random_box(KEY, 0, 8)),
+    )
+    def test_wrong_arguments_are_named(self, error, message, call):
+        with self.assertRaisesRegex(error, message):
+            call()
+
+    def test_views_need_a_batch_of_bytes_or_floats(self):
+        flip = images.random_horizontal_flip
+        with self.assertRaisesRegex(ValueError, r"images must.*\(8, 8, 3\)"):
+            images.views(KEY, IMAGE, flip)
+        with self.assertRaisesRegex(TypeError, "images must.*int32"):
+            images.views(KEY, IMAGE[None].astype(np.int32), flip)
+        with self.assertRaisesRegex(ValueError, "count must.*0"):
+            images.views(KEY, IMAGE[None], flip, count=0)
+        with self.assertRaisesRegex(TypeError, "count must.*2.0"):
+            images.views(KEY, IMAGE[None], flip, count=2.0)
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,221 @@
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import chex
+import jax
+import numpy as np
+from absl.testing import parameterized
+
+from jaxcl import models
+from jaxcl.training import checkpoints
+from tests.training import tiny
+
+_NUM_STEPS = 6
+_REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+def unbroken():
+    state = tiny.new_state()
+    for i in range(_NUM_STEPS):
+        state, _ = tiny.step(state, tiny.views(i))
+    return jax.device_get(state)
+
+
+def variables_of(state):
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+class CheckpointsTest(parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.expected = unbroken()
+
+    def setUp(self):
+        super().setUp()
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.run_directory = pathlib.Path(directory.name) / "run"
+        self.checkpoints = self.run_directory / "checkpoints"
+
+    def names(self):
+        return sorted(path.name for path in self.checkpoints.iterdir())
+
+    def assert_bit_equal(self, state):
+        chex.assert_trees_all_equal(state, self.expected)
+
+    @parameterized.parameters(1, 3, 5)
+    def test_a_run_stopped_and_resumed_ends_bit_equal_to_one_that_was_not(self, stop):
+        tiny.train(self.run_directory, stop)
+        self.assert_bit_equal(tiny.train(self.run_directory, _NUM_STEPS))
+        self.assertEqual(self.names(), ["4", "5", "6"])  # the newest three
+
+    def test_a_run_killed_while_saving_ends_bit_equal_to_one_that_was_not(self):
+        program = (
+            "import tests.conftest\n"
+            "from tests.training import tiny\n"
+            f"tiny.train({str(self.run_directory)!r}, {_NUM_STEPS}, kill_after=4)\n"
+        )
+        killed = subprocess.run([sys.executable, "-c", program], cwd=_REPOSITORY)
+        self.assertEqual(killed.returncode, 9)
+        self.assertIn("3", self.names())
+        self.assert_bit_equal(tiny.train(self.run_directory, _NUM_STEPS))
+
+    @parameterized.parameters("state/_METADATA", "data/metadata", "state/d")
+    def test_a_checkpoint_left_half_written_is_passed_over(self, missing):
+        tiny.train(self.run_directory, 3)
+        half = self.checkpoints / "4.orbax-checkpoint-tmp"
+        shutil.copytree(self.checkpoints / "3", half)
+        shutil.rmtree(half / missing) if (half / missing).is_dir() else (
+            half / missing
+        ).unlink()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            state = tiny.train(self.run_directory, _NUM_STEPS)
+        self.assert_bit_equal(state)
+
+    def damage(self, step, what):
+        path = self.checkpoints / str(step)
+        if what == "empty directory":
+            shutil.rmtree(path)
+            path.mkdir()
+        elif what == "no position":
+            shutil.rmtree(path / "data")
+        elif what == "no metadata":
+            (path / "state" / "_METADATA").unlink()
+        else:
+            files = [p for p in path.rglob("*") if p.is_file()]
+            for file in files:
+                content = file.read_bytes()
+                file.write_bytes(content[: len(content) // 2])
+
+    @parameterized.parameters(
+        "empty directory", "no position", "no metadata", "truncated files"
+    )
+    def test_a_broken_checkpoint_is_named_set_aside_and_the_one_before_used(self, what):
+        tiny.train(self.run_directory, 4)
+        self.damage(4, what)
+        with self.assertWarnsRegex(
+            UserWarning, "checkpoints/4: this checkpoint is broken .* 4.broken"
+        ):
+            state = tiny.train(self.run_directory, _NUM_STEPS)
+        self.assert_bit_equal(state)
+        self.assertEqual(self.names(), ["4", "4.broken", "5", "6"])
+
+    def test_no_readable_checkpoint_is_an_error_and_changes_nothing(self):
+        tiny.train(self.run_directory, 2)
+        self.damage(1, "empty directory")
+        self.damage(2, "truncated files")
+        before = self.names()
+        for _ in range(2):  # nor does a second attempt start from scratch
+            with self.assertRaisesRegex(
+                RuntimeError, f"{self.run_directory}: no checkpoint can be read"
+            ):
+                tiny.train(self.run_directory, _NUM_STEPS)
+        self.assertEqual(self.names(), before)
+
+    def test_another_model_is_refused_with_what_differs(self):
+        tiny.train(self.run_directory, 1)
+        encoder = models.ConvEncoder(width=3)
+        wider = models.SimCLR(encoder, models.Projector(4))
+        deeper = models.SimCLR(tiny.model.encoder, models.Projector(4, depth=3))
+        with checkpoints.open(self.run_directory) as manager:
+            with self.assertRaises(ValueError) as caught:
+                checkpoints.restore_latest(manager, tiny.new_state(model=wider))
+            message = str(caught.exception)
+            self.assertIn(f"{self.run_directory}: the checkpoint of step 1", message)
+            self.assertIn(
+                "params/encoder/BatchNorm_0/bias: float32[2] in the checkpoint, "
+                "float32[3] expected",
+                message,
+            )
+            with self.assertRaisesRegex(
+                ValueError, r"not in the checkpoint: .*projector/BatchNorm_1/mean"
+            ):
+                checkpoints.restore_latest(manager, tiny.new_state(model=deeper))
+            with self.assertRaisesRegex(
+                ValueError, "only in the checkpoint: opt_state"
+            ):
+                checkpoints.restore_latest(manager, tiny.new_state(tx=tiny.sgd()))
+        self.assertEqual(self.names(), ["1"])
+
+    def test_a_checkpoint_goes_where_the_given_state_is(self):
+        tiny.train(self.run_directory, 1)
+        auto = (jax.sharding.AxisType.Auto,)
+        mesh = jax.make_mesh((8,), ("data",), axis_types=auto)
+        whole = jax.NamedSharding(mesh, jax.P())
+        given = jax.device_put(tiny.new_state(key=1), whole)
+        with checkpoints.open(self.run_directory) as manager:
+            state, position = checkpoints.restore_latest(manager, given)
+            self.assertEqual((int(state.step), position), (1, {"batches": 1}))
+            for leaf in jax.tree.leaves(state):
+                self.assertEqual(leaf.sharding, whole)
+            # And from eight devices to one.
+            checkpoints.save(manager, 2, state, {})
+            again, _ = checkpoints.restore_latest(manager, tiny.new_state(key=1))
+        chex.assert_trees_all_equal(again, state)
+
+    def test_a_new_run_starts_with_the_given_state(self):
+        given = tiny.new_state()
+        with checkpoints.open(self.run_directory) as manager:
+            state, position = checkpoints.restore_latest(manager, given)
+        self.assertIs(state, given)
+        self.assertIsNone(position)
+
+    def test_saving_never_replaces_a_checkpoint(self):
+        state = tiny.new_state()
+        with checkpoints.open(self.run_directory) as manager:
+            self.assertTrue(checkpoints.save(manager, 2, state, {"batches": 2}))
+            self.assertFalse(checkpoints.save(manager, 2, state, {"batches": 9}))
+            with self.assertRaisesRegex(ValueError, "step: got 1, but .* of step 2"):
+                checkpoints.save(manager, 1, state, {})
+            with self.assertRaisesRegex(TypeError, "not JSON serializable"):
+                checkpoints.save(manager, 3, state, {"key": np.int64(1)})
+            _, position = checkpoints.restore_latest(manager, state)
+        self.assertEqual(position, {"batches": 2})
+
+    def test_wrong_arguments_are_refused_by_name(self):
+        with self.assertRaisesRegex(
+            ValueError, "max_to_keep: got 0; expected at least"
+        ):
+            checkpoints.open(self.run_directory, max_to_keep=0)
+
+    def test_a_probe_reads_the_variables_without_the_optimiser(self):
+        state = tiny.train(self.run_directory, 2)
+        before = self.names()
+        described = jax.eval_shape(
+            lambda x: tiny.model.init(jax.random.key(0), x, train=False), tiny.example
+        )
+        variables, step = checkpoints.restore_variables(self.run_directory, described)
+        self.assertEqual(step, 2)
+        chex.assert_trees_all_equal(variables, variables_of(state))
+        variables, step = checkpoints.restore_variables(
+            self.run_directory, described, step=1
+        )
+        self.assertEqual(step, 1)
+        first, _ = tiny.step(tiny.new_state(), tiny.views(0))
+        chex.assert_trees_all_equal(variables, variables_of(first))
+        self.damage(2, "truncated files")
+        with self.assertWarnsRegex(
+            UserWarning, "checkpoints/2.*Reading step 1 instead"
+        ):
+            checkpoints.restore_variables(self.run_directory, described)
+        self.assertEqual(self.names(), before)
+
+    def test_a_probe_of_another_model_or_of_no_run_is_refused(self):
+        described = tiny.new_state()
+        with self.assertRaisesRegex(FileNotFoundError, "run: no checkpoints"):
+            checkpoints.restore_variables(self.run_directory, variables_of(described))
+        tiny.train(self.run_directory, 1)
+        with self.assertRaisesRegex(FileNotFoundError, r"got step 7; .*of \[1\]"):
+            checkpoints.restore_variables(
+                self.run_directory, variables_of(described), step=7
+            )
+        wider = models.SimCLR(models.ConvEncoder(width=3), models.Projector(4))
+        other = tiny.new_state(model=wider)
+        with self.assertRaisesRegex(ValueError, r"run: the checkpoint of step 1 is of"):
+            checkpoints.restore_variables(self.run_directory, variables_of(other))
