@@ -74,7 +74,7 @@ def position(axis_name: AxisName | None) -> jax.Array | int:
     0
     """
     names = axis_names(axis_name)
-    return lax.axis_index(names) if names else 0
+    return lax.axis_index(names).astype(int) if names else 0
 
 
 def size(axis_name: AxisName | None) -> int:

@@ -249,7 +249,9 @@ def random_horizontal_flip(
     [0.5  0.25]
     """
     image = _check_image(image)
-    return _choose(key, probability, horizontal_flip(image), image)
+    _check_number("probability", probability, 0.0, 1.0)
+    chosen = jax.random.uniform(key) < probability
+    return jnp.where(chosen, horizontal_flip(image), image)
 
 
 # Colour. Inside, colours are planes [c, h, w]: contiguous, so that loops vectorise.
@@ -482,9 +484,10 @@ def random_colour_jitter(
     _check_number("contrast", contrast, 0.0, math.inf)
     _check_number("saturation", saturation, 0.0, math.inf)
     _check_number("hue", hue, 0.0, 0.5)
-    key, order_key, factor_key = jax.random.split(key, 3)
-    order = jnp.asarray(_ORDERS)[jax.random.randint(order_key, (), 0, len(_ORDERS))]
-    draws = jax.random.uniform(factor_key, (4,))
+    _check_number("probability", probability, 0.0, 1.0)
+    # Drawn together, as every call of the generator costs more than its numbers.
+    *draws, order_draw, chance = jax.random.uniform(key, (6,))
+    order = jnp.asarray(_ORDERS)[(len(_ORDERS) * order_draw).astype(jnp.int32)]
 
     def factor(strength: float, draw: jax.Array) -> jax.Array | None:
         low = max(0.0, 1 - strength)
@@ -498,7 +501,7 @@ def random_colour_jitter(
         saturation=factor(saturation, draws[_SATURATION]),
         hue=hue * (2 * draws[_HUE] - 1) if hue else None,
     )
-    return _choose(key, probability, adjusted, image)
+    return jnp.where(chance < probability, adjusted, image)
 
 
 def grayscale(image: jax.Array) -> jax.Array:
@@ -544,7 +547,9 @@ def random_grayscale(
     [0. 1. 0.]
     """
     image = _check_image(image)
-    return _choose(key, probability, grayscale(image), image)
+    _check_number("probability", probability, 0.0, 1.0)
+    chosen = jax.random.uniform(key) < probability
+    return jnp.where(chosen, grayscale(image), image)
 
 
 def solarise(image: jax.Array, threshold: jax.typing.ArrayLike = 0.5) -> jax.Array:
@@ -598,7 +603,9 @@ def random_solarise(
     [0.25 0.5  0.  ]
     """
     image = _check_image(image)
-    return _choose(key, probability, solarise(image, threshold), image)
+    _check_number("probability", probability, 0.0, 1.0)
+    chosen = jax.random.uniform(key) < probability
+    return jnp.where(chosen, solarise(image, threshold), image)
 
 
 def normalise(image: jax.Array, mean: Numbers, std: Numbers) -> jax.Array:
@@ -764,9 +771,12 @@ def random_gaussian_blur(
     """
     image = _check_image(image)
     _check_range("sigma", sigma)
-    key, sigma_key = jax.random.split(key)
-    drawn = jax.random.uniform(sigma_key, (), jnp.float32, *sigma)
-    return _choose(key, probability, gaussian_blur(image, drawn, radius=radius), image)
+    _check_number("probability", probability, 0.0, 1.0)
+    width, chance = jax.random.uniform(key, (2,))
+    blurred = gaussian_blur(
+        image, sigma[0] + width * (sigma[1] - sigma[0]), radius=radius
+    )
+    return jnp.where(chance < probability, blurred, image)
 
 
 def random_noise(key: jax.Array, image: jax.Array, *, deviation: float) -> jax.Array:
@@ -953,8 +963,8 @@ def random_affine(
 def chain(*steps: Transform) -> Transform:
     """Composes steps, functions of (key, image), into one; the first is applied first.
 
-    Step i gets its own key, folded from the chain's with i: what one step draws does
-    not depend on the others.
+    Step i gets the i-th key split from the chain's: what one step draws does not depend
+    on the others, nor on how many follow.
 
     Args:
       *steps: functions (key, image) -> image. `without_key` makes one of a function of
@@ -966,13 +976,9 @@ def chain(*steps: Transform) -> Transform:
     Raises:
       TypeError: if a step is not callable.
 
-    >>> transform = chain(
-    ...     functools.partial(random_resized_crop, size=8),
-    ...     random_horizontal_flip,
-    ...     without_key(solarise),
-    ... )
+    >>> transform = chain(random_horizontal_flip, without_key(solarise))
     >>> print(transform(jax.random.key(0), jnp.ones((12, 10, 3))).shape)
-    (8, 8, 3)
+    (12, 10, 3)
     """
     for i, step in enumerate(steps):
         if not callable(step):
@@ -981,8 +987,9 @@ def chain(*steps: Transform) -> Transform:
             )
 
     def transform(key: jax.Array, image: jax.Array) -> jax.Array:
-        for i, step in enumerate(steps):
-            image = step(jax.random.fold_in(key, i), image)
+        keys = jax.random.split(key, len(steps)) if steps else ()
+        for key, step in zip(keys, steps, strict=True):
+            image = step(key, image)
         return image
 
     return transform
@@ -1172,14 +1179,6 @@ def _normalisation(mean: Numbers | None, std: Numbers | None) -> list[Transform]
     if mean is None or std is None:
         return []
     return [without_key(functools.partial(normalise, mean=mean, std=std))]
-
-
-def _choose(
-    key: jax.Array, probability: float, changed: jax.Array, image: jax.Array
-) -> jax.Array:
-    """`changed` with a probability, else `image`."""
-    _check_number("probability", probability, 0.0, 1.0)
-    return jnp.where(jax.random.uniform(key) < probability, changed, image)
 
 
 # What came in. These run while tracing and cost nothing afterwards.

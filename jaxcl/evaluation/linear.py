@@ -109,7 +109,8 @@ def logistic_probe(
         scikit-learn's C is 1 / (n weight_decay).
       folds: number of parts used to choose, 2 to n.
       seed: of the parts.
-      tolerance: largest entry of the gradient at which to stop, in nats.
+      tolerance: largest entry of the gradient at which to stop, in nats; ten times
+        as much while choosing.
       max_steps: of L-BFGS for one fit.
 
     Returns:
@@ -135,6 +136,7 @@ def logistic_probe(
     _checks.count("max_steps", max_steps)
     x, targets = jax.device_put((h.astype(np.float32), labels.astype(np.int32)))
     limits = np.float32(tolerance), np.int32(max_steps)
+    rough = np.float32(10 * tolerance), np.int32(max_steps)  # enough to compare
     shapes = (h.shape[1], num_classes), (num_classes,)
     zero = jax.device_put(tuple(np.zeros(shape, np.float32) for shape in shapes))
 
@@ -146,7 +148,7 @@ def logistic_probe(
             used = (parts != part).astype(np.float32)
             start = zero
             for p, each in enumerate(penalties):  # the strongest first: it is quick,
-                fit = _fit(x, targets, used, np.float32(each), start, *limits)
+                fit = _fit(x, targets, used, np.float32(each), start, *rough)
                 start = fit.weight, fit.bias  # and the next optimum lies near by
                 held_out[p] += np.asarray(fit.nats)[parts == part].sum(dtype=np.float64)
         penalty = penalties[int(np.argmin(held_out))]

@@ -289,10 +289,16 @@ def _arrays(tree: typing.Any) -> dict[str, str]:
     """Name and description of each array of a pytree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
-        "/".join(_name(entry) for entry in path): f"{leaf.dtype}{list(leaf.shape)}"
+        "/".join(_name(entry) for entry in path): _described(leaf)
         for path, leaf in leaves
         if hasattr(leaf, "shape")
     }
+
+
+def _described(leaf: typing.Any) -> str:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)  # what is written of a key
+    return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def _name(entry: typing.Any) -> str:

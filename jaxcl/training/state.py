@@ -63,7 +63,9 @@ def create_state(
         return build(key)
     # Runs once, so compile it fast rather than well: a ResNet-18 in 2 s and not in 9.
     on_cpu = jax.default_backend() == "cpu"
-    options = {"xla_backend_optimization_level": 0} if on_cpu else {}
+    options: dict[str, str | bool] = (
+        {"xla_backend_optimization_level": "0"} if on_cpu else {}
+    )
     return jax.jit(build).lower(key).compile(compiler_options=options)(key)
 
 

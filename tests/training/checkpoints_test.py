@@ -134,13 +134,13 @@ class CheckpointsTest(parameterized.TestCase):
                 message,
             )
             with self.assertRaisesRegex(
-                ValueError, r"not in the checkpoint: .*projector/BatchNorm_1/mean"
+                ValueError, r"not in the checkpoint: .*projector/BatchNorm_1/bias"
             ):
                 checkpoints.restore_latest(manager, tiny.new_state(model=deeper))
             with self.assertRaisesRegex(
                 ValueError, "only in the checkpoint: opt_state"
             ):
-                checkpoints.restore_latest(manager, tiny.new_state(tx=tiny.sgd()))
+                checkpoints.restore_latest(manager, tiny.new_state(tx=tiny.sgd))
         self.assertEqual(self.names(), ["1"])
 
     def test_a_checkpoint_goes_where_the_given_state_is(self):

@@ -12,6 +12,8 @@ from jaxcl.training import checkpoints
 
 model = models.SimCLR(models.ConvEncoder(width=2), models.Projector(4))
 tx = training.adamw(training.warmup_cosine(1e-2, 2, 8))
+# Unlike Adam, this does not divide rounding errors by the size of a gradient.
+sgd = optax.sgd(0.1, momentum=0.9)
 example = jax.ShapeDtypeStruct((8, 8, 8, 1), jnp.float32)
 
 
@@ -44,11 +46,6 @@ def _first_state(key, model, tx):
 def new_state(key=0, model=model, tx=tx):
     """A copy, since steps are given the buffers of their state."""
     return jax.tree.map(jnp.copy, _first_state(key, model, tx))
-
-
-def sgd():
-    """Unlike Adam, this does not divide rounding errors by the size of a gradient."""
-    return optax.sgd(0.1, momentum=0.9)
 
 
 def train(directory, num_steps, kill_after=None):

@@ -1,0 +1,99 @@
+"""Every loss, tiled and dense, equals an independent float64 oracle."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import oracles
+from tests.losses import cases
+
+VALID = np.array([True, True, False, True, True, True])
+ALL = pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+
+
+def _numbers(tree, dtype):
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+
+
+@ALL
+@pytest.mark.parametrize("impl", ["reference", "tiled"])
+def test_value_equals_the_oracle(case, impl, x64):
+    arrays, parameters = _numbers((case.arrays, case.parameters), jnp.float64)
+    expected = case.oracle(case.arrays, case.parameters, VALID)
+    loss = case.loss(arrays, parameters, valid=jnp.array(VALID), impl=impl, tile=5)
+    assert loss.dtype == jnp.float64
+    np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
+
+
+def _weighted(loss):
+    """Adds up losses with unequal weights, so that no two anchors can be confused."""
+    return (loss * np.cos(np.arange(loss.size)).reshape(loss.shape)).sum()
+
+
+def _oracle_gradient(case):
+    names, parameters = list(case.arrays), list(case.parameters)
+    options = {}
+    if case.name in ("sc_full", "sc_official"):
+        options["held"] = oracles.sc_share(
+            case.arrays["z1"],
+            case.arrays["z2"],
+            oracles.cosine(case.parameters["temperature"]),
+            variant=case.name.removeprefix("sc_"),
+            valid=VALID,
+        )
+
+    def value(*numbers):
+        arrays = dict(zip(names, numbers, strict=False))
+        rest = dict(zip(parameters, numbers[len(names) :], strict=True))
+        return _weighted(case.oracle(arrays, rest, VALID, **options))
+
+    numbers = [*case.arrays.values(), *case.parameters.values()]
+    gradients = oracles.gradient(value, *numbers)
+    return (
+        dict(zip(names, gradients, strict=False)),
+        dict(zip(parameters, gradients[len(names) :], strict=True)),
+    )
+
+
+@ALL
+def test_gradient_equals_the_oracles_differences(case, x64):
+    numbers = _numbers((case.arrays, case.parameters), jnp.float64)
+    expected = _oracle_gradient(case)
+    for options in ({"impl": "reference"}, {"tile": 5}, {}):
+
+        def value(arrays, parameters, options=options):
+            loss = case.loss(arrays, parameters, valid=jnp.array(VALID), **options)
+            return _weighted(loss)
+
+        gradient = jax.jit(jax.grad(value, (0, 1)))(*numbers)
+        for got, want in zip(
+            jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True
+        ):
+            scale = np.abs(want).max()
+            assert scale > 1e-3, "a gradient that is zero shows nothing"
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-7 * scale + 1e-8)
+
+
+@ALL
+def test_float32_equals_the_oracle_to_rounding(case):
+    arrays, parameters = _numbers((case.arrays, case.parameters), jnp.float32)
+    loss = case.loss(arrays, parameters, valid=jnp.array(VALID), tile=5)
+    expected = case.oracle(case.arrays, case.parameters, VALID)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["nt_xent", "sup_con", "clip", "info_nce_with_a_queue", "sc_constant"]
+)
+def test_bfloat16_input_is_compared_in_float32(name):
+    case = cases.BY_NAME[name]
+    arrays = _numbers(case.arrays, jnp.bfloat16)
+    loss = case.loss(arrays, case.parameters, tile=5)
+    rounded = jax.tree.map(lambda x: np.asarray(x, np.float64), arrays)
+    expected = case.oracle(rounded, case.parameters, None)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
+    gradient = jax.grad(lambda a: case.loss(a, case.parameters).sum())(arrays)
+    assert all(g.dtype == jnp.bfloat16 for g in jax.tree.leaves(gradient))
