@@ -1,0 +1,315 @@
+"""SimCLR: contrastive pretraining of an encoder on images, in the order it runs.
+
+python -m experiments.simclr                          # digits, two minutes on a CPU
+python -m experiments.simclr --loss dcl --temperature 0.1 --directory runs/dcl
+python -m experiments.simclr --source tfds:cifar10_25k --encoder resnet18 \
+    --augmentation photographs --directory runs/cifar10
+
+The same command again resumes from the newest checkpoint. What the encoder has learned
+is measured by `python -m experiments.linear_probe DIRECTORY`.
+"""
+
+import dataclasses
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tqdm
+import tyro
+
+import jaxcl
+from jaxcl import augment, data, evaluation, kernels, losses, models, training
+from jaxcl.training import checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Pretrains an encoder with a contrastive loss and writes a run directory."""
+
+    directory: str = "runs/simclr"
+    """Where settings, metrics, checkpoints and pictures go."""
+    source: str = "digits"
+    """Images: "digits", a .npz or .npy file, "tfds:NAME", or a prepared directory."""
+    split: str = "train"
+    """Part of the source to learn from, such as "train" or "train[:90%]"."""
+    augmentation: Literal["characters", "photographs"] = "characters"
+    """Affine maps and noise, or crops, flips and colours."""
+    jitter: float = 0.5
+    """Strength of the colours of "photographs"; 1 for ImageNet, 0.5 for CIFAR."""
+    blur: bool = False
+    """Whether "photographs" are blurred, as ImageNet's are and CIFAR's are not."""
+    encoder: Literal["small", "resnet18", "resnet34", "resnet50"] = "small"
+    """Four convolutions, or a residual network."""
+    width: int = 32
+    """Channels of the encoder's first stage; 64 is the usual residual network."""
+    stem: Literal["small", "imagenet"] = "small"
+    """Stem of a residual network: 3x3 for images of about 32 pixels, or 7x7."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """In which the model computes; parameters and losses are float32."""
+    embedding: int = 128
+    """Size d of the embedding z that the loss sees."""
+    loss: Literal[
+        "nt_xent",
+        "kernel_info_nce",
+        "dcl",
+        "info_nce",
+        "sc_info_nce",
+        "clip",
+        "sup_con",
+    ] = "nt_xent"
+    """Loss; "sup_con" uses the labels."""
+    temperature: float = 0.2
+    """Divides similarities; smaller is sharper."""
+    kernel: Literal[
+        "gaussian", "laplacian", "power_half", "simple_sum", "concatenation_sum"
+    ] = "gaussian"
+    """Of "kernel_info_nce"; its temperature divides distances."""
+    alpha: float = 1.0
+    """Scale of the target of "sc_info_nce"."""
+    beta: float = 0.0
+    """Bias of the target of "sc_info_nce"."""
+    tile: int | None = None
+    """Edge of a tile of pairs; changes memory and speed, not results."""
+    batch_size: int = 256
+    """Images per step, over all devices."""
+    epochs: int = 150
+    """Passes over the images."""
+    warmup_epochs: int = 10
+    """Passes during which the learning rate rises from 0."""
+    optimizer: Literal["adamw", "lars"] = "adamw"
+    """LARS is meant for batches of thousands."""
+    learning_rate: float = 2e-3
+    """Highest rate, after the warm-up."""
+    weight_decay: float = 1e-4
+    """Of weights; biases and normalisations have none."""
+    seed: int = 0
+    """Of parameters, batches and views."""
+    log_every: int = 25
+    """Steps between two lines of metrics."""
+    evaluate_every: int = 125
+    """Steps between two measurements of k-NN accuracy, on training images."""
+    save_every: int = 250
+    """Steps between two checkpoints."""
+    max_steps: int | None = None
+    """Stops early after this many steps; the schedule stays that of all epochs."""
+
+
+# What may differ when a run resumes, since it does not change what is computed.
+MAY_CHANGE = ("directory", "tile", "log_every", "evaluate_every", "save_every")
+MAY_CHANGE = (*MAY_CHANGE, "max_steps")
+
+
+def make_model(s: Settings) -> models.SimCLR:
+    dtype = jnp.dtype(s.dtype)
+    residual = {"stem": s.stem, "width": s.width, "dtype": dtype}
+    encoder = {
+        "small": lambda: models.ConvEncoder(width=s.width, dtype=dtype),
+        "resnet18": lambda: models.resnet18(**residual),
+        "resnet34": lambda: models.resnet34(**residual),
+        "resnet50": lambda: models.resnet50(**residual),
+    }[s.encoder]()
+    return models.SimCLR(encoder, models.Projector(s.embedding, dtype=dtype))
+
+
+def make_loss(s: Settings) -> Callable[..., jax.Array]:
+    """Returns loss(z [b, v, d], labels [b], axis_name=...) with a value per anchor."""
+    t, tile = s.temperature, s.tile
+    kernel = {
+        "gaussian": lambda: kernels.gaussian(t),
+        "laplacian": lambda: kernels.laplacian(t),
+        "power_half": lambda: kernels.exponential(0.5, t),
+        "simple_sum": lambda: kernels.kernel_sum(
+            kernels.gaussian(t), kernels.laplacian(t)
+        ),
+        "concatenation_sum": lambda: kernels.concatenation_sum(
+            kernels.gaussian(t), kernels.laplacian(t)
+        ),
+    }[s.kernel]()
+
+    def of_labels(z: jax.Array, labels: jax.Array, axis_name: str) -> jax.Array:
+        b, v, d = z.shape
+        repeated = jnp.repeat(labels, v)
+        return losses.sup_con(
+            z.reshape(b * v, d), repeated, temperature=t, tile=tile, axis_name=axis_name
+        )
+
+    def of_views(loss: Callable[..., jax.Array], **options: Any) -> Callable[..., Any]:
+        return lambda z, labels, axis_name: loss(
+            z, **options, tile=tile, axis_name=axis_name
+        )
+
+    def of_two(loss: Callable[..., jax.Array], **options: Any) -> Callable[..., Any]:
+        return lambda z, labels, axis_name: loss(
+            z[:, 0], z[:, 1], **options, tile=tile, axis_name=axis_name
+        )
+
+    return {
+        "nt_xent": of_views(losses.nt_xent, temperature=t),
+        "kernel_info_nce": of_views(losses.kernel_info_nce, kernel=kernel),
+        "dcl": of_views(losses.dcl, temperature=t),
+        "info_nce": of_two(losses.info_nce, temperature=t),
+        "clip": of_two(losses.clip, temperature=t),
+        "sc_info_nce": of_two(
+            losses.sc_info_nce, temperature=t, alpha=s.alpha, beta=s.beta
+        ),
+        "sup_con": of_labels,
+    }[s.loss]
+
+
+def make_encode(model: models.SimCLR) -> Callable[[Any, jax.Array], jax.Array]:
+    """Returns encode(variables, uint8 images) -> h, for `evaluation.represent`."""
+
+    def encode(variables: Any, images: jax.Array) -> jax.Array:
+        pixels = images.astype(jnp.float32) / 255
+        return model.apply(variables, pixels, train=False, method="represent")
+
+    return encode
+
+
+def main(s: Settings) -> training.TrainState:
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=auto)
+    rows = jax.NamedSharding(mesh, jax.P("data"))
+    whole = jax.NamedSharding(mesh, jax.P())
+    key = jax.random.key(s.seed)
+    if s.batch_size % jax.device_count():
+        raise ValueError(
+            f"batch_size must be divisible by the {jax.device_count()} devices, "
+            f"got {s.batch_size}"
+        )
+
+    # Data: a function of the step, so a resumed run sees what an unbroken one would.
+    images = data.open(s.source, s.split)
+    if s.loss == "sup_con" and images.labels is None:
+        raise ValueError(f"loss 'sup_con' needs labels, and {s.source!r} has none")
+    if jax.process_count() == 1 and len(images.images) <= 200_000:
+        images = data.to_memory(images)
+    batches = data.batches(
+        images,
+        s.batch_size,
+        s.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    steps_per_epoch = len(images.images) // s.batch_size
+    num_steps = s.epochs * steps_per_epoch
+    last_step = min(num_steps, s.max_steps or num_steps)
+    height, width = images.images.shape[1:3]
+    transform = {
+        "characters": lambda: augment.images.characters(),
+        "photographs": lambda: augment.images.simclr(
+            (height, width), strength=s.jitter, blur=s.blur
+        ),
+    }[s.augmentation]()
+
+    # Model and optimiser.
+    model = make_model(s)
+    schedule = training.warmup_cosine(
+        s.learning_rate, s.warmup_epochs * steps_per_epoch, num_steps
+    )
+    tx: optax.GradientTransformation = {
+        "adamw": training.adamw,
+        "lars": training.lars,
+    }[s.optimizer](schedule, weight_decay=s.weight_decay)
+    example = jax.ShapeDtypeStruct((1, *images.images.shape[1:]), jnp.float32)
+    state = training.create_state(jax.random.fold_in(key, 0), model, tx, example)
+    state = jax.device_put(state, whole)
+
+    # Loss: a function of embeddings [b, v, d], spread over the mesh.
+    loss = jaxcl.sharded(make_loss(s), mesh)
+    view_key = jax.random.fold_in(key, 1)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: training.TrainState, images: jax.Array, labels: jax.Array) -> Any:
+        views = augment.images.views(
+            jax.random.fold_in(view_key, state.step), images, transform
+        )
+        return training.train_step(lambda z: loss(z, labels), state, views)
+
+    encode = make_encode(model)
+    leader = jax.process_index() == 0
+    training.save_settings(s.directory, dataclasses.asdict(s), may_change=MAY_CHANGE)
+
+    with checkpoints.open(s.directory) as manager:
+        state, position = checkpoints.restore_latest(manager, state)
+        first = int(state.step)
+        if position is not None:
+            print(f"resuming {s.directory} after step {first}")
+        bar = tqdm.tqdm(total=last_step, initial=first, unit="step", disable=not leader)
+        pending: list[tuple[int, dict[str, jax.Array]]] = []
+        with (
+            bar,
+            training.MetricWriter(
+                s.directory, tensorboard=True, resumed_from=first
+            ) as writer,
+        ):
+            began, seen = time.perf_counter(), 0
+            for i in range(first, last_step):
+                batch = batches(i)
+                arrays = [
+                    jax.make_array_from_process_local_data(rows, x)
+                    for x in (batch["image"], batch.get("label", batch["index"]))
+                ]
+                state, metrics = step(state, *arrays)
+                pending.append((i + 1, metrics))
+                done = i + 1
+                end = done == last_step
+                if done % s.log_every == 0 or end:
+                    # The only place where the host waits for the device.
+                    fetched = jax.device_get(pending)
+                    pending = []
+                    for number, values in fetched:
+                        training.check_finite(number, values)
+                    now = time.perf_counter()
+                    rate = (done - first - seen) * s.batch_size / (now - began)
+                    began, seen = now, done - first
+                    writer.write(done, {**fetched[-1][1], "images_per_second": rate})
+                    bar.set_postfix_str(
+                        f"loss {fetched[-1][1]['loss']:.3f}, {rate:.0f} images/s"
+                    )
+                    bar.update(done - bar.n)
+                if leader and (done % s.evaluate_every == 0 or end):
+                    writer.write(done, {"knn": knn_accuracy(encode, state, images)})
+                    began, seen = time.perf_counter(), done - first
+                if done % s.save_every == 0 or end:
+                    checkpoints.save(manager, done, state, {"step": done})
+    return state
+
+
+def knn_accuracy(encode: Callable[..., Any], state: Any, images: data.Dataset) -> float:
+    """Accuracy of k-NN inside the training images: a fifth is asked, the rest answers.
+
+    It watches a run without touching held-out images.
+    """
+    if images.labels is None:
+        return float("nan")
+    few = np.arange(min(len(images.images), 5_000))
+    cut = len(few) * 4 // 5
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    h = evaluation.represent(
+        jax.tree_util.Partial(encode, variables), images.images[few], 500
+    )
+    labels = np.asarray(images.labels)[few]
+    predicted = evaluation.knn(
+        h[:cut], labels[:cut], h[cut:], k=5, num_classes=images.num_classes
+    )
+    return evaluation.accuracy(predicted, labels[cut:])
+
+
+def cli() -> None:
+    try:
+        main(tyro.cli(Settings))
+    except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    cli()
