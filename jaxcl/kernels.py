@@ -30,7 +30,7 @@ differentiable leaves and whose other fields are static. It says three things:
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -140,8 +140,59 @@ def matched(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
     [2. 2.]
     """
     kernel, x, y = _accumulating(kernel, x, y)
-    (xs, _), (ys, _) = kernel.prepare(x, unit(x)), kernel.prepare(y, unit(y))
-    return jax.vmap(kernel.pair)(xs, ys)
+    return _map_rows(lambda x, y: _pair(kernel, x, y), x, y)
+
+
+def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
+    """Computes the logits of each view with the other views of its example.
+
+    Args:
+      kernel: a log-kernel.
+      views: embeddings [b, v, d].
+
+    Returns:
+      Logits [b, v, v - 1], float32 (float64 for float64 input).
+
+    >>> print(matched_views(cosine(0.5), jnp.ones((1, 3, 2))).shape)
+    (1, 3, 2)
+    """
+    kernel, views, _ = _accumulating(kernel, views, views)
+    v = views.shape[1]
+
+    def of_example(z: jax.Array) -> jax.Array:
+        vectors, _ = kernel.prepare(z, unit(z))
+        at = [jax.tree.map(lambda x, i=i: x[i], vectors) for i in range(v)]
+        # Each unordered pair is computed once and stands twice in the result.
+        logits = {
+            (i, j): kernel.pair(at[i], at[j]) for i in range(v) for j in range(i + 1, v)
+        }
+        return jnp.stack(
+            [
+                jnp.stack([logits[min(i, j), max(i, j)] for j in range(v) if j != i])
+                for i in range(v)
+            ]
+        )
+
+    return _map_rows(of_example, views)
+
+
+# Rows that are handled at once where each is independent of the others.
+ROWS_AT_ONCE = 1024
+
+
+def _map_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    if arrays[0].shape[0] <= ROWS_AT_ONCE:
+        return jax.vmap(function)(*arrays)
+    # In blocks that are computed again in the backward pass: of many intermediate
+    # results of the size of the embeddings, none is ever stored whole.
+    return lax.map(
+        jax.checkpoint(lambda rows: function(*rows)), arrays, batch_size=ROWS_AT_ONCE
+    )
+
+
+def _pair(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
+    (x, _), (y, _) = kernel.prepare(x, unit(x)), kernel.prepare(y, unit(y))
+    return kernel.pair(x, y)
 
 
 def _accumulating(
@@ -193,7 +244,11 @@ def unit(z: jax.Array) -> jax.Array:
     [[0.6 0.8]
      [0.  0. ]]
     """
-    return z * inverse_norm(z)[..., None]
+    z, _, squared = _scaled(z)
+    # Where the length is 0, the division sees a one: its derivative would be NaN.
+    zero = squared == 0
+    length = jnp.sqrt(jnp.where(zero, 1, squared))
+    return jnp.where(zero[..., None], 0, z / length[..., None])
 
 
 def inverse_norm(z: jax.Array) -> jax.Array:
@@ -208,15 +263,20 @@ def inverse_norm(z: jax.Array) -> jax.Array:
     >>> print(inverse_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
     [0.2 0. ]
     """
-    # Dividing by the largest entry first keeps the squares of 1e-30 and of 1e30 inside
-    # float32. The factor cancels, so its gradient may be left out. The tests are for
-    # equality with zero: a NaN has to pass.
+    _, largest, squared = _scaled(z)
+    return jnp.where(squared == 0, 0, 1 / (largest * jnp.sqrt(squared)))
+
+
+def _scaled(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Embeddings over their largest entry, that entry, and their squared lengths.
+
+    Divided like this, the squares of 1e-30 and of 1e30 stay inside float32. The factor
+    cancels from what is computed of it, so its gradient may be left out.
+    """
     largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1))
     largest = jnp.where(largest == 0, 1, largest)
-    squared = jnp.sum(jnp.square(z / largest[..., None]), axis=-1)
-    zero = squared == 0
-    length = largest * jnp.sqrt(jnp.where(zero, 1, squared))
-    return jnp.where(zero, 0, 1 / length)
+    z = z / largest[..., None]
+    return z, largest, jnp.sum(jnp.square(z), axis=-1)
 
 
 def cosine(temperature: ArrayLike) -> Kernel:

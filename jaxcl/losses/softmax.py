@@ -10,9 +10,6 @@ sigmoid(N - P).
 """
 
 import jax
-import jax.numpy as jnp
-
-from jaxcl import graphs, kernels
 
 
 def cross_entropy(
@@ -32,22 +29,3 @@ def cross_entropy(
     [0.6931472]
     """
     return jax.nn.softplus(negatives - positives) + (positives - mean_positive)
-
-
-def view_positives(
-    kernel: kernels.Kernel, nodes: graphs.Nodes, views: int
-) -> jax.Array:
-    """Computes the logits of each view with the other views of its example.
-
-    Args:
-      kernel: a log-kernel.
-      nodes: of `graphs.views`.
-      views: the number v of views per example.
-
-    Returns:
-      Logits [b * v, v - 1], from differences of embeddings.
-    """
-    n, d = nodes.z.shape
-    z = nodes.z.reshape(n // views, views, d)
-    others = [jnp.roll(z, -shift, axis=1).reshape(n, d) for shift in range(1, views)]
-    return jnp.stack([kernels.matched(kernel, nodes.z, z) for z in others], axis=1)

@@ -187,5 +187,5 @@ def _statistics(
         tile=tile,
         impl=impl,
     )
-    positive = softmax.view_positives(kernel, nodes, views.shape[1])
-    return negative, positive, nodes.valid
+    positive = kernels.matched_views(kernel, nodes.z.reshape(views.shape))
+    return negative, positive.reshape(negative.size, -1), nodes.valid

@@ -1,7 +1,6 @@
 """What is asked of the pair matrix: a relation, a score, and how to add it up."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcl import graphs, kernels
+from jaxcl import graphs
 
 # Scores that lie less far apart than this share exponentials: the smaller ones keep
 # their float32 precision above the smallest normal number, exp(-87).
@@ -250,52 +249,6 @@ def side(nodes: graphs.Nodes, axis: int) -> graphs.Nodes:
     """
     z, *rest = nodes
     return graphs.Nodes(z, *jax.tree.map(lambda x: jnp.expand_dims(x, axis), rest))
-
-
-def products(kernel: kernels.Kernel, xs: Any, ys: Any) -> Any:
-    """Multiplies all vectors of one side with all partners of the other.
-
-    Args:
-      kernel: says how precisely.
-      xs: a pytree of vectors [n, d_k].
-      ys: the same pytree of vectors [m, d_k].
-
-    Returns:
-      The pytree of inner products [n, m]. Vectors that occur twice are multiplied once.
-    """
-    done: list[tuple[jax.Array, jax.Array, jax.Array]] = []
-
-    def product(x: jax.Array, y: jax.Array) -> jax.Array:
-        for known_x, known_y, known in done:
-            if known_x is x and known_y is y:
-                return known
-        result = _product(kernel.precision, x, y)
-        done.append((x, y, result))
-        return result
-
-    return jax.tree.map(product, xs, ys)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(precision: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    return lax.dot_general(x, y, (((1,), (1,)), ((), ())), precision=precision)
-
-
-def _product_forward(precision: Any, x: jax.Array, y: jax.Array) -> Any:
-    return _product(precision, x, y), (x, y)
-
-
-def _product_backward(precision: Any, residuals: Any, slope: jax.Array) -> Any:
-    x, y = residuals
-    of_x = lax.dot_general(slope, y, (((1,), (0,)), ((), ())), precision=precision)
-    # XLA would turn this into the product of the transposed tile with x, and transpose
-    # the tile, which on a CPU costs as much as half the product. The barrier lets it
-    # transpose the result, which is d columns wide.
-    of_y = lax.dot_general(x, slope, (((0,), (0,)), ((), ())), precision=precision)
-    return of_x, lax.optimization_barrier(of_y).T
-
-
-_product.defvjp(_product_forward, _product_backward)
 
 
 def _finite(x: jax.Array) -> jax.Array:

@@ -13,22 +13,23 @@ What is compared decides the schedule:
 - `mirrored`, a node set with itself over several devices: local rows meet all columns.
   In the backward pass each device also takes, for its rows, what they owe to the
   results of other rows, so that no gradient has to travel.
+
+Gradients are added up in the space of the kernel's vectors, transposed for columns:
+matrix libraries are fastest at that form of the product.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxcl import graphs, kernels, mesh
 from jaxcl.pairwise import exchange, reductions
 
-# Fastest edge on a CPU for embeddings of 64 to 1024 numbers; three float32 tiles of it
-# take 12 MB.
+# Fastest edge on a CPU for embeddings of 64 to 1024 numbers; a float32 tile is 4 MB.
 DEFAULT_TILE = 1024
 
 Asked = tuple[reductions.Reduction, ...]
@@ -44,66 +45,6 @@ class Plan(NamedTuple):
 
     names: tuple[str, ...]
     tile: int | None
-
-
-class _Side(NamedTuple):
-    """Nodes, and one over the length of each embedding, [n]."""
-
-    nodes: graphs.Nodes
-    factor: jax.Array
-
-
-class _Gradient(NamedTuple):
-    """Of one side. `scale` is what a factor on each unit vector would receive."""
-
-    z: jax.Array
-    scale: jax.Array
-    extra: Any
-
-
-class _Output(NamedTuple):
-    """A reduction that a tile contributes to.
-
-    Attributes:
-      number: which reduction.
-      axis: which axis of the tile is added up; 1 leaves a number for each row.
-      mirror: whether a tile on the diagonal holds these pairs a second time.
-    """
-
-    number: int
-    axis: int
-    mirror: bool
-
-
-class _Task(NamedTuple):
-    """Scores of a tile, and what they contribute to.
-
-    Attributes:
-      number: the reduction whose relation and score are evaluated.
-      swapped: whether the tile's columns are the anchors.
-      outputs: the reductions that share these scores.
-    """
-
-    number: int
-    swapped: bool
-    outputs: tuple[_Output, ...]
-
-
-class _Position(NamedTuple):
-    """Where a tile begins, and from which row and column on its pairs are new."""
-
-    row: Any
-    new_row: Any
-    column: Any
-    new_column: Any
-
-
-class _Cut(NamedTuple):
-    """How rows are cut into slices of one size; the last may begin early."""
-
-    size: int
-    starts: np.ndarray
-    firsts: np.ndarray
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -145,46 +86,48 @@ def _forward(
     )
     schedule = _schedule(plan, candidates)
     row_cut, column_cut = _cut(rows, plan.tile), _cut(block, plan.tile)
-    tasks = _tasks(asked, schedule, anchors, len(row_cut.starts) == 1)
+    tasks = _tasks(asked, schedule, anchors, row_cut)
+
+    def visit_row(i: Any, states: list[Any]) -> list[Any]:
+        row = _take(rows, row_cut, i)
+        row_own, layout = _prepare(kernel, row)
+
+        def visit_tile(j: Any, states: list[Any]) -> list[Any]:
+            column = _take(block, column_cut, j)
+            column_own, _ = _prepare(kernel, column)
+            products = _products(kernel, row_own, column_own)
+            tile = _Tile(row, column, i, j, row_cut, column_cut, layout, pair_weight)
+            scores = _scores(
+                tasks, tile, (kernel, asked), products, row_own, column_own
+            )
+            states = list(states)
+            for task, score in zip(tasks, scores, strict=True):
+                reduction = asked[task.number]
+                merge = functools.partial(reductions.combine, reduction)
+                axes = {output.axis for output in task.outputs}
+                member = _member(task, reduction, tile)
+                parts = reductions.summarize(reduction, score, member, axes)
+                for number, axis, mirror in task.outputs:
+                    part = parts[axis]
+                    if mirror:
+                        nothing = reductions.empty(reduction, part.total)
+                        part = _where(i == j, nothing, part)
+                    start = _start(row_cut, i) if axis == 1 else _start(column_cut, j)
+                    states[number] = _update(merge, states[number], part, start)
+            return states
+
+        return _over_columns(schedule, i, column_cut, visit_tile, states)
 
     states = [
         reductions.empty(
-            r,
-            (block if schedule == "both" and r.over == "anchors" else rows).factor,
+            r, (block if schedule == "both" and r.over == "anchors" else rows).factor
         )
         for r in asked
     ]
     varying = mesh.varying_axes((rows, block, kernel, asked, pair_weight))
-
-    def visit(states: Any, at: _Position) -> tuple[Any, None]:
-        row = _take(rows, at.row, at.new_row, row_cut.size)
-        column = _take(block, at.column, at.new_column, column_cut.size)
-        weight = _take_weight(pair_weight, at, row_cut.size, column_cut.size)
-        scores = _scores(tasks, (kernel, asked), row, column, weight)
-        states = list(states)
-        for task, score in zip(tasks, scores, strict=True):
-            reduction = asked[task.number]
-            member = _member(task, reduction, row, column)
-            axes = {output.axis for output in task.outputs}
-            parts = reductions.summarize(reduction, score, member, axes)
-            for number, axis, mirror in task.outputs:
-                part = parts[axis]
-                if mirror:
-                    nothing = reductions.empty(reduction, part.total)
-                    again = at.row == at.column
-                    part = jax.tree.map(
-                        functools.partial(jnp.where, again), nothing, part
-                    )
-                states[number] = _update(
-                    functools.partial(reductions.combine, reduction),
-                    states[number],
-                    part,
-                    at.row if axis == 1 else at.column,
-                )
-        return states, None
-
-    positions = _positions(row_cut, column_cut, schedule)
-    states, _ = lax.scan(visit, mesh.cast_varying(states, varying), positions)
+    states = lax.fori_loop(
+        0, row_cut.count, visit_row, mesh.cast_varying(states, varying)
+    )
     if schedule == "both":
         states = [
             exchange.scatter_combine(
@@ -207,85 +150,151 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[jax.Array, ...]) -> 
     block = exchange.gather(columns, plan.names)
     schedule = _schedule(plan, candidates)
     row_cut, column_cut = _cut(rows, plan.tile), _cut(block, plan.tile)
-    tasks = _tasks(asked, schedule, anchors, len(row_cut.starts) == 1, backward=True)
+    tasks = _tasks(asked, schedule, anchors, row_cut, backward=True)
 
     # What a tile needs to know about results: of its rows, and of its columns.
     row_results = list(zip(cotangents, known, strict=True))
     column_results = exchange.gather(row_results, plan.names)
 
-    theta = (kernel, asked)
-    varying = mesh.varying_axes((rows, block, theta, pair_weight, cotangents))
-    zeros = [_zeros(rows), _zeros(block) if schedule == "both" else ()]
-    carry = mesh.cast_varying((zeros, jax.tree.map(jnp.zeros_like, theta)), varying)
+    def visit_row(i: Any, carry: Any) -> Any:
+        gradient, prepare_gradient, column_gradient, theta_gradient = carry
+        row = _take(rows, row_cut, i)
+        row_own, layout = _prepare(kernel, row)
+        # The barrier keeps XLA from folding the transposition into each product.
+        transposed = lax.optimization_barrier([v.T for v in row_own.vectors])
 
-    def visit(carry: Any, at: _Position) -> tuple[Any, None]:
-        (row_gradient, column_gradient), theta_gradient = carry
-        row = _take(rows, at.row, at.new_row, row_cut.size)
-        column = _take(block, at.column, at.new_column, column_cut.size)
-        weight = _take_weight(pair_weight, at, row_cut.size, column_cut.size)
-
-        def scores_of(theta: Any, row_free: Any, column_free: Any) -> list[jax.Array]:
-            return _scores(
-                tasks, theta, _bind(row, row_free), _bind(column, column_free), weight
-            )
-
-        free = [mesh.cast_varying(_free(side), varying) for side in (row, column)]
-        if schedule == "mirrored":
+        def visit_tile(j: Any, carry: Any) -> Any:
+            row_gradient, column_gradient, theta_gradient = carry
+            column = _take(block, column_cut, j)
+            column_own, _ = _prepare(kernel, column)
+            products = _products(kernel, row_own, column_own)
+            tile = _Tile(row, column, i, j, row_cut, column_cut, layout, pair_weight)
             scores, pull = jax.vjp(
-                lambda theta, row_free: scores_of(theta, row_free, free[1]),
-                theta,
-                free[0],
+                functools.partial(_scores, tasks, tile),
+                (kernel, asked),
+                products,
+                row_own._replace(vectors=[]),
+                column_own._replace(vectors=[]),
             )
-        else:
-            scores, pull = jax.vjp(scores_of, theta, *free)
-        slopes = []
-        for task, score in zip(tasks, scores, strict=True):
-            reduction = asked[task.number]
-            slope = jnp.zeros_like(score)
-            for number, axis, mirror in task.outputs:
-                results = row_results if axis == 1 else column_results
-                start, size = (
-                    (at.row, row_cut.size)
-                    if axis == 1
-                    else (at.column, column_cut.size)
+            slopes = [
+                _slope(task, score, tile, asked, row_results, column_results)
+                for task, score in zip(tasks, scores, strict=True)
+            ]
+            theta_part, slopes, row_part, column_part = pull(slopes)
+            row_part = row_part._replace(
+                vectors=[
+                    _dot(kernel, slope, vector, 0)
+                    for slope, vector in zip(slopes, column_own.vectors, strict=True)
+                ]
+            )
+            if schedule != "mirrored":
+                column_part = column_part._replace(
+                    vectors=[
+                        _dot(kernel, vector, slope, 0)
+                        for slope, vector in zip(slopes, transposed, strict=True)
+                    ]
                 )
-                cotangent, number_known = (
-                    lax.dynamic_slice_in_dim(x, start, size) for x in results[number]
+                column_gradient = _update(
+                    _add, column_gradient, column_part, _start(column_cut, j), axis=-1
                 )
-                if mirror:
-                    cotangent = jnp.where(at.row == at.column, 0, cotangent)
-                slope += reductions.slope(
-                    reduction,
-                    score,
-                    jnp.expand_dims(cotangent, axis),
-                    jnp.expand_dims(number_known, axis),
-                )
-            member = _member(task, reduction, row, column)
-            slopes.append(jnp.where(member, slope, 0))
-        theta_part, row_part, *column_part = pull(slopes)
-        theta_gradient = jax.tree.map(jnp.add, theta_gradient, theta_part)
-        row_gradient = _update(_add, row_gradient, row_part, at.row)
-        if schedule == "triangular":
-            row_gradient = _update(_add, row_gradient, column_part[0], at.column)
-        elif schedule == "both":
-            column_gradient = _update(_add, column_gradient, column_part[0], at.column)
-        return ([row_gradient, column_gradient], theta_gradient), None
+            return (
+                _add(row_gradient, row_part),
+                column_gradient,
+                _add(theta_gradient, theta_part),
+            )
 
-    positions = _positions(row_cut, column_cut, schedule)
-    (gradients, theta_gradient), _ = lax.scan(visit, carry, positions)
-    row_gradient, column_gradient = gradients
+        zero = jax.tree.map(jnp.zeros_like, row_own)
+        row_gradient, column_gradient, theta_gradient = _over_columns(
+            schedule,
+            i,
+            column_cut,
+            visit_tile,
+            (zero, column_gradient, theta_gradient),
+        )
+        if schedule == "triangular":
+            # By now all tiles in which these rows were columns have been visited.
+            start, size = _start(row_cut, i), row_cut.size
+            owed = _transpose(_slice(column_gradient, start, size, axis=-1))
+            row_gradient = _add(row_gradient, _mask_rows(owed, _new(row_cut, i)))
+        prepare_part, part = _pull_back(kernel, row.nodes, row_gradient)
+        gradient = _update(_add, gradient, part, _start(row_cut, i))
+        prepare_gradient = _add(prepare_gradient, prepare_part)
+        return gradient, prepare_gradient, column_gradient, theta_gradient
+
+    varying = mesh.varying_axes((rows, block, kernel, asked, pair_weight, cotangents))
+    zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+    carry = (
+        zeros(_NodeGradient(anchors.z, anchors.extra)),
+        zeros(kernel),
+        () if schedule == "mirrored" else _column_zeros(kernel, block),
+        zeros((kernel, asked)),
+    )
+    gradient, prepare_gradient, column_gradient, theta_gradient = lax.fori_loop(
+        0, row_cut.count, visit_row, mesh.cast_varying(carry, varying)
+    )
     if schedule == "mirrored":
         # Each pair was seen from both of its ends.
         theta_gradient = jax.tree.map(lambda x: x / 2, theta_gradient)
-    anchors_gradient = _node_gradient(rows, row_gradient)
     candidates_gradient = None
     if schedule == "both":
-        own = exchange.scatter_sum(column_gradient, plan.names)
-        candidates_gradient = _node_gradient(columns, own)
-    return (*theta_gradient, anchors_gradient, candidates_gradient, None)
+        own = exchange.scatter_sum(_transpose(column_gradient), plan.names)
+        prepare_part, part = _pull_back(kernel, columns.nodes, own)
+        prepare_gradient = _add(prepare_gradient, prepare_part)
+        candidates_gradient = part.of_nodes()
+    kernel_gradient, asked_gradient = theta_gradient
+    return (
+        _add(kernel_gradient, prepare_gradient),
+        asked_gradient,
+        gradient.of_nodes(),
+        candidates_gradient,
+        None,
+    )
 
 
 reduce_tiles.defvjp(_forward, _backward)
+
+
+# Which tiles are visited, and what each contributes to. -------------------------------
+
+
+class _Output(NamedTuple):
+    """A reduction that a tile contributes to.
+
+    Attributes:
+      number: which reduction.
+      axis: which axis of the tile is added up; 1 leaves a number for each row.
+      mirror: whether a tile on the diagonal holds these pairs a second time.
+    """
+
+    number: int
+    axis: int
+    mirror: bool
+
+
+class _Task(NamedTuple):
+    """Scores of a tile, and what they contribute to.
+
+    Attributes:
+      number: the reduction whose relation and score are evaluated.
+      swapped: whether the tile's columns are the anchors.
+      outputs: the reductions that share these scores.
+    """
+
+    number: int
+    swapped: bool
+    outputs: tuple[_Output, ...]
+
+
+class _Cut(NamedTuple):
+    """How rows are cut into slices of one size; the last may begin early.
+
+    Its first rows are then also the last rows of the slice before, which has counted
+    them: nothing is padded.
+    """
+
+    size: int
+    count: int
+    length: int
 
 
 def _schedule(plan: Plan, candidates: graphs.Nodes | None) -> str:
@@ -298,7 +307,7 @@ def _tasks(
     asked: Asked,
     schedule: str,
     anchors: graphs.Nodes,
-    single: bool,
+    row_cut: _Cut,
     backward: bool = False,
 ) -> list[_Task]:
     # Reductions that differ in their direction only share relation and score.
@@ -320,7 +329,7 @@ def _tasks(
                     outputs[of_rows].append(_Output(number, 0, False))
                 continue
             outputs[False].append(_Output(number, int(of_rows), False))
-            if schedule == "triangular" and not single:
+            if schedule == "triangular" and row_cut.count > 1:
                 outputs[True].append(_Output(number, int(not of_rows), True))
         if schedule != "both" and not jax.tree.leaves(anchors.extra):
             # Without extras a score cannot tell its anchor from its candidate.
@@ -333,126 +342,265 @@ def _tasks(
     return tasks
 
 
+def _over_columns(
+    schedule: str,
+    i: Any,
+    cut: _Cut,
+    visit_tile: Callable[[Any, Any], Any],
+    carry: Any,
+) -> Any:
+    first = i if schedule == "triangular" else 0
+    return lax.fori_loop(first, cut.count, visit_tile, carry)
+
+
+def _cut(side: "_Side", tile: int | None) -> _Cut:
+    n = side.factor.shape[0]
+    count = -(-n // (tile or DEFAULT_TILE))
+    return _Cut(-(-n // count), count, n)
+
+
+def _start(cut: _Cut, number: Any) -> Any:
+    return jnp.minimum(number * cut.size, cut.length - cut.size)
+
+
+def _new(cut: _Cut, number: Any) -> jax.Array:
+    """Tells which rows of a slice the slice before has not counted."""
+    return _start(cut, number) + jnp.arange(cut.size) >= number * cut.size
+
+
+# Nodes, whole and in slices. ----------------------------------------------------------
+
+
+class _Side(NamedTuple):
+    """Nodes, and one over the length of each embedding, [n]."""
+
+    nodes: graphs.Nodes
+    factor: jax.Array
+
+
+class _Prepared(NamedTuple):
+    """What a kernel compares and a score reads; also the gradient by it.
+
+    Attributes:
+      vectors: arrays [n, d_k]. One that a kernel uses twice is here once.
+      numbers: the kernel's numbers, a pytree of [n].
+      extra: the nodes' extras, a pytree of [n].
+    """
+
+    vectors: list[jax.Array]
+    numbers: Any
+    extra: Any
+
+
+class _Layout(NamedTuple):
+    """How a kernel's pytree is made of the vectors in `_Prepared`."""
+
+    structure: Any
+    places: tuple[int, ...]
+
+
+class _NodeGradient(NamedTuple):
+    """The gradient by the floating parts of nodes."""
+
+    z: jax.Array
+    extra: Any
+
+    def of_nodes(self) -> Any:
+        return graphs.Nodes(self.z, None, None, None, self.extra)  # type: ignore[arg-type]
+
+
 def _side(nodes: graphs.Nodes) -> _Side:
     dtype = kernels.accumulator(nodes.z.dtype)
     return _Side(nodes, kernels.inverse_norm(nodes.z.astype(dtype)))
 
 
-def _cut(side: _Side, tile: int | None) -> _Cut:
-    n = side.factor.shape[0]
-    count = -(-n // (tile or DEFAULT_TILE))
-    size = -(-n // count)
-    firsts = np.arange(count, dtype=np.int32) * size
-    return _Cut(size, np.minimum(firsts, n - size), firsts)
+def _take(side: _Side, cut: _Cut, number: Any) -> _Side:
+    side = _slice(side, _start(cut, number), cut.size)
+    valid = side.nodes.valid & _new(cut, number)
+    return side._replace(nodes=side.nodes._replace(valid=valid))
 
 
-def _positions(rows: _Cut, columns: _Cut, schedule: str) -> _Position:
-    if schedule == "triangular":
-        i, j = np.triu_indices(len(rows.starts))
-    else:
-        i, j = np.indices((len(rows.starts), len(columns.starts))).reshape(2, -1)
-    return _Position(
-        rows.starts[i], rows.firsts[i], columns.starts[j], columns.firsts[j]
+def _prepare(kernel: kernels.Kernel, side: _Side) -> tuple[_Prepared, _Layout]:
+    z = side.nodes.z.astype(side.factor.dtype)
+    vectors, numbers, layout = _different(kernel, z, z * side.factor[:, None])
+    extra = jax.tree.map(lambda x: x.astype(side.factor.dtype), side.nodes.extra)
+    return _Prepared(vectors, numbers, extra), layout
+
+
+def _different(
+    kernel: kernels.Kernel, z: jax.Array, unit: jax.Array
+) -> tuple[list[jax.Array], Any, _Layout]:
+    vectors, numbers = kernel.prepare(z, unit)
+    leaves, structure = jax.tree.flatten(vectors)
+    different: list[jax.Array] = []
+    places = []
+    for leaf in leaves:
+        known = [k for k, seen in enumerate(different) if seen is leaf]
+        places.append(known[0] if known else len(different))
+        different += [] if known else [leaf]
+    return different, numbers, _Layout(structure, tuple(places))
+
+
+def _pull_back(
+    kernel: kernels.Kernel, nodes: graphs.Nodes, gradient: _Prepared
+) -> tuple[kernels.Kernel, _NodeGradient]:
+    """Takes the gradient from what is compared to kernel and embeddings."""
+
+    def prepare(kernel: kernels.Kernel, z: jax.Array) -> Any:
+        return _different(kernel, z, kernels.unit(z))[:2]
+
+    dtype = kernels.accumulator(nodes.z.dtype)
+    _, pull = jax.vjp(prepare, kernel, nodes.z.astype(dtype))
+    kernel_gradient, z = pull((gradient.vectors, gradient.numbers))
+    extra = jax.tree.map(lambda g, x: g.astype(x.dtype), gradient.extra, nodes.extra)
+    return kernel_gradient, _NodeGradient(z.astype(nodes.z.dtype), extra)
+
+
+def _column_zeros(kernel: kernels.Kernel, block: _Side) -> _Prepared:
+    shapes = jax.eval_shape(lambda block: _prepare(kernel, block)[0], block)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape[::-1], x.dtype), shapes)
+    return zeros
+
+
+# One tile. ----------------------------------------------------------------------------
+
+
+class _Tile(NamedTuple):
+    """Where a tile is, who its rows and columns are, and what is known of its pairs."""
+
+    row: _Side
+    column: _Side
+    i: Any
+    j: Any
+    row_cut: _Cut
+    column_cut: _Cut
+    layout: _Layout
+    pair_weight: jax.Array | None
+
+    def weight(self) -> jax.Array | None:
+        if self.pair_weight is None:
+            return None
+        start = _start(self.row_cut, self.i), _start(self.column_cut, self.j)
+        size = self.row_cut.size, self.column_cut.size
+        return lax.dynamic_slice(self.pair_weight, start, size)
+
+
+def _products(
+    kernel: kernels.Kernel, row: _Prepared, column: _Prepared
+) -> list[jax.Array]:
+    pairs = zip(row.vectors, column.vectors, strict=True)
+    return [_dot(kernel, x, y, 1) for x, y in pairs]
+
+
+def _dot(kernel: kernels.Kernel, x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
+    return lax.dot_general(
+        x, y, (((1,), (axis,)), ((), ())), precision=kernel.precision
     )
 
 
-def _take(side: _Side, start: Any, first: Any, size: int) -> _Side:
-    side = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size), side)
-    # Rows that an overlapping last slice shares with the one before are seen there.
-    new = start + jnp.arange(size, dtype=jnp.int32) >= first
-    nodes = side.nodes._replace(
-        z=side.nodes.z.astype(side.factor.dtype), valid=side.nodes.valid & new
+def _scores(
+    tasks: list[_Task],
+    tile: _Tile,
+    theta: tuple[kernels.Kernel, Asked],
+    products: list[jax.Array],
+    row: _Prepared,
+    column: _Prepared,
+) -> list[jax.Array]:
+    """Computes the scores of one tile, for each task."""
+    kernel, asked = theta
+    structure, places = tile.layout
+    logits = kernel.elementwise(
+        jax.tree.unflatten(structure, [products[place] for place in places]),
+        jax.tree.map(lambda x: x[:, None], row.numbers),
+        jax.tree.map(lambda x: x[None, :], column.numbers),
     )
-    return side._replace(nodes=nodes)
+    of_row = tile.row.nodes._replace(extra=row.extra)
+    of_column = tile.column.nodes._replace(extra=column.extra)
+    scores = []
+    for task in tasks:
+        anchor, candidate = _roles(task, of_row, of_column)
+        scores.append(
+            reductions.score(
+                asked[task.number], logits, anchor, candidate, tile.weight()
+            )
+        )
+    return scores
 
 
-def _take_weight(
-    weight: jax.Array | None, at: _Position, rows: int, columns: int
-) -> jax.Array | None:
-    if weight is None:
-        return None
-    return lax.dynamic_slice(weight, (at.row, at.column), (rows, columns))
+def _slope(
+    task: _Task,
+    score: jax.Array,
+    tile: _Tile,
+    asked: Asked,
+    row_results: Any,
+    column_results: Any,
+) -> jax.Array:
+    """Computes the derivative of all results by the scores of a task."""
+    reduction = asked[task.number]
+    slope = jnp.zeros_like(score)
+    for number, axis, mirror in task.outputs:
+        if axis == 1:
+            results, cut, at = row_results[number], tile.row_cut, tile.i
+        else:
+            results, cut, at = column_results[number], tile.column_cut, tile.j
+        cotangent, known = _slice(results, _start(cut, at), cut.size)
+        if mirror:
+            cotangent = jnp.where(tile.i == tile.j, 0, cotangent)
+        slope += reductions.slope(
+            reduction,
+            score,
+            jnp.expand_dims(cotangent, axis),
+            jnp.expand_dims(known, axis),
+        )
+    return jnp.where(_member(task, reduction, tile), slope, 0)
 
 
-def _update(merge: Callable[[Any, Any], Any], state: Any, part: Any, start: Any) -> Any:
-    """Merges what a tile gave into its rows of the state."""
-    size = jax.tree.leaves(part)[0].shape[0]
-    old = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size), state)
-    return jax.tree.map(
-        lambda x, y: lax.dynamic_update_slice_in_dim(x, y, start, 0),
-        state,
-        merge(old, part),
-    )
+def _member(task: _Task, reduction: reductions.Reduction, tile: _Tile) -> jax.Array:
+    """Tells which pairs of a tile a task counts."""
+    anchor, candidate = _roles(task, tile.row.nodes, tile.column.nodes)
+    return reduction.relation(anchor, candidate) & anchor.valid & candidate.valid
+
+
+def _roles(
+    task: _Task, row: graphs.Nodes, column: graphs.Nodes
+) -> tuple[graphs.Nodes, graphs.Nodes]:
+    """Gives the tile's anchors and candidates, as arrays [n, 1] and [1, m]."""
+    rows, columns = reductions.side(row, 1), reductions.side(column, 0)
+    return (columns, rows) if task.swapped else (rows, columns)
+
+
+# Pytrees of arrays. -------------------------------------------------------------------
 
 
 def _add(a: Any, b: Any) -> Any:
     return jax.tree.map(jnp.add, a, b)
 
 
-def _free(side: _Side) -> _Gradient:
-    """What a tile is differentiated by: embeddings, a one per unit vector, extras."""
-    return _Gradient(side.nodes.z, jnp.ones_like(side.factor), side.nodes.extra)
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    return jax.tree.map(functools.partial(jnp.where, condition), a, b)
 
 
-def _bind(side: _Side, free: _Gradient) -> _Side:
-    nodes = side.nodes._replace(z=free.z, extra=free.extra)
-    return _Side(nodes, side.factor * free.scale)
+def _slice(tree: Any, start: Any, size: int, axis: int = 0) -> Any:
+    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size, axis), tree)
 
 
-def _zeros(side: _Side) -> _Gradient:
+def _update(
+    merge: Callable[[Any, Any], Any], tree: Any, part: Any, start: Any, axis: int = 0
+) -> Any:
+    """Merges a part into the rows (or the last axis) of a pytree from `start` on."""
+    size = jax.tree.leaves(part)[0].shape[axis]
+    merged = merge(_slice(tree, start, size, axis), part)
     return jax.tree.map(
-        lambda x: jnp.zeros(x.shape, side.factor.dtype),
-        _Gradient(side.nodes.z, side.factor, side.nodes.extra),
+        lambda x, y: lax.dynamic_update_slice_in_dim(x, y, start, axis), tree, merged
     )
 
 
-def _node_gradient(side: _Side, gradient: _Gradient) -> graphs.Nodes:
-    # A unit vector is z times a factor. The tiles took the factor for a constant; its
-    # own derivative, the projection onto the sphere's tangent, is added here once.
-    nodes, factor = side
-    unit = nodes.z.astype(factor.dtype) * factor[:, None]
-    z = gradient.z - unit * (gradient.scale * factor)[:, None]
-    extra = jax.tree.map(lambda g, x: g.astype(x.dtype), gradient.extra, nodes.extra)
-    return graphs.Nodes(z.astype(nodes.z.dtype), None, None, None, extra)  # type: ignore[arg-type]
+def _transpose(tree: Any) -> Any:
+    return jax.tree.map(jnp.transpose, tree)
 
 
-def _scores(
-    tasks: list[_Task],
-    theta: tuple[kernels.Kernel, Asked],
-    row: _Side,
-    column: _Side,
-    weight: jax.Array | None,
-) -> list[jax.Array]:
-    """Computes the scores of one tile, for each task."""
-    kernel, asked = theta
-    prepared = [
-        kernel.prepare(side.nodes.z, side.nodes.z * side.factor[:, None])
-        for side in (row, column)
-    ]
-    (row_vectors, row_numbers), (column_vectors, column_numbers) = prepared
-    logits = kernel.elementwise(
-        reductions.products(kernel, row_vectors, column_vectors),
-        jax.tree.map(lambda x: x[:, None], row_numbers),
-        jax.tree.map(lambda x: x[None, :], column_numbers),
-    )
-    scores = []
-    for task in tasks:
-        anchor, candidate = _roles(task, row, column)
-        scores.append(
-            reductions.score(asked[task.number], logits, anchor, candidate, weight)
-        )
-    return scores
+def _mask_rows(tree: Any, keep: jax.Array) -> Any:
+    def mask(x: jax.Array) -> jax.Array:
+        return jnp.where(keep.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
 
-
-def _roles(task: _Task, row: _Side, column: _Side) -> Iterator[graphs.Nodes]:
-    """Gives the tile's anchors and candidates, as arrays [n, 1] and [1, m]."""
-    rows, columns = reductions.side(row.nodes, 1), reductions.side(column.nodes, 0)
-    return iter((columns, rows) if task.swapped else (rows, columns))
-
-
-def _member(
-    task: _Task, reduction: reductions.Reduction, row: _Side, column: _Side
-) -> jax.Array:
-    """Tells which pairs of a tile a task counts."""
-    anchor, candidate = _roles(task, row, column)
-    return reduction.relation(anchor, candidate) & anchor.valid & candidate.valid
+    return jax.tree.map(mask, tree)

@@ -1,0 +1,175 @@
+"""What an encoder has learned: probes of a run's frozen representations, and pictures.
+
+python -m experiments.linear_probe runs/simclr
+
+Compares raw pixels, the untrained encoder and the pretrained one: k-nearest neighbours,
+and logistic regression from 10 labels per class and from all labels. Everything that a
+probe chooses, it chooses on training images.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments import pictures, simclr
+from jaxcl import data, evaluation, training
+from jaxcl.training import checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Probes the encoder of a run and writes probe.json and pictures beside it."""
+
+    directory: Annotated[str, tyro.conf.Positional] = "runs/simclr"
+    """Run directory of experiments.simclr."""
+    train_split: str = "train"
+    """Images whose labels the probes may see."""
+    test_split: str = "test"
+    """Held-out images on which accuracy is measured."""
+    step: int | None = None
+    """Checkpoint to probe; None is the newest."""
+    k: int = 5
+    """Neighbours that vote."""
+    per_class: int = 10
+    """Labels per class of the few-label probe."""
+    draws: int = 5
+    """Draws of these few labels, over which accuracy is averaged."""
+    batch_size: int = 500
+    """Images encoded at a time."""
+    seed: int = 0
+    """Of the draws."""
+
+
+def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
+    # The run and its data.
+    run = simclr.Settings(**training.load_settings(s.directory))
+    train = data.to_memory(data.open(run.source, s.train_split))
+    test = data.to_memory(data.open(run.source, s.test_split))
+    for name, part in (("train_split", train), ("test_split", test)):
+        if part.labels is None:
+            raise ValueError(f"{name} must have labels, and {part.name} has none")
+
+    # The encoder, untrained and pretrained. Frozen: probes see arrays only.
+    model = simclr.make_model(run)
+    example = jnp.zeros((1, *train.images.shape[1:]))
+    key = jax.random.fold_in(jax.random.key(run.seed), 0)
+    untrained = jax.jit(lambda key: model.init(key, example, train=False))(key)
+    pretrained, step = checkpoints.restore_variables(
+        s.directory, untrained, step=s.step
+    )
+    encode = simclr.make_encode(model)
+
+    def represent(variables: Any, images: np.ndarray) -> np.ndarray:
+        frozen = jax.tree_util.Partial(encode, variables)
+        return evaluation.represent(frozen, images, s.batch_size)
+
+    features = {
+        "raw pixels": [
+            part.images.reshape(len(part.images), -1).astype(np.float32) / 255
+            for part in (train, test)
+        ],
+        "untrained encoder": [represent(untrained, p.images) for p in (train, test)],
+        "pretrained encoder": [represent(pretrained, p.images) for p in (train, test)],
+    }
+
+    # Probes.
+    scores = {
+        name: evaluation.probe_scores(
+            of_train,
+            train.labels,
+            of_test,
+            test.labels,
+            num_classes=train.num_classes,
+            seed=s.seed,
+            k=s.k,
+            per_class=s.per_class,
+            draws=s.draws,
+        )
+        for name, (of_train, of_test) in features.items()
+    }
+    directory = pathlib.Path(s.directory)
+    (directory / "probe.json").write_text(
+        json.dumps(
+            {
+                "settings": dataclasses.asdict(s),
+                "step": step,
+                "num_test": len(test.images),
+                "accuracy": {name: score._asdict() for name, score in scores.items()},
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    draw(directory, train, test, features["pretrained encoder"], scores)
+
+    print(f"\n{s.directory}, step {step}: accuracy on {len(test.images)} held-out images")
+    few = f"{s.per_class} labels/class"
+    print(f"{'':20s} {f'{s.k}-NN':>8s} {few:>16s} {'all labels':>12s}")
+    for name, score in scores.items():
+        knn, few_labels, all_labels = (f"{100 * x:.1f} %" for x in score)
+        print(f"{name:20s} {knn:>8s} {few_labels:>16s} {all_labels:>12s}")
+    return scores
+
+
+def draw(
+    directory: pathlib.Path,
+    train: data.Dataset,
+    test: data.Dataset,
+    features: list[np.ndarray],
+    scores: dict[str, evaluation.ProbeScores],
+) -> None:
+    """Writes the curves of the run, a map of its embedding, and neighbours of images."""
+    of_train, of_test = features
+    class_names = test.class_names or tuple(str(c) for c in range(test.num_classes))
+    lines = training.read_metrics(directory)
+    losses = [line for line in lines if "loss" in line]
+    neighbours = [line for line in lines if line.get("knn") is not None]
+    pictures.learning_curves(
+        directory / "curves.png",
+        [line["step"] for line in losses],
+        [line["loss"] for line in losses],
+        [line["step"] for line in neighbours],
+        [line["knn"] for line in neighbours],
+        title=directory.name,
+    )
+    pictures.embedding_map(
+        directory / "embedding.png",
+        of_test,
+        test.labels,
+        class_names=class_names,
+        title="pretrained h of held-out images",
+    )
+    # Two queries of each class, as they come.
+    order = np.argsort(test.labels, kind="stable")
+    firsts = np.searchsorted(test.labels[order], np.arange(test.num_classes))
+    chosen = order[np.unique(np.concatenate([firsts, firsts + 1]) % len(order))][:12]
+    found = evaluation.nearest(of_test[chosen], of_train, 8)
+    pictures.montage(
+        directory / "neighbours.png",
+        test.images[chosen],
+        test.labels[chosen],
+        train.images,
+        train.labels,
+        found.indices,
+        found.cosines,
+        class_names=class_names,
+        title="held-out images and their nearest training images",
+    )
+
+
+def cli() -> None:
+    try:
+        main(tyro.cli(Settings))
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    cli()
