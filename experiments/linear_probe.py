@@ -109,7 +109,9 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
     )
     draw(directory, train, test, features["pretrained encoder"], scores)
 
-    print(f"\n{s.directory}, step {step}: accuracy on {len(test.images)} held-out images")
+    print(
+        f"\n{s.directory}, step {step}: accuracy on {len(test.images)} held-out images"
+    )
     few = f"{s.per_class} labels/class"
     print(f"{'':20s} {f'{s.k}-NN':>8s} {few:>16s} {'all labels':>12s}")
     for name, score in scores.items():

@@ -211,10 +211,10 @@ def keyed(
     # Key i is masked by query i's mask, which may live on another device.
     key_valid = valid
     if valid is not None and m > n:
-        key_valid = jnp.ones(m * devices, bool)
-        key_valid = key_valid.at[: n * devices].set(mesh.all_rows(valid, axis_name))[
-            key
-        ]
+        of_queries = mesh.all_rows(valid, axis_name)
+        key_valid = jnp.where(
+            key < n * devices, of_queries[jnp.minimum(key, n * devices - 1)], True
+        )
     anchors = _nodes(queries, query, query, valid)
     candidates = _nodes(keys, key, key + n * devices, key_valid)
     if negatives is None:
@@ -224,7 +224,9 @@ def keyed(
     k = negatives.shape[0]
     alone = jnp.arange(k) + position * k + m * devices
     queue = _nodes(negatives, alone, alone + n * devices, None)
-    dtype = jnp.promote_types(keys.dtype, negatives.dtype)
+    # A float32 queue beside bfloat16 keys is common, and exact once raised.
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.promote_types(keys.dtype, negatives.dtype)
     joined = [Nodes(nodes.z.astype(dtype), *nodes[1:]) for nodes in (candidates, queue)]
     return anchors, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *joined)
 

@@ -20,7 +20,7 @@ def log_sum_exp(values):
     return top + np.log(np.exp(values - top).sum())
 
 
-# Log-kernels of two vectors. -----------------------------------------------------------
+# Log-kernels of two vectors. ----------------------------------------------------
 
 
 def cosine(temperature):
@@ -73,7 +73,7 @@ def concatenation_sum(*log_kernels, weights):
     return log_kernel
 
 
-# Losses. -------------------------------------------------------------------------------
+# Losses. -----------------------------------------------------------------------
 
 
 def views(z, log_kernel, *, valid=None, decoupled=False):
@@ -87,9 +87,7 @@ def views(z, log_kernel, *, valid=None, decoupled=False):
         s = {(j, m): log_kernel(z[i, k], z[j, m]) for j, m in nodes}
         siblings = [s[i, m] for m in range(v) if m != k]
         below = [
-            s[j, m]
-            for j, m in nodes
-            if (j, m) != (i, k) and not (decoupled and j == i)
+            s[j, m] for j, m in nodes if (j, m) != (i, k) and not (decoupled and j == i)
         ]
         if below:
             loss[i, k] = log_sum_exp(below) - np.mean(siblings)
@@ -105,9 +103,7 @@ def sup_con(z, labels, log_kernel, *, valid=None):
         positives = [j for j in others if labels[j] == labels[i]]
         if valid[i] and positives:
             s = {j: log_kernel(z[i], z[j]) for j in others}
-            loss[i] = log_sum_exp(list(s.values())) - np.mean(
-                [s[j] for j in positives]
-            )
+            loss[i] = log_sum_exp(list(s.values())) - np.mean([s[j] for j in positives])
     return loss
 
 
@@ -172,7 +168,7 @@ def sc_share(z1, z2, log_kernel, *, variant, valid=None):
     return share
 
 
-# Derivatives. --------------------------------------------------------------------------
+# Derivatives. ------------------------------------------------------------------
 
 
 def gradient(function, *arrays, step=1e-6):

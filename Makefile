@@ -1,0 +1,52 @@
+# Two commands: `make simclr` and `make test`. Both create what they need.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough; `make PYTHON=... test` chooses another one.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+
+.PHONY: help simclr test slow lint benchmark clean
+
+help:
+	@echo "make simclr     pretrain on real images and probe what was learned"
+	@echo "make test       run the tests"
+	@echo "make slow       run the tests that take minutes"
+	@echo "make lint       check style, formatting and types"
+	@echo "make benchmark  compare time and memory with the dense losses"
+	@echo "make clean      remove the virtual environment and caches"
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "jaxcl needs Python 3.11 or newer; none found"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.experiments: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[experiments]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.experiments
+
+simclr: $(VENV)/.experiments
+	$(BIN)/python -m experiments.simclr
+	$(BIN)/python -m experiments.linear_probe runs/simclr
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(VENV)/.experiments
+	$(BIN)/python -m experiments.benchmark
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,63 @@
+"""`import jaxcl` loads jax and numpy only, and rooms import from lower rooms only."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import jaxcl
+
+PACKAGE = pathlib.Path(jaxcl.__file__).parent
+
+LEVELS = {
+    "mesh": 0,
+    "graphs": 1,
+    "kernels": 1,
+    "pairwise": 2,
+    "losses": 3,
+    "diagnostics": 4,
+    "augment": 5,
+    "models": 5,
+    "data": 5,
+    "training": 6,
+    "evaluation": 6,
+}
+
+
+def test_import_loads_jax_and_numpy_only():
+    program = (
+        "import sys, jaxcl; "
+        "heavy = {'flax', 'optax', 'chex', 'orbax', 'tensorflow_datasets', 'sklearn', "
+        "'scipy.stats', 'matplotlib', 'grain', 'tensorflow'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def _imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "jaxcl":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module.startswith("jaxcl."):
+                yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("jaxcl."):
+                    yield alias.name.split(".")[1]
+
+
+def test_rooms_import_from_lower_rooms_only():
+    found = 0
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room not in LEVELS:
+            continue
+        found += 1
+        for other in _imported_rooms(path):
+            if other in LEVELS and other != room:
+                assert LEVELS[other] < LEVELS[room], f"{path.name} imports {other}"
+    assert found > 20

@@ -1,0 +1,180 @@
+"""Kernels as matrices, in corners, and as pytrees."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcl import kernels
+from tests import oracles
+from tests.losses import cases
+
+X = cases.random(5, 4, seed=7)
+Y = cases.random(3, 4, seed=8)
+ALL = pytest.mark.parametrize("name", cases.KERNELS)
+
+
+@ALL
+def test_calling_a_kernel_gives_the_oracles_matrix(name):
+    make, oracle, parameters = cases.KERNELS[name]
+    got = make(parameters)(jnp.asarray(X, jnp.float32), jnp.asarray(Y, jnp.float32))
+    expected = [[oracle(parameters)(x, y) for y in Y] for x in X]
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+
+
+@ALL
+def test_matched_is_the_diagonal_of_the_matrix(name):
+    make, _, parameters = cases.KERNELS[name]
+    x, y = jnp.asarray(X[:3], jnp.float32), jnp.asarray(Y, jnp.float32)
+    np.testing.assert_allclose(
+        kernels.matched(make(parameters), x, y),
+        jnp.diagonal(make(parameters)(x, y)),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
+@ALL
+def test_coincident_zero_and_opposite_vectors_have_finite_value_and_gradient(name):
+    make, _, parameters = cases.KERNELS[name]
+    x = jnp.asarray(X[:4], jnp.float32).at[2].set(0)
+    y = jnp.stack([x[0], -x[1], x[2], jnp.zeros(4)])
+
+    def total(x, y, parameters):
+        return kernels.matched(make(parameters), x, y).sum()
+
+    value, gradient = jax.value_and_grad(total, (0, 1, 2))(x, y, parameters)
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 1.5])
+def test_gradient_at_coincidence_is_zero_below_power_two(power):
+    x = jnp.asarray(X[:1], jnp.float32)
+    kernel = kernels.exponential(power, 0.5)
+    gradient = jax.grad(lambda x, y: kernels.matched(kernel, x, y).sum())(x, x)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_matched_distances_of_near_duplicates_keep_their_digits():
+    x = oracles.unit(cases.random(1, 64))
+    for distance in (1e-2, 1e-4):
+        y = oracles.unit(x + distance * oracles.unit(cases.random(1, 64, seed=3)))
+        x32, y32 = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+        got = kernels.matched(kernels.laplacian(1.0), x32, y32)
+        exact = oracles.exponential(1, 1.0)(np.float64(x32[0]), np.float64(y32[0]))
+        # Rounding unit vectors moves them by 1e-8; a Gram form would move d by 3e-4.
+        np.testing.assert_allclose(got[0], exact, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_unit_vectors_of_tiny_and_huge_vectors_are_right_with_finite_gradient(size):
+    x = jnp.asarray(X * size, jnp.float32)
+    np.testing.assert_allclose(kernels.unit(x), oracles.unit(X), rtol=1e-5, atol=1e-6)
+    gradient = jax.grad(lambda x: (kernels.unit(x) ** 3).sum())(x)
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 0
+
+
+def test_a_nan_is_never_hidden():
+    x = jnp.asarray(X[:1], jnp.float32).at[0, 0].set(jnp.nan)
+    for make, _, parameters in cases.KERNELS.values():
+        assert np.isnan(kernels.matched(make(parameters), x, x)).all()
+
+
+def test_arc_cosine_stops_at_its_floor_with_gradient_zero():
+    x, y = jnp.array([[1.0, 0.0]]), jnp.array([[-1.0, 1e-3]])
+    for order in (1, 2):
+        kernel = kernels.arc_cosine(order)
+        value, gradient = jax.value_and_grad(
+            lambda x, kernel=kernel: kernels.matched(kernel, x, y).sum()
+        )(x)
+        np.testing.assert_allclose(value, np.log(kernels.ARC_COSINE_FLOOR), rtol=1e-6)
+        np.testing.assert_array_equal(gradient, 0)
+
+
+def test_weight_zero_drops_a_kernel_and_scaling_all_weights_shifts_the_logits():
+    x, y = jnp.asarray(X, jnp.float32), jnp.asarray(Y, jnp.float32)
+    parts = kernels.gaussian(0.5), kernels.dot(0.01)
+    alone = parts[0](x, y)
+    dropped = kernels.kernel_sum(*parts, weights=(1.0, 0.0))(x, y)
+    np.testing.assert_allclose(dropped, alone, rtol=1e-6, atol=1e-6)
+    tripled = kernels.kernel_sum(*parts, weights=(3.0, 0.0))(x, y)
+    np.testing.assert_allclose(tripled, alone + np.log(3), rtol=1e-5, atol=1e-5)
+
+    def value(weights):
+        return kernels.kernel_sum(*parts, weights=tuple(weights))(x, y).sum()
+
+    gradient = jax.jit(jax.grad(value))(jnp.array([1.0, 0.0]))
+    assert np.isfinite(gradient).all()
+
+
+def test_kernels_are_pytrees_whose_numbers_are_leaves():
+    kernel = kernels.kernel_sum(kernels.exponential(0.5, 0.25), weights=(2.0,))
+    assert jax.tree.leaves(kernel) == [0.25, 2.0]
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, kernel)
+    assert doubled.kernels[0].power == 0.5
+    assert hash(jax.tree.structure(kernel)) == hash(jax.tree.structure(doubled))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (
+            lambda: kernels.cosine(0.0),
+            ValueError,
+            "temperature must be positive.*got 0",
+        ),
+        (lambda: kernels.cosine(-1.0), ValueError, "temperature.*got -1"),
+        (lambda: kernels.dot(float("nan")), ValueError, "temperature.*got nan"),
+        (lambda: kernels.gaussian("0.5"), TypeError, "temperature.*got str"),
+        (lambda: kernels.cosine(jnp.ones(3)), ValueError, r"scalar, got shape \(3,\)"),
+        (lambda: kernels.cosine(True), TypeError, "temperature.*got bool"),
+        (lambda: kernels.exponential(0, 0.5), ValueError, r"power.*\(0, 2\], got 0"),
+        (lambda: kernels.exponential(2.5, 0.5), ValueError, "power.*got 2.5"),
+        (
+            lambda: kernels.arc_cosine(3),
+            ValueError,
+            "order must be one of 0, 1, 2, got 3",
+        ),
+        (lambda: kernels.arc_cosine(1, 1.5), ValueError, r"scale.*\(0, 1\], got 1.5"),
+        (lambda: kernels.kernel_sum(), ValueError, "at least one kernel"),
+        (lambda: kernels.kernel_sum(0.5), TypeError, "kernels.*got float"),
+        (
+            lambda: kernels.kernel_sum(kernels.dot(), weights=(1.0, 2.0)),
+            ValueError,
+            "weights.*1 kernels, got 2",
+        ),
+        (
+            lambda: kernels.kernel_sum(kernels.dot(), weights=(-1.0,)),
+            ValueError,
+            "weights must not be negative",
+        ),
+        (
+            lambda: kernels.kernel_sum(kernels.dot(), weights=(0.0,)),
+            ValueError,
+            "weights must not all be 0",
+        ),
+        (
+            lambda: kernels.concatenation_sum(kernels.dot(), kernels.dot())(
+                jnp.ones((2, 3)), jnp.ones((2, 3))
+            ),
+            ValueError,
+            "divisible by the 2 kernels.*got 3",
+        ),
+        (
+            lambda: kernels.dot()(jnp.ones((2, 3)), jnp.ones((2, 4))),
+            ValueError,
+            r"one embedding size, got \(2, 3\) and \(2, 4\)",
+        ),
+        (
+            lambda: kernels.dot()(jnp.ones((2, 3), int), jnp.ones((2, 3))),
+            TypeError,
+            "x must be a floating array.*got dtype int",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
