@@ -11,7 +11,7 @@ import dataclasses
 import json
 import pathlib
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,14 +47,29 @@ class Settings:
     """Of the draws."""
 
 
+class Labelled(NamedTuple):
+    """Images in memory with their labels."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def labelled(source: str, name: str, split: str) -> Labelled:
+    found = data.to_memory(data.open(source, split))
+    if found.labels is None or found.num_classes is None:
+        raise ValueError(
+            f"{name} must have labels, and {found.name} {split!r} has none"
+        )
+    names = found.class_names or tuple(str(c) for c in range(found.num_classes))
+    return Labelled(np.asarray(found.images[:]), np.asarray(found.labels), tuple(names))
+
+
 def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
     # The run and its data.
     run = simclr.Settings(**training.load_settings(s.directory))
-    train = data.to_memory(data.open(run.source, s.train_split))
-    test = data.to_memory(data.open(run.source, s.test_split))
-    for name, part in (("train_split", train), ("test_split", test)):
-        if part.labels is None:
-            raise ValueError(f"{name} must have labels, and {part.name} has none")
+    train = labelled(run.source, "train_split", s.train_split)
+    test = labelled(run.source, "test_split", s.test_split)
 
     # The encoder, untrained and pretrained. Frozen: probes see arrays only.
     model = simclr.make_model(run)
@@ -86,7 +101,7 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
             train.labels,
             of_test,
             test.labels,
-            num_classes=train.num_classes,
+            num_classes=len(train.class_names),
             seed=s.seed,
             k=s.k,
             per_class=s.per_class,
@@ -107,7 +122,7 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         )
         + "\n"
     )
-    draw(directory, train, test, features["pretrained encoder"], scores)
+    draw(directory, train, test, features["pretrained encoder"])
 
     print(
         f"\n{s.directory}, step {step}: accuracy on {len(test.images)} held-out images"
@@ -122,14 +137,12 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
 
 def draw(
     directory: pathlib.Path,
-    train: data.Dataset,
-    test: data.Dataset,
+    train: Labelled,
+    test: Labelled,
     features: list[np.ndarray],
-    scores: dict[str, evaluation.ProbeScores],
 ) -> None:
-    """Writes the curves of the run, a map of its embedding, and neighbours of images."""
+    """Writes the run's curves, a map of its embedding, and neighbours of images."""
     of_train, of_test = features
-    class_names = test.class_names or tuple(str(c) for c in range(test.num_classes))
     lines = training.read_metrics(directory)
     losses = [line for line in lines if "loss" in line]
     neighbours = [line for line in lines if line.get("knn") is not None]
@@ -145,12 +158,12 @@ def draw(
         directory / "embedding.png",
         of_test,
         test.labels,
-        class_names=class_names,
+        class_names=test.class_names,
         title="pretrained h of held-out images",
     )
     # Two queries of each class, as they come.
     order = np.argsort(test.labels, kind="stable")
-    firsts = np.searchsorted(test.labels[order], np.arange(test.num_classes))
+    firsts = np.searchsorted(test.labels[order], np.arange(len(test.class_names)))
     chosen = order[np.unique(np.concatenate([firsts, firsts + 1]) % len(order))][:12]
     found = evaluation.nearest(of_test[chosen], of_train, 8)
     pictures.montage(
@@ -161,7 +174,7 @@ def draw(
         train.labels,
         found.indices,
         found.cosines,
-        class_names=class_names,
+        class_names=test.class_names,
         title="held-out images and their nearest training images",
     )
 

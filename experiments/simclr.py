@@ -20,7 +20,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tqdm
 import tyro
 
@@ -108,7 +107,7 @@ MAY_CHANGE = (*MAY_CHANGE, "max_steps")
 
 def make_model(s: Settings) -> models.SimCLR:
     dtype = jnp.dtype(s.dtype)
-    residual = {"stem": s.stem, "width": s.width, "dtype": dtype}
+    residual: dict[str, Any] = {"stem": s.stem, "width": s.width, "dtype": dtype}
     encoder = {
         "small": lambda: models.ConvEncoder(width=s.width, dtype=dtype),
         "resnet18": lambda: models.resnet18(**residual),
@@ -168,7 +167,8 @@ def make_encode(model: models.SimCLR) -> Callable[[Any, jax.Array], jax.Array]:
 
     def encode(variables: Any, images: jax.Array) -> jax.Array:
         pixels = images.astype(jnp.float32) / 255
-        return model.apply(variables, pixels, train=False, method="represent")
+        h = model.apply(variables, pixels, train=False, method="represent")
+        return jnp.asarray(h)
 
     return encode
 
@@ -214,10 +214,8 @@ def main(s: Settings) -> training.TrainState:
     schedule = training.warmup_cosine(
         s.learning_rate, s.warmup_epochs * steps_per_epoch, num_steps
     )
-    tx: optax.GradientTransformation = {
-        "adamw": training.adamw,
-        "lars": training.lars,
-    }[s.optimizer](schedule, weight_decay=s.weight_decay)
+    make_optimizer = training.adamw if s.optimizer == "adamw" else training.lars
+    tx = make_optimizer(schedule, weight_decay=s.weight_decay)
     example = jax.ShapeDtypeStruct((1, *images.images.shape[1:]), jnp.float32)
     state = training.create_state(jax.random.fold_in(key, 0), model, tx, example)
     state = jax.device_put(state, whole)
@@ -288,7 +286,7 @@ def knn_accuracy(encode: Callable[..., Any], state: Any, images: data.Dataset) -
 
     It watches a run without touching held-out images.
     """
-    if images.labels is None:
+    if images.labels is None or images.num_classes is None:
         return float("nan")
     few = np.arange(min(len(images.images), 5_000))
     cut = len(few) * 4 // 5

@@ -28,7 +28,7 @@ class Nodes(NamedTuple):
 
     z: jax.Array
     group: jax.Array
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment]  # hides tuple.index
     valid: jax.Array
     extra: Any = ()
 

@@ -572,10 +572,10 @@ class ArcCosine(Kernel):
         # cosine 0 with everything.
         zero = (jnp.dot(x, x) == 0) | (jnp.dot(y, y) == 0)
         height = jnp.where(zero, 1, jnp.sum(jnp.square(x - y)) / 2)
-        return _log_arc_cosine(self.order, self.scale * height)
+        return _log_arc_cosine(self.order, jnp.asarray(self.scale * height))
 
     def elementwise(self, products: Any, row: Any, column: Any) -> jax.Array:
-        return _log_arc_cosine(self.order, self.scale * (1 - products))
+        return _log_arc_cosine(self.order, jnp.asarray(self.scale * (1 - products)))
 
 
 @_register("kernels", "weights")
@@ -587,7 +587,7 @@ class KernelSum(Kernel):
     weights: tuple[ArrayLike, ...]
 
     @property
-    def precision(self) -> Any:  # type: ignore[override]
+    def precision(self) -> Any:
         """The first precision that a member asks for."""
         asked = (kernel.precision for kernel in self.kernels)
         return next((precision for precision in asked if precision is not None), None)

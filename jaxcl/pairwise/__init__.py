@@ -97,11 +97,10 @@ def reduce_pairs(
         candidates = anchors
     if pair_weight is not None:
         pair_weight = jax.lax.stop_gradient(pair_weight)
+    arguments = (kernel, asked, anchors, candidates, pair_weight)
     if impl == "reference":
-        run, plan = _reduce_dense, names
-    else:
-        run, plan = _reduce_tiles, tiled.Plan(names, tile)
-    return run(plan, kernel, asked, anchors, candidates, pair_weight)
+        return _reduce_dense(names, *arguments)
+    return _reduce_tiles(tiled.Plan(names, tile), *arguments)
 
 
 # Compiled here, so that a call outside of `jit` is traced once only.

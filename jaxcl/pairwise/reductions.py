@@ -73,12 +73,12 @@ class Partial(NamedTuple):
     Attributes:
       total: the sum so far, for "logsumexp" relative to `top`.
       top: the largest score so far; -inf for none. Unused (0) otherwise.
-      count: how many pairs, for "mean". Unused (0) otherwise.
+      members: how many pairs, for "mean". Unused (0) otherwise.
     """
 
     total: jax.Array
     top: jax.Array
-    count: jax.Array
+    members: jax.Array
 
 
 def empty(reduction: Reduction, like: jax.Array) -> Partial:
@@ -171,8 +171,8 @@ def combine(reduction: Reduction, a: Partial, b: Partial) -> Partial:
         reference = _finite(top)
         total = a.total * jnp.exp(a.top - reference)
         total += b.total * jnp.exp(b.top - reference)
-        return Partial(total, top, a.count)
-    return Partial(a.total + b.total, a.top, a.count + b.count)
+        return Partial(total, top, a.members)
+    return Partial(a.total + b.total, a.top, a.members + b.members)
 
 
 def finish(reduction: Reduction, partial: Partial) -> tuple[jax.Array, jax.Array]:
@@ -189,7 +189,7 @@ def finish(reduction: Reduction, partial: Partial) -> tuple[jax.Array, jax.Array
         result = partial.top + jnp.log(partial.total)
         return result, _finite(result)
     if reduction.accumulate == "mean":
-        count = jnp.maximum(partial.count, 1)
+        count = jnp.maximum(partial.members, 1)
         return partial.total / count, 1 / count
     return partial.total, jnp.zeros_like(partial.total)
 

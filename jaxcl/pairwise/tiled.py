@@ -126,7 +126,7 @@ def _forward(
     ]
     varying = mesh.varying_axes((rows, block, kernel, asked, pair_weight))
     states = lax.fori_loop(
-        0, row_cut.count, visit_row, mesh.cast_varying(states, varying)
+        0, row_cut.number, visit_row, mesh.cast_varying(states, varying)
     )
     if schedule == "both":
         states = [
@@ -230,7 +230,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[jax.Array, ...]) -> 
         zeros((kernel, asked)),
     )
     gradient, prepare_gradient, column_gradient, theta_gradient = lax.fori_loop(
-        0, row_cut.count, visit_row, mesh.cast_varying(carry, varying)
+        0, row_cut.number, visit_row, mesh.cast_varying(carry, varying)
     )
     if schedule == "mirrored":
         # Each pair was seen from both of its ends.
@@ -293,7 +293,7 @@ class _Cut(NamedTuple):
     """
 
     size: int
-    count: int
+    number: int
     length: int
 
 
@@ -329,7 +329,7 @@ def _tasks(
                     outputs[of_rows].append(_Output(number, 0, False))
                 continue
             outputs[False].append(_Output(number, int(of_rows), False))
-            if schedule == "triangular" and row_cut.count > 1:
+            if schedule == "triangular" and row_cut.number > 1:
                 outputs[True].append(_Output(number, int(not of_rows), True))
         if schedule != "both" and not jax.tree.leaves(anchors.extra):
             # Without extras a score cannot tell its anchor from its candidate.
@@ -350,7 +350,7 @@ def _over_columns(
     carry: Any,
 ) -> Any:
     first = i if schedule == "triangular" else 0
-    return lax.fori_loop(first, cut.count, visit_tile, carry)
+    return lax.fori_loop(first, cut.number, visit_tile, carry)
 
 
 def _cut(side: "_Side", tile: int | None) -> _Cut:
