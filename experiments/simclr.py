@@ -101,8 +101,14 @@ class Settings:
 
 
 # What may differ when a run resumes, since it does not change what is computed.
-MAY_CHANGE = ("directory", "tile", "log_every", "evaluate_every", "save_every")
-MAY_CHANGE = (*MAY_CHANGE, "max_steps")
+MAY_CHANGE = (
+    "directory",
+    "tile",
+    "log_every",
+    "evaluate_every",
+    "save_every",
+    "max_steps",
+)
 
 
 def make_model(s: Settings) -> models.SimCLR:

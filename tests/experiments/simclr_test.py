@@ -1,0 +1,129 @@
+"""The pretraining and probing scripts, three steps at a time on real images."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import linear_probe, simclr
+from jaxcl import training
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+TINY = simclr.Settings(
+    width=4,
+    embedding=8,
+    batch_size=16,
+    epochs=1,
+    warmup_epochs=0,
+    log_every=1,
+    evaluate_every=100,
+    save_every=2,
+    max_steps=4,
+    split="train[:200]",
+)
+
+
+def _run(directory, **changes):
+    settings = dataclasses.replace(TINY, directory=str(directory), **changes)
+    return jax.device_get(simclr.main(settings))
+
+
+def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(tmp_path):
+    unbroken = _run(tmp_path / "unbroken")
+    _run(tmp_path / "broken", max_steps=3)
+    resumed = _run(tmp_path / "broken")
+    for a, b in zip(jax.tree.leaves(unbroken), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    steps = [line["step"] for line in training.read_metrics(tmp_path / "broken")]
+    assert sorted(set(steps)) == [1, 2, 3, 4]
+
+    # What the run left is what the probe reads, and it draws all its pictures.
+    probe = linear_probe.Settings(
+        str(tmp_path / "broken"), train_split="train[:300]", test_split="test[:100]"
+    )
+    before = jax.tree.map(np.array, resumed.params)
+    scores = linear_probe.main(probe)
+    assert set(scores) == {"raw pixels", "untrained encoder", "pretrained encoder"}
+    assert scores["raw pixels"].knn > 0.8
+    for name in ("curves.png", "embedding.png", "neighbours.png"):
+        assert (tmp_path / "broken" / name).stat().st_size > 5_000
+    written = json.loads((tmp_path / "broken" / "probe.json").read_text())
+    assert written["accuracy"]["raw pixels"]["knn"] == scores["raw pixels"].knn
+    for a, b in zip(
+        jax.tree.leaves(before), jax.tree.leaves(resumed.params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_with_other_settings_is_not_overwritten(tmp_path):
+    training.save_settings(tmp_path, dataclasses.asdict(TINY))
+    with pytest.raises(ValueError, match=r"temperature: 0\.\d+ -> 0\.7"):
+        _run(tmp_path, temperature=0.7)
+
+
+@pytest.mark.parametrize(
+    "loss", ["kernel_info_nce", "dcl", "info_nce", "clip", "sc_info_nce", "sup_con"]
+)
+def test_every_loss_of_the_flags_is_a_finite_loss_of_embeddings(loss):
+    settings = dataclasses.replace(TINY, loss=loss, kernel="concatenation_sum")
+    z = jax.random.normal(jax.random.key(0), (8, 2, 6))
+    values = simclr.make_loss(settings)(z, jax.numpy.arange(8) // 2, axis_name=None)
+    assert np.isfinite(values).all()
+
+
+def test_a_batch_that_devices_do_not_divide_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size must be divisible by the 8"):
+        _run(tmp_path, batch_size=20)
+
+
+def _cli(module, *flags):
+    return subprocess.run(
+        [sys.executable, "-m", module, *flags],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "words"),
+    [
+        ("experiments.simclr", ["--loss", "triplet"], "triplet"),
+        ("experiments.simclr", ["--source", "nowhere.npz"], "nowhere.npz"),
+        ("experiments.linear_probe", ["/nowhere"], "/nowhere"),
+    ],
+)
+def test_wrong_flags_end_with_a_message_and_no_traceback(
+    module, flags, words, tmp_path
+):
+    if "simclr" in module:
+        flags = [*flags, "--directory", str(tmp_path)]
+    result = _cli(module, *flags)
+    assert result.returncode != 0
+    assert words in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_explains_every_flag():
+    text = _cli("experiments.simclr", "--help").stdout
+    for field in dataclasses.fields(simclr.Settings):
+        assert f"--{field.name.replace('_', '-')}" in text.replace("_", "-")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_run_learns_digits(seed, tmp_path):
+    directory = str(tmp_path / "run")
+    simclr.main(simclr.Settings(directory=directory, seed=seed))
+    scores = linear_probe.main(linear_probe.Settings(directory))
+    pretrained, untrained = scores["pretrained encoder"], scores["untrained encoder"]
+    assert pretrained.few_labels > 0.95
+    assert pretrained.few_labels > untrained.few_labels + 0.04
+    assert pretrained.all_labels > 0.98
