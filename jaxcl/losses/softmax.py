@@ -25,7 +25,8 @@ def cross_entropy(
     Returns:
       Loss [n] in nats.
 
-    >>> print(cross_entropy(jnp.array([0.0]), jnp.array([0.0]), jnp.array([0.0])))
+    >>> zero = jax.numpy.zeros(1)
+    >>> print(cross_entropy(zero, zero, zero))
     [0.6931472]
     """
     return jax.nn.softplus(negatives - positives) + (positives - mean_positive)

@@ -10,14 +10,18 @@ _HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 class ConvEncoder(nn.Module):
-    """Four 3x3 convolutions and a global mean: images of 8 to 28 pixels to h.
+    """Three 3x3 convolutions and a dense layer: images of 8 to 28 pixels to h.
 
-    Layers have width, 2, 2 and 4 times width channels, each with batch normalisation
-    and ReLU. The second and the fourth halve the image while both its edges are at
-    least 4 pixels, so 8x8 ends as 2x2 and 28x28 as 7x7.
+    The convolutions have width, 2 and 2 times width channels, the dense layer has 8
+    times width units; each is followed by batch normalisation and ReLU. Means of 2x2
+    pixels halve the image after the first convolution, unless an edge is below 4
+    pixels, and before the dense layer until both edges are below 8: 8x8 ends as 4x4
+    and 28x28 as 7x7. The dense layer tells these places apart: in a small image, say of
+    a character, it matters where a stroke is, and a mean over places would forget it.
+    So the parameters belong to one size of image.
 
     Args:
-      width: channels of the first layer; r = 4 width.
+      width: channels of the first layer; r = 8 width.
       dtype: of the computation, bfloat16 or float32. Parameters are float32.
       axis_name: mesh axis to average batch statistics over inside `shard_map`.
 
@@ -36,7 +40,7 @@ class ConvEncoder(nn.Module):
     ...     images,
     ... )
     >>> print(h.shape)
-    (5, 32)
+    (5, 64)
     """
 
     width: int = 32
@@ -51,23 +55,35 @@ class ConvEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         layers.check_images(images)
-        x = images.astype(self.dtype)
-        for multiple, halves in ((1, False), (2, True), (2, False), (4, True)):
-            stride = 2 if halves and min(x.shape[1:3]) >= 4 else 1
-            x = nn.Conv(
-                multiple * self.width,
-                (3, 3),
-                strides=(stride, stride),
-                padding=((1, 1), (1, 1)),
-                use_bias=False,  # batch normalisation has one
-                kernel_init=_HE_NORMAL,
-                dtype=self.dtype,
-            )(x)
+
+        def normalised(x: jax.Array) -> jax.Array:
             x = layers.batch_norm(
                 x, train=train, dtype=self.dtype, axis_name=self.axis_name
             )
-            x = nn.relu(x)
-        return x.astype(jnp.float32).mean(axis=(1, 2))
+            return nn.relu(x)
+
+        # Batch normalisation has a bias, so the layers before it have none.
+        options = {"use_bias": False, "kernel_init": _HE_NORMAL, "dtype": self.dtype}
+        around = ((1, 1), (1, 1))
+        x = images.astype(self.dtype)
+        x = normalised(nn.Conv(self.width, (3, 3), padding=around, **options)(x))
+        if min(x.shape[1:3]) >= 4:
+            x = _halved(x)
+        for _ in range(2):
+            x = nn.Conv(2 * self.width, (3, 3), padding=around, **options)(x)
+            x = normalised(x)
+        while max(x.shape[1:3]) >= 8:
+            x = _halved(x)
+        x = x.reshape(len(x), -1)
+        x = normalised(nn.Dense(8 * self.width, **options)(x))
+        return x.astype(jnp.float32)
+
+
+def _halved(x: jax.Array) -> jax.Array:
+    """Means of 2x2 pixels; at an odd edge of the one or two that there are."""
+    odd = x.shape[1] % 2, x.shape[2] % 2
+    x = jnp.pad(x, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
+    return nn.avg_pool(x, (2, 2), strides=(2, 2))
 
 
 class Projector(nn.Module):

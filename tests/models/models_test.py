@@ -15,7 +15,7 @@ _ENCODERS = {
     "resnet18_small": (models.resnet18, {"stem": "small", "width": 16}, 128),
     "resnet34_small": (models.resnet34, {"stem": "small", "width": 8}, 64),
     "resnet50_small": (models.resnet50, {"stem": "small", "width": 8}, 256),
-    "convolutional": (models.ConvEncoder, {"width": 8}, 32),
+    "convolutional": (models.ConvEncoder, {"width": 8}, 64),
 }
 
 
@@ -80,35 +80,49 @@ class EncoderTest(parameterized.TestCase):
         program = jax.make_jaxpr(functools.partial(encoder.apply, train=False))(
             variables, jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
         )
-        convolutions = [
+        products = [
             equation
             for equation in program.eqns
-            if equation.primitive.name == "conv_general_dilated"
+            if equation.primitive.name in ("conv_general_dilated", "dot_general")
         ]
-        self.assertGreaterEqual(len(convolutions), 4)
-        for equation in convolutions:
+        self.assertGreaterEqual(len(products), 4)
+        for equation in products:
             for operand in equation.invars:
                 self.assertEqual(operand.aval.dtype, jnp.bfloat16)
 
-    def test_the_convolutional_encoder_equals_its_formula(self):
+    @parameterized.parameters(((9, 8), 5 * 4), ((3, 4), 3 * 4), ((31, 5), 4 * 1))
+    def test_the_convolutional_encoder_equals_its_formula(self, size, places):
         encoder = models.ConvEncoder(width=2)
-        images = normal(3, 9, 8, 2)
+        images = normal(3, *size, 2)
         variables = drawn(encoder, *images.shape)
         h = jax.jit(functools.partial(encoder.apply, train=False))(variables, images)
-        x = float64(images)
-        for i, stride in enumerate((1, 2, 1, 2)):
-            x = oracles.convolution(
-                x, float64(variables["params"][f"Conv_{i}"]["kernel"]), stride
-            )
+        params = float64(variables["params"])
+        statistics = float64(variables["batch_stats"])
+
+        def normalised(x, i):
             name = f"BatchNorm_{i}"
-            x = oracles.relu(
-                oracles.batch_norm(
-                    x,
-                    float64(variables["params"][name]),
-                    float64(variables["batch_stats"][name]),
-                )
-            )
-        np.testing.assert_allclose(h, x.mean((1, 2)), rtol=1e-4, atol=1e-5)
+            return oracles.relu(oracles.batch_norm(x, params[name], statistics[name]))
+
+        x = float64(images)
+        for i in range(3):
+            x = oracles.convolution(x, params[f"Conv_{i}"]["kernel"], stride=1)
+            x = normalised(x, i)
+            if i == 0 and min(size) >= 4:
+                x = oracles.halved(x)
+        while max(x.shape[1:3]) >= 8:
+            x = oracles.halved(x)
+        self.assertEqual(x[0].size, 4 * places)
+        expected = normalised(x.reshape(3, -1) @ params["Dense_0"]["kernel"], 3)
+        np.testing.assert_allclose(h, expected, rtol=1e-4, atol=1e-5)
+
+    def test_the_convolutional_encoder_sees_where_things_are(self):
+        # A mean over all places would not: the bar stays off the borders.
+        encoder = models.ConvEncoder(width=2)
+        image = jnp.zeros((1, 16, 16, 1)).at[:, 6:10, 4:6].set(1.0)
+        variables = drawn(encoder, *image.shape)
+        encode = jax.jit(functools.partial(encoder.apply, train=False))
+        h, moved = (encode(variables, jnp.roll(image, by, 2)) for by in (0, 4))
+        self.assertGreater(jnp.abs(h - moved).max(), 0.01 * jnp.abs(h).max())
 
     @parameterized.parameters(
         (models.BasicBlock, "imagenet"), (models.BottleneckBlock, "small")
@@ -275,4 +289,4 @@ class SimCLRTest(parameterized.TestCase):
         np.testing.assert_allclose(h, expected, rtol=1e-5, atol=1e-6)
         expected = projector.apply(part("projector"), h, train=False)
         np.testing.assert_allclose(z, expected, rtol=1e-5, atol=1e-6)
-        self.assertEqual((h.shape, z.shape), ((3, 8), (3, 5)))
+        self.assertEqual((h.shape, z.shape), ((3, 16), (3, 5)))

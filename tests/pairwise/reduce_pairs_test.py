@@ -60,7 +60,7 @@ def _total(options, reductions, itself, z, y, kernel, extra=(), weight=None):
     )
 
 
-def _agree(function, *arguments):
+def _assert_agree(function, *arguments):
     results = [
         jax.jit(jax.value_and_grad(functools.partial(function, options), (0, 1, 2, 3)))
         for options in ({"impl": "reference"}, {"tile": 4})
@@ -78,7 +78,7 @@ def test_reductions_of_both_directions_equal_the_reference(itself, x64):
         return _total(options, tuple(asked), itself, z, y, kernel)
 
     kernel = kernels.kernel_sum(kernels.gaussian(0.5), kernels.dot(2.0))
-    _agree(total, jnp.asarray(Z), jnp.asarray(Y), kernel, jnp.float64(0.3))
+    _assert_agree(total, jnp.asarray(Z), jnp.asarray(Y), kernel, jnp.float64(0.3))
 
 
 @pytest.mark.parametrize("itself", [True, False])
@@ -92,7 +92,7 @@ def test_scores_may_read_extras_and_their_gradient_is_right(itself, x64):
         return _total(options, asked, itself, z, y, kernel, extra)
 
     extra = jnp.asarray(cases.random(N, seed=2))
-    _agree(total, jnp.asarray(Z), jnp.asarray(Y), kernels.cosine(0.5), extra)
+    _assert_agree(total, jnp.asarray(Z), jnp.asarray(Y), kernels.cosine(0.5), extra)
 
 
 @pytest.mark.parametrize("itself", [True, False])
@@ -103,7 +103,9 @@ def test_scores_may_read_a_dense_weight(itself, x64):
     def total(options, z, y, kernel, shift):
         return shift * _total(options, asked, itself, z, y, kernel, (), weight)
 
-    _agree(total, jnp.asarray(Z), jnp.asarray(Y), kernels.cosine(0.5), jnp.float64(1.0))
+    _assert_agree(
+        total, jnp.asarray(Z), jnp.asarray(Y), kernels.cosine(0.5), jnp.float64(1.0)
+    )
 
 
 def test_anyone_can_write_a_kernel(x64):
@@ -131,7 +133,9 @@ def test_anyone_can_write_a_kernel(x64):
             return shift * _total(options, REDUCTIONS[:3], itself, z, y, kernel)
 
         metric = jnp.linspace(0.1, 0.5, 6)
-        _agree(total, jnp.asarray(Z), jnp.asarray(Y), Metric(metric), jnp.float64(1.0))
+        _assert_agree(
+            total, jnp.asarray(Z), jnp.asarray(Y), Metric(metric), jnp.float64(1.0)
+        )
 
 
 def _compiled(loss, *shapes):
