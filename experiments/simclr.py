@@ -45,7 +45,7 @@ class Settings:
     blur: bool = False
     """Whether "photographs" are blurred, as ImageNet's are and CIFAR's are not."""
     encoder: Literal["small", "resnet18", "resnet34", "resnet50"] = "small"
-    """Four convolutions, or a residual network."""
+    """Three convolutions and a dense layer, or a residual network."""
     width: int = 32
     """Channels of the encoder's first stage; 64 is the usual residual network."""
     stem: Literal["small", "imagenet"] = "small"
@@ -64,7 +64,7 @@ class Settings:
         "sup_con",
     ] = "nt_xent"
     """Loss; "sup_con" uses the labels."""
-    temperature: float = 0.2
+    temperature: float = 0.5
     """Divides similarities; smaller is sharper."""
     kernel: Literal[
         "gaussian", "laplacian", "power_half", "simple_sum", "concatenation_sum"
@@ -76,11 +76,11 @@ class Settings:
     """Bias of the target of "sc_info_nce"."""
     tile: int | None = None
     """Edge of a tile of pairs; changes memory and speed, not results."""
-    batch_size: int = 256
+    batch_size: int = 128
     """Images per step, over all devices."""
-    epochs: int = 150
+    epochs: int = 300
     """Passes over the images."""
-    warmup_epochs: int = 10
+    warmup_epochs: int = 20
     """Passes during which the learning rate rises from 0."""
     optimizer: Literal["adamw", "lars"] = "adamw"
     """LARS is meant for batches of thousands."""
@@ -90,11 +90,11 @@ class Settings:
     """Of weights; biases and normalisations have none."""
     seed: int = 0
     """Of parameters, batches and views."""
-    log_every: int = 25
+    log_every: int = 50
     """Steps between two lines of metrics."""
-    evaluate_every: int = 125
+    evaluate_every: int = 300
     """Steps between two measurements of k-NN accuracy, on training images."""
-    save_every: int = 250
+    save_every: int = 500
     """Steps between two checkpoints."""
     max_steps: int | None = None
     """Stops early after this many steps; the schedule stays that of all epochs."""
@@ -209,7 +209,9 @@ def main(s: Settings) -> training.TrainState:
     last_step = min(num_steps, s.max_steps or num_steps)
     height, width = images.images.shape[1:3]
     transform = {
-        "characters": lambda: augment.images.characters(),
+        "characters": lambda: augment.images.characters(
+            rotation=20, translation=0.15, scale=(0.7, 1.3), shear=20, noise=0.1
+        ),
         "photographs": lambda: augment.images.simclr(
             (height, width), strength=s.jitter, blur=s.blur
         ),

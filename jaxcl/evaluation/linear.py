@@ -306,7 +306,13 @@ def _descend(
         penalty = weight_decay / 2 * jnp.square(parameters[0]).sum()
         return jnp.vdot(share, nats(parameters)) + penalty
 
-    optimiser = optax.lbfgs()
+    # Near the optimum a step lowers the objective by less than float32 resolves. The
+    # line search then goes by slopes, if it may call values this close equal; at its
+    # default of 1e-6 it shrinks steps to nothing and never reaches the tolerance.
+    search = optax.scale_by_zoom_linesearch(
+        max_linesearch_steps=20, initial_guess_strategy="one", approx_dec_rtol=1e-5
+    )
+    optimiser = optax.lbfgs(linesearch=search)
     value_and_grad = optax.value_and_grad_from_state(objective)
 
     def largest(gradient: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -1,5 +1,7 @@
 """A convolutional encoder for small images, and the projector on top of any encoder."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -63,7 +65,11 @@ class ConvEncoder(nn.Module):
             return nn.relu(x)
 
         # Batch normalisation has a bias, so the layers before it have none.
-        options = {"use_bias": False, "kernel_init": _HE_NORMAL, "dtype": self.dtype}
+        options: dict[str, Any] = {
+            "use_bias": False,
+            "kernel_init": _HE_NORMAL,
+            "dtype": self.dtype,
+        }
         around = ((1, 1), (1, 1))
         x = images.astype(self.dtype)
         x = normalised(nn.Conv(self.width, (3, 3), padding=around, **options)(x))
@@ -81,9 +87,9 @@ class ConvEncoder(nn.Module):
 
 def _halved(x: jax.Array) -> jax.Array:
     """Means of 2x2 pixels; at an odd edge of the one or two that there are."""
-    odd = x.shape[1] % 2, x.shape[2] % 2
-    x = jnp.pad(x, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
-    return nn.avg_pool(x, (2, 2), strides=(2, 2))
+    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), "edge")
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
 class Projector(nn.Module):

@@ -70,6 +70,24 @@ class LogisticProbeTest(parameterized.TestCase):
         best = objective(sklearn_logistic(h, labels, 1e-2), h, labels)
         self.assertGreater(objective(probe, h, labels), 1.5 * best)
 
+    def test_rounding_does_not_stop_the_descent(self):
+        # Few rows, wide rectified h: there the line search that optax makes by default
+        # needs up to 1,000 steps and more for some of these draws.
+        weight = np.random.default_rng(1).normal(size=(64, 256))
+        h = np.square(np.maximum(self.h / 16 @ weight, 0))
+        for seed in range(6):
+            rows = evaluation.few_labels(self.labels, 10, seed)
+            for weight_decay in (3e-4, 1e-3):
+                with self.subTest(seed=seed), warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    evaluation.logistic_probe(
+                        h[rows],
+                        self.labels[rows],
+                        num_classes=10,
+                        weight_decay=weight_decay,
+                        max_steps=120,
+                    )
+
     def test_shift_and_scale_of_h_change_nothing(self):
         h, labels = self.h[:301], self.labels[:301]
         options = {"num_classes": 10, "weight_decay": 1e-2}
