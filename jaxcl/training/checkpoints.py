@@ -173,8 +173,14 @@ def restore_variables(
     template = jax.tree.map(_target, variables)
     with ocp.CheckpointManager(
         path,
-        options=ocp.CheckpointManagerOptions(read_only=True),
-        item_handlers={"state": ocp.PyTreeCheckpointHandler()},
+        # What read_only implies is said as well: Orbax warns of what it sets itself.
+        options=ocp.CheckpointManagerOptions(
+            read_only=True, save_interval_steps=0, create=False
+        ),
+        item_handlers={
+            "state": ocp.PyTreeCheckpointHandler(),
+            "data": ocp.JsonCheckpointHandler(),
+        },
     ) as manager:
         steps = manager.all_steps()
         if not steps or (step is not None and step not in steps):
