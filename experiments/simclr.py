@@ -98,6 +98,8 @@ class Settings:
     """Steps between two checkpoints."""
     max_steps: int | None = None
     """Stops early after this many steps; the schedule stays that of all epochs."""
+    distributed: bool = False
+    """Joins the other processes of a pod or cluster first; run one on each host."""
 
 
 # What may differ when a run resumes, since it does not change what is computed.
@@ -108,6 +110,7 @@ MAY_CHANGE = (
     "evaluate_every",
     "save_every",
     "max_steps",
+    "distributed",
 )
 
 
@@ -180,6 +183,8 @@ def make_encode(model: models.SimCLR) -> Callable[[Any, jax.Array], jax.Array]:
 
 
 def main(s: Settings) -> training.TrainState:
+    if s.distributed:
+        jax.distributed.initialize()
     auto = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=auto)
     rows = jax.NamedSharding(mesh, jax.P("data"))
@@ -298,7 +303,10 @@ def knn_accuracy(encode: Callable[..., Any], state: Any, images: data.Dataset) -
         return float("nan")
     few = np.arange(min(len(images.images), 5_000))
     cut = len(few) * 4 // 5
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    # A copy of this process: the other ones take no part.
+    variables = jax.device_get(
+        {"params": state.params, "batch_stats": state.batch_stats}
+    )
     h = evaluation.represent(
         jax.tree_util.Partial(encode, variables), images.images[few], 500
     )

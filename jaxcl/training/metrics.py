@@ -18,6 +18,7 @@ class MetricWriter:
 
     Steps go up. A line with a lower step than the one before it marks the place where a
     run was cut off and resumed, and `read_metrics` drops what that made obsolete.
+    Of several processes only the first writes; the others may call it all the same.
 
     Args:
       directory: of the run; created if needed.
@@ -46,9 +47,12 @@ class MetricWriter:
     ) -> None:
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self._events = _summary_writer(directory, resumed_from) if tensorboard else None
         path = directory / _FILE
-        _repair_end(path)
+        if jax.process_index() == 0:
+            _repair_end(path)
+        else:
+            path, tensorboard = pathlib.Path(os.devnull), False
+        self._events = _summary_writer(directory, resumed_from) if tensorboard else None
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, metrics: Mapping[str, typing.Any]) -> None:

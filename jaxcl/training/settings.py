@@ -6,6 +6,8 @@ import pathlib
 import typing
 from collections.abc import Collection, Mapping
 
+import jax
+
 _ABSENT = object()
 
 
@@ -16,6 +18,8 @@ def save_settings(
     may_change: Collection[str] = (),
 ) -> None:
     """Writes `settings.json` of a new run; of an old one, checks that they agree.
+
+    Of several processes all check and the first one writes.
 
     Args:
       directory: of the run; created if needed.
@@ -103,6 +107,8 @@ def _path(directory: str | os.PathLike) -> pathlib.Path:
 
 
 def _write(path: pathlib.Path, settings: dict[str, typing.Any]) -> None:
+    if jax.process_index() != 0:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Through a second file: a run killed here leaves the old settings or the new ones.
     partial = path.with_suffix(".json.partial")
