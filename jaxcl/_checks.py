@@ -165,6 +165,29 @@ def positive(name: str, x: Any) -> None:
         raise ValueError(f"{name} must be positive and finite, got {value:g}")
 
 
+def no_negative(name: str, x: Any) -> None:
+    """Checks that weights are finite and not negative, where they are known already.
+
+    Args:
+      name: what the caller calls the argument.
+      x: an array; a traced one passes.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      ValueError: if a number is negative or not finite.
+    """
+    if isinstance(x, jax.core.Tracer) or not x.size:
+        return
+    lowest, highest = float(jnp.min(x)), float(jnp.max(x))
+    if not (lowest >= 0 and np.isfinite(highest)):
+        raise ValueError(
+            f"{name} must be finite and not negative, got values from {lowest:g} to "
+            f"{highest:g}"
+        )
+
+
 def scalar(name: str, x: Any) -> float | None:
     """Checks that `x` is a real scalar and returns its value where it is known.
 

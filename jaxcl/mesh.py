@@ -15,7 +15,7 @@ from jax import lax
 AxisName = str | tuple[str, ...]
 
 # Arguments of a loss that hold one row per example, besides the positional ones.
-_ROW_KEYWORDS = ("valid", "negatives")
+_ROW_KEYWORDS = ("valid", "negatives", "groups")
 
 
 def axis_names(axis_name: AxisName | None) -> tuple[str, ...]:
@@ -166,6 +166,27 @@ def own_rows(x: jax.Array, n: int, axis_name: AxisName | None) -> jax.Array:
     return lax.dynamic_slice_in_dim(x, position(axis_name) * n, n)
 
 
+def total(x: jax.Array, axis_name: AxisName | None) -> jax.Array:
+    """Adds up what the devices hold.
+
+    Args:
+      x: an array of this device, of any shape.
+      axis_name: mesh axes over which rows are sharded; None on one device.
+
+    Returns:
+      The sum over devices, on each of them. What is the same on all devices counts once
+      for each.
+
+    Raises:
+      ValueError: as `axis_names`.
+
+    >>> print(total(jnp.ones(2), None))
+    [1. 1.]
+    """
+    names = axis_names(axis_name)
+    return lax.psum(cast_varying(x, frozenset(names)), names) if names else x
+
+
 def mean(
     loss: jax.Array,
     valid: jax.Array | None = None,
@@ -204,13 +225,11 @@ def mean(
             )
         ones = (1,) * (loss.ndim - valid.ndim)
         keep = jnp.broadcast_to(valid.reshape(valid.shape + ones), loss.shape)
-    names = axis_names(axis_name)
-    total, count = jnp.where(keep, loss, 0).sum(), keep.sum().astype(loss.dtype)
-    if names:
-        # A loss that is the same on all devices would count once for each of them,
-        # above and below the line.
-        total, count = lax.psum(cast_varying((total, count), frozenset(names)), names)
-    return total / jnp.maximum(count, 1)
+    # A loss that is the same on all devices counts once for each of them, above and
+    # below the line.
+    top = total(jnp.where(keep, loss, 0).sum(), axis_name)
+    count = total(keep.sum().astype(loss.dtype), axis_name)
+    return top / jnp.maximum(count, 1)
 
 
 def sharded(
@@ -218,9 +237,9 @@ def sharded(
 ) -> Callable[..., Any]:
     """Turns a loss with an `axis_name` argument into one on global arrays.
 
-    Positional arguments and the keywords `valid` and `negatives` are split by rows over
-    the mesh axes; every other keyword goes whole to each device. What is given is
-    resharded as needed.
+    Positional arguments and the keywords `valid`, `negatives` and `groups` are split by
+    rows over the mesh axes; every other keyword goes whole to each device. What is
+    given is resharded as needed.
 
     Args:
       loss_fn: a loss of this library, a `functools.partial` of one, or any function

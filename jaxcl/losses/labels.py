@@ -42,7 +42,7 @@ def sup_con(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       valid: rows to keep [n]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices: "gather".
+      exchange: how embeddings travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 

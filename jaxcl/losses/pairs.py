@@ -45,7 +45,7 @@ def info_nce(
       valid: masks query i and key i [n]; further keys are always valid.
       axis_name: mesh axes over which all rows are sharded, inside `shard_map`. Row i
         means row i of the global array.
-      exchange: how embeddings travel between devices: "gather".
+      exchange: how embeddings travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 
@@ -111,7 +111,7 @@ def clip(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       valid: pairs to keep [b].
       axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices: "gather".
+      exchange: how embeddings travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 
@@ -189,7 +189,7 @@ def sc_info_nce(
       variant: "constant", "full" or "official"; all three occur in the authors' code.
       valid: examples to keep [b].
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices: "gather".
+      exchange: how embeddings travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 

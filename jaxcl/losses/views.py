@@ -33,7 +33,7 @@ def nt_xent(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices: "gather".
+      exchange: how embeddings travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 
@@ -82,7 +82,7 @@ def kernel_info_nce(
         differentiable.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices: "gather".
+      exchange: how embeddings travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 
@@ -134,7 +134,7 @@ def dcl(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices: "gather".
+      exchange: how embeddings travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 

@@ -60,7 +60,8 @@ def reduce_pairs(
         device holds its rows and all columns.
       axis_name: mesh axes over which anchors and candidates are sharded, inside
         `shard_map`. Candidates then are those of all devices.
-      exchange: how candidates travel; "gather" collects them on each device.
+      exchange: how candidates travel. "gather" collects them on each device; "ring"
+        passes them from device to device and holds those of two at a time.
       tile: edge of the square of pairs held at a time; None is chosen. It changes
         memory and speed, not results.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
@@ -100,7 +101,7 @@ def reduce_pairs(
     arguments = (kernel, asked, anchors, candidates, pair_weight)
     if impl == "reference":
         return _reduce_dense(names, *arguments)
-    return _reduce_tiles(tiled.Plan(names, tile), *arguments)
+    return _reduce_tiles(tiled.Plan(names, exchange, tile), *arguments)
 
 
 # Compiled here, so that a call outside of `jit` is traced once only.
@@ -123,7 +124,7 @@ def _check(
     for reduction in reductions:
         _checks.choice("accumulate", reduction.accumulate, ("logsumexp", "sum", "mean"))
         _checks.choice("over", reduction.over, ("candidates", "anchors"))
-    _checks.choice("exchange", exchange, ("gather",))
+    _checks.choice("exchange", exchange, ("gather", "ring"))
     _checks.choice("impl", impl, ("auto", "reference", "tiled"))
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int)):
         raise TypeError(f"tile must be None or an integer, got {type(tile).__name__}")

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from jax import lax
@@ -41,19 +41,20 @@ def gather_columns(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
 
 
 def scatter_sum(tree: Tree, names: tuple[str, ...]) -> Tree:
-    """Adds what all devices have and gives each device its rows: undoes `gather`.
+    """Adds what all devices have and gives each device its columns.
 
     Args:
-      tree: a pytree of arrays [devices * n, ...].
-      names: mesh axes over which the rows are sharded.
+      tree: a pytree of arrays [..., devices * m].
+      names: mesh axes over which the nodes are sharded.
 
     Returns:
-      The pytree of arrays [n, ...].
+      The pytree of arrays [..., m].
     """
     if not names:
         return tree
     return jax.tree.map(
-        lambda x: lax.psum_scatter(x, names, scatter_dimension=0, tiled=True), tree
+        lambda x: lax.psum_scatter(x, names, scatter_dimension=x.ndim - 1, tiled=True),
+        tree,
     )
 
 
@@ -81,3 +82,55 @@ def scatter_combine(
         for device in range(devices)
     ]
     return functools.reduce(combine, by_device)
+
+
+def visit_blocks(
+    how: str,
+    names: tuple[str, ...],
+    columns: Tree,
+    empty: Callable[[Tree], Any],
+    visit: Callable[[Tree, Any, Any, Any], tuple[Any, Any]],
+    bring_home: Callable[[Any], Any],
+    kept: Any,
+) -> tuple[Any, Any]:
+    """Shows the columns of all devices to this device, and returns what they are owed.
+
+    By "gather" all columns arrive at once, and what each device owes them is sent back
+    when all is done. By "ring" the devices stand in a circle: each holds the columns of
+    one device, passes them on together with what they are owed so far, and after a full
+    turn both are at home. Two blocks of columns are then held instead of all.
+
+    Args:
+      how: "gather" or "ring".
+      names: mesh axes over which the columns are sharded; none is one device.
+      columns: a pytree of arrays [m, ...].
+      empty: gives what a block is owed before it has been seen.
+      visit: of a block, the number of its first column among all, what it is owed and
+        what is kept here; returns the last two.
+      bring_home: of what all columns are owed, by each device; gives this device's own.
+      kept: what stays here, carried from block to block.
+
+    Returns:
+      What this device's columns are owed by all devices, and what was kept.
+    """
+    if not names or how == "gather":
+        block = gather(columns, names)
+        owed, kept = visit(block, 0, empty(block), kept)
+        return bring_home(owed), kept
+
+    devices = lax.axis_size(names)
+    m = jax.tree.leaves(columns)[0].shape[0]
+    to_the_left = [(device, (device - 1) % devices) for device in range(devices)]
+
+    def pass_on(tree: Any) -> Any:
+        return jax.tree.map(lambda x: lax.ppermute(x, names, to_the_left), tree)
+
+    def step(turn: Any, state: Any) -> Any:
+        block, owed, kept = state
+        owner = (lax.axis_index(names) + turn) % devices
+        owed, kept = visit(block, owner.astype(int) * m, owed, kept)
+        # Sending the block does not wait for the visit, so the two can overlap.
+        return pass_on(block), pass_on(owed), kept
+
+    _, owed, kept = lax.fori_loop(0, devices, step, (columns, empty(columns), kept))
+    return owed, kept

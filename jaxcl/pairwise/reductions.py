@@ -51,7 +51,8 @@ class Reduction:
     Attributes:
       accumulate: "logsumexp", "sum" or "mean". Over no pairs they are -inf, 0 and 0.
       relation: an elementwise and symmetric test on the identities of two nodes.
-      score: of a `Pair` and the parameters; elementwise and differentiable.
+      score: of a `Pair` and the parameters; elementwise and differentiable. A score of
+        -inf drops a pair from a "logsumexp".
       parameters: differentiable numbers for the score.
       over: "candidates" for one number per anchor, "anchors" for one per candidate.
     """

@@ -19,7 +19,7 @@ matrix libraries are fastest at that form of the product.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -40,10 +40,12 @@ class Plan(NamedTuple):
 
     Attributes:
       names: mesh axes over which the nodes are sharded.
+      exchange: how candidates travel over them, "gather" or "ring".
       tile: the largest edge of a tile; None is chosen here.
     """
 
     names: tuple[str, ...]
+    exchange: str
     tile: int | None
 
 
@@ -81,63 +83,65 @@ def _forward(
     pair_weight: jax.Array | None,
 ) -> tuple[tuple[jax.Array, ...], Any]:
     rows = _side(anchors)
-    block = exchange.gather(
-        rows if candidates is None else _side(candidates), plan.names
-    )
+    columns = rows if candidates is None else _side(candidates)
     schedule = _schedule(plan, candidates)
-    row_cut, column_cut = _cut(rows, plan.tile), _cut(block, plan.tile)
+    row_cut = _cut(rows, plan.tile)
     tasks = _tasks(asked, schedule, anchors, row_cut)
+    # Results that belong to columns, and travel with them.
+    of_columns = {
+        number
+        for number, reduction in enumerate(asked)
+        if schedule == "both" and reduction.over == "anchors"
+    }
+    varying = mesh.varying_axes((rows, columns, kernel, asked, pair_weight))
 
-    def visit_row(i: Any, states: list[Any]) -> list[Any]:
-        row = _take(rows, row_cut, i)
-        row_own, layout = _prepare(kernel, row)
+    def empty(numbers: Collection[int], side: _Side) -> dict[int, Any]:
+        states = {k: reductions.empty(asked[k], side.factor) for k in numbers}
+        return mesh.cast_varying(states, varying)
 
-        def visit_tile(j: Any, states: list[Any]) -> list[Any]:
-            column = _take(block, column_cut, j)
-            column_own, _ = _prepare(kernel, column)
-            products = _products(kernel, row_own, column_own)
-            tile = _Tile(row, column, i, j, row_cut, column_cut, layout, pair_weight)
-            scores = _scores(
-                tasks, tile, (kernel, asked), products, row_own, column_own
+    def visit_block(block: _Side, first: Any, owed: Any, kept: Any) -> Any:
+        column_cut = _cut(block, plan.tile)
+
+        def visit_row(i: Any, states: dict[int, Any]) -> dict[int, Any]:
+            row = _take(rows, row_cut, i)
+            row_own, layout = _prepare(kernel, row)
+
+            def visit_tile(j: Any, states: dict[int, Any]) -> dict[int, Any]:
+                column = _take(block, column_cut, j)
+                column_own, _ = _prepare(kernel, column)
+                tile = _Tile(
+                    row, column, i, j, row_cut, column_cut, layout, first, pair_weight
+                )
+                products = _products(kernel, row_own, column_own)
+                scores = _scores(
+                    tasks, tile, (kernel, asked), products, row_own, column_own
+                )
+                return _add_tile(tasks, tile, asked, scores, states)
+
+            return _over_columns(schedule, i, column_cut, visit_tile, states)
+
+        states = lax.fori_loop(0, row_cut.number, visit_row, {**owed, **kept})
+        return {k: states[k] for k in owed}, {k: states[k] for k in kept}
+
+    def bring_home(owed: dict[int, Any]) -> dict[int, Any]:
+        return {
+            k: exchange.scatter_combine(
+                functools.partial(reductions.combine, asked[k]), state, plan.names
             )
-            states = list(states)
-            for task, score in zip(tasks, scores, strict=True):
-                reduction = asked[task.number]
-                merge = functools.partial(reductions.combine, reduction)
-                axes = {output.axis for output in task.outputs}
-                member = _member(task, reduction, tile)
-                parts = reductions.summarize(reduction, score, member, axes)
-                for number, axis, mirror in task.outputs:
-                    part = parts[axis]
-                    if mirror:
-                        nothing = reductions.empty(reduction, part.total)
-                        part = _where(i == j, nothing, part)
-                    start = _start(row_cut, i) if axis == 1 else _start(column_cut, j)
-                    states[number] = _update(merge, states[number], part, start)
-            return states
+            for k, state in owed.items()
+        }
 
-        return _over_columns(schedule, i, column_cut, visit_tile, states)
-
-    states = [
-        reductions.empty(
-            r, (block if schedule == "both" and r.over == "anchors" else rows).factor
-        )
-        for r in asked
-    ]
-    varying = mesh.varying_axes((rows, block, kernel, asked, pair_weight))
-    states = lax.fori_loop(
-        0, row_cut.number, visit_row, mesh.cast_varying(states, varying)
+    owed, kept = exchange.visit_blocks(
+        plan.exchange,
+        plan.names,
+        columns,
+        functools.partial(empty, of_columns),
+        visit_block,
+        bring_home,
+        empty(set(range(len(asked))) - of_columns, rows),
     )
-    if schedule == "both":
-        states = [
-            exchange.scatter_combine(
-                functools.partial(reductions.combine, r), state, plan.names
-            )
-            if r.over == "anchors"
-            else state
-            for r, state in zip(asked, states, strict=True)
-        ]
-    finished = [reductions.finish(r, s) for r, s in zip(asked, states, strict=True)]
+    states = {**owed, **kept}
+    finished = [reductions.finish(r, states[k]) for k, r in enumerate(asked)]
     known = [number for _, number in finished]
     residuals = (kernel, asked, anchors, candidates, pair_weight, known)
     return tuple(result for result, _ in finished), residuals
@@ -147,97 +151,103 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[jax.Array, ...]) -> 
     kernel, asked, anchors, candidates, pair_weight, known = residuals
     rows = _side(anchors)
     columns = rows if candidates is None else _side(candidates)
-    block = exchange.gather(columns, plan.names)
     schedule = _schedule(plan, candidates)
-    row_cut, column_cut = _cut(rows, plan.tile), _cut(block, plan.tile)
+    row_cut = _cut(rows, plan.tile)
     tasks = _tasks(asked, schedule, anchors, row_cut, backward=True)
-
     # What a tile needs to know about results: of its rows, and of its columns.
-    row_results = list(zip(cotangents, known, strict=True))
-    column_results = exchange.gather(row_results, plan.names)
+    results = dict(enumerate(zip(cotangents, known, strict=True)))
+    of_columns = {o.number for task in tasks for o in task.outputs if o.axis == 0}
+    travelling = columns, {number: results[number] for number in of_columns}
+    varying = mesh.varying_axes((rows, columns, kernel, asked, pair_weight, cotangents))
 
-    def visit_row(i: Any, carry: Any) -> Any:
-        gradient, prepare_gradient, column_gradient, theta_gradient = carry
-        row = _take(rows, row_cut, i)
-        row_own, layout = _prepare(kernel, row)
-        # The barrier keeps XLA from folding the transposition into each product.
-        transposed = lax.optimization_barrier([v.T for v in row_own.vectors])
+    def visit_block(travelling: Any, first: Any, owed: Any, kept: Any) -> Any:
+        block, column_results = travelling
+        column_cut = _cut(block, plan.tile)
 
-        def visit_tile(j: Any, carry: Any) -> Any:
-            row_gradient, column_gradient, theta_gradient = carry
-            column = _take(block, column_cut, j)
-            column_own, _ = _prepare(kernel, column)
-            products = _products(kernel, row_own, column_own)
-            tile = _Tile(row, column, i, j, row_cut, column_cut, layout, pair_weight)
-            scores, pull = jax.vjp(
-                functools.partial(_scores, tasks, tile),
-                (kernel, asked),
-                products,
-                row_own._replace(vectors=[]),
-                column_own._replace(vectors=[]),
-            )
-            slopes = [
-                _slope(task, score, tile, asked, row_results, column_results)
-                for task, score in zip(tasks, scores, strict=True)
-            ]
-            theta_part, slopes, row_part, column_part = pull(slopes)
-            row_part = row_part._replace(
-                vectors=[
-                    _dot(kernel, slope, vector, 0)
-                    for slope, vector in zip(slopes, column_own.vectors, strict=True)
-                ]
-            )
-            if schedule != "mirrored":
-                column_part = column_part._replace(
-                    vectors=[
-                        _dot(kernel, vector, slope, 0)
-                        for slope, vector in zip(slopes, transposed, strict=True)
-                    ]
+        def visit_row(i: Any, carry: Any) -> Any:
+            column_gradient, (gradient, prepare_gradient, theta_gradient) = carry
+            row = _take(rows, row_cut, i)
+            row_own, layout = _prepare(kernel, row)
+            # The barrier keeps XLA from folding the transposition into each product.
+            transposed = lax.optimization_barrier([v.T for v in row_own.vectors])
+
+            def visit_tile(j: Any, carry: Any) -> Any:
+                row_gradient, column_gradient, theta_gradient = carry
+                column = _take(block, column_cut, j)
+                tile = _Tile(
+                    row, column, i, j, row_cut, column_cut, layout, first, pair_weight
                 )
-                column_gradient = _update(
-                    _add, column_gradient, column_part, _start(column_cut, j), axis=-1
+                row_part, column_part, theta_part = _tile_gradient(
+                    tasks,
+                    tile,
+                    (kernel, asked),
+                    row_own,
+                    None if schedule == "mirrored" else transposed,
+                    results,
+                    column_results,
                 )
-            return (
-                _add(row_gradient, row_part),
-                column_gradient,
-                _add(theta_gradient, theta_part),
+                if schedule != "mirrored":
+                    column_gradient = _update(
+                        _add,
+                        column_gradient,
+                        column_part,
+                        _start(column_cut, j),
+                        axis=-1,
+                    )
+                return (
+                    _add(row_gradient, row_part),
+                    column_gradient,
+                    _add(theta_gradient, theta_part),
+                )
+
+            zero = jax.tree.map(jnp.zeros_like, row_own)
+            row_gradient, column_gradient, theta_gradient = _over_columns(
+                schedule,
+                i,
+                column_cut,
+                visit_tile,
+                (zero, column_gradient, theta_gradient),
             )
+            if schedule == "triangular":
+                # By now all tiles in which these rows were columns have been visited.
+                start, size = _start(row_cut, i), row_cut.size
+                due = _transpose(_slice(column_gradient, start, size, axis=-1))
+                row_gradient = _add(row_gradient, _mask_rows(due, _new(row_cut, i)))
+            prepare_part, part = _pull_back(kernel, row.nodes, row_gradient)
+            gradient = _update(_add, gradient, part, _start(row_cut, i))
+            prepare_gradient = _add(prepare_gradient, prepare_part)
+            return column_gradient, (gradient, prepare_gradient, theta_gradient)
 
-        zero = jax.tree.map(jnp.zeros_like, row_own)
-        row_gradient, column_gradient, theta_gradient = _over_columns(
-            schedule,
-            i,
-            column_cut,
-            visit_tile,
-            (zero, column_gradient, theta_gradient),
-        )
-        if schedule == "triangular":
-            # By now all tiles in which these rows were columns have been visited.
-            start, size = _start(row_cut, i), row_cut.size
-            owed = _transpose(_slice(column_gradient, start, size, axis=-1))
-            row_gradient = _add(row_gradient, _mask_rows(owed, _new(row_cut, i)))
-        prepare_part, part = _pull_back(kernel, row.nodes, row_gradient)
-        gradient = _update(_add, gradient, part, _start(row_cut, i))
-        prepare_gradient = _add(prepare_gradient, prepare_part)
-        return gradient, prepare_gradient, column_gradient, theta_gradient
+        return lax.fori_loop(0, row_cut.number, visit_row, (owed, kept))
 
-    varying = mesh.varying_axes((rows, block, kernel, asked, pair_weight, cotangents))
+    def empty(travelling: Any) -> Any:
+        if schedule == "mirrored":
+            return ()
+        return mesh.cast_varying(_column_zeros(kernel, travelling[0]), varying)
+
     zeros = functools.partial(jax.tree.map, jnp.zeros_like)
-    carry = (
+    nothing = (
         zeros(_NodeGradient(anchors.z, anchors.extra)),
         zeros(kernel),
-        () if schedule == "mirrored" else _column_zeros(kernel, block),
         zeros((kernel, asked)),
     )
-    gradient, prepare_gradient, column_gradient, theta_gradient = lax.fori_loop(
-        0, row_cut.number, visit_row, mesh.cast_varying(carry, varying)
+    column_gradient, (gradient, prepare_gradient, theta_gradient) = (
+        exchange.visit_blocks(
+            plan.exchange,
+            plan.names,
+            travelling,
+            empty,
+            visit_block,
+            lambda owed: exchange.scatter_sum(owed, plan.names),
+            mesh.cast_varying(nothing, varying),
+        )
     )
     if schedule == "mirrored":
         # Each pair was seen from both of its ends.
         theta_gradient = jax.tree.map(lambda x: x / 2, theta_gradient)
     candidates_gradient = None
     if schedule == "both":
-        own = exchange.scatter_sum(_transpose(column_gradient), plan.names)
+        own = _transpose(column_gradient)
         prepare_part, part = _pull_back(kernel, columns.nodes, own)
         prepare_gradient = _add(prepare_gradient, prepare_part)
         candidates_gradient = part.of_nodes()
@@ -475,12 +485,14 @@ class _Tile(NamedTuple):
     row_cut: _Cut
     column_cut: _Cut
     layout: _Layout
+    first: Any  # column of the block, among those of all devices
     pair_weight: jax.Array | None
 
     def weight(self) -> jax.Array | None:
         if self.pair_weight is None:
             return None
-        start = _start(self.row_cut, self.i), _start(self.column_cut, self.j)
+        column = self.first + _start(self.column_cut, self.j)
+        start = _start(self.row_cut, self.i), column
         size = self.row_cut.size, self.column_cut.size
         return lax.dynamic_slice(self.pair_weight, start, size)
 
@@ -527,13 +539,83 @@ def _scores(
     return scores
 
 
+def _add_tile(
+    tasks: list[_Task],
+    tile: _Tile,
+    asked: Asked,
+    scores: list[jax.Array],
+    states: dict[int, Any],
+) -> dict[int, Any]:
+    """Adds the scores of one tile to the reductions."""
+    states = dict(states)
+    for task, score in zip(tasks, scores, strict=True):
+        reduction = asked[task.number]
+        merge = functools.partial(reductions.combine, reduction)
+        axes = {output.axis for output in task.outputs}
+        member = _member(task, reduction, tile)
+        parts = reductions.summarize(reduction, score, member, axes)
+        for number, axis, mirror in task.outputs:
+            part = parts[axis]
+            if mirror:
+                nothing = reductions.empty(reduction, part.total)
+                part = _where(tile.i == tile.j, nothing, part)
+            cut, at = (tile.row_cut, tile.i) if axis else (tile.column_cut, tile.j)
+            states[number] = _update(merge, states[number], part, _start(cut, at))
+    return states
+
+
+def _tile_gradient(
+    tasks: list[_Task],
+    tile: _Tile,
+    theta: tuple[kernels.Kernel, Asked],
+    row: _Prepared,
+    transposed: list[jax.Array] | None,
+    row_results: dict[int, Any],
+    column_results: dict[int, Any],
+) -> tuple[_Prepared, _Prepared, tuple[kernels.Kernel, Asked]]:
+    """Computes what one tile adds to the gradient by its rows, columns and theta.
+
+    `transposed` are the row vectors, for the product that the columns need; without
+    them the columns get no vectors.
+    """
+    kernel, asked = theta
+    column, _ = _prepare(kernel, tile.column)
+    products = _products(kernel, row, column)
+    scores, pull = jax.vjp(
+        functools.partial(_scores, tasks, tile),
+        theta,
+        products,
+        row._replace(vectors=[]),
+        column._replace(vectors=[]),
+    )
+    slopes = [
+        _slope(task, score, tile, asked, row_results, column_results)
+        for task, score in zip(tasks, scores, strict=True)
+    ]
+    theta_part, slopes, row_part, column_part = pull(slopes)
+    row_part = row_part._replace(
+        vectors=[
+            _dot(kernel, slope, vector, 0)
+            for slope, vector in zip(slopes, column.vectors, strict=True)
+        ]
+    )
+    if transposed is not None:
+        column_part = column_part._replace(
+            vectors=[
+                _dot(kernel, vector, slope, 0)
+                for slope, vector in zip(slopes, transposed, strict=True)
+            ]
+        )
+    return row_part, column_part, theta_part
+
+
 def _slope(
     task: _Task,
     score: jax.Array,
     tile: _Tile,
     asked: Asked,
-    row_results: Any,
-    column_results: Any,
+    row_results: dict[int, Any],
+    column_results: dict[int, Any],
 ) -> jax.Array:
     """Computes the derivative of all results by the scores of a task."""
     reduction = asked[task.number]

@@ -1,10 +1,8 @@
 """Who belongs together: nodes that carry their identity, and relations between them.
 
-A contrastive loss compares two graphs on the batch. This module builds the target
-graph. Its edges are never stored: each node carries a `group` (belongs together) and an
-`index` (is the same node), and a relation is an elementwise test on the two. Tiles,
-shards and queues then need no arithmetic on positions; the position of a shard is known
-here only.
+Edges are never stored: each node carries a `group` (belongs together) and an `index`
+(is the same node), and a relation is an elementwise test on the two. Tiles, shards and
+queues then need no arithmetic on positions; the position of a shard is known here only.
 """
 
 from typing import Any, NamedTuple
@@ -76,6 +74,7 @@ def views(
     z: jax.Array,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
+    groups: jax.Array | None = None,
 ) -> Nodes:
     """Builds the nodes of augmented views: the views of one example belong together.
 
@@ -83,12 +82,14 @@ def views(
       z: embeddings [b, v, d], v views of each example.
       valid: examples to keep [b]; None keeps all.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
+      groups: integers [b]; examples with the same number belong together as well.
 
     Returns:
       b * v nodes, the views of an example next to each other.
 
     Raises:
-      TypeError: if `z` is not a floating array, or `valid` not boolean.
+      TypeError: if `z` is not a floating array, `valid` not boolean, or `groups` not
+        integer.
       ValueError: if a shape is wrong.
 
     >>> print(views(jnp.ones((2, 3, 5))).group)
@@ -98,10 +99,13 @@ def views(
     b, v, d = z.shape
     _checks.mask("valid", valid, b)
     first = mesh.position(axis_name) * b
-    example = jnp.repeat(jnp.arange(b), v) + first
+    if groups is None:
+        groups = jnp.arange(b) + first
+    else:
+        _checks.labels("groups", groups, b)
     index = jnp.arange(b * v) + first * v
     valid = None if valid is None else jnp.repeat(valid, v)
-    return _nodes(z.reshape(b * v, d), example, index, valid)
+    return _nodes(z.reshape(b * v, d), jnp.repeat(groups, v), index, valid)
 
 
 def labelled(
@@ -141,6 +145,7 @@ def pairs(
     y: jax.Array,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
+    groups: jax.Array | None = None,
 ) -> tuple[Nodes, Nodes]:
     """Builds two sets of nodes in which row i of both belongs together.
 
@@ -149,12 +154,14 @@ def pairs(
       y: embeddings [b, d], say of texts.
       valid: pairs to keep [b]; None keeps all.
       axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
+      groups: integers [b]; pairs with the same number belong together as well.
 
     Returns:
       The nodes of x and the nodes of y. No node of one set is a node of the other.
 
     Raises:
-      TypeError: if an embedding is not a floating array, or `valid` not boolean.
+      TypeError: if an embedding is not a floating array, `valid` not boolean, or
+        `groups` not integer.
       ValueError: if the shapes differ or are wrong.
 
     >>> images, texts = pairs(jnp.ones((2, 4)), jnp.ones((2, 4)))
@@ -168,7 +175,11 @@ def pairs(
     _checks.mask("valid", valid, b)
     row = jnp.arange(b) + mesh.position(axis_name) * b
     total = b * mesh.size(axis_name)
-    return _nodes(x, row, row, valid), _nodes(y, row, row + total, valid)
+    if groups is None:
+        groups = row
+    else:
+        _checks.labels("groups", groups, b)
+    return _nodes(x, groups, row, valid), _nodes(y, groups, row + total, valid)
 
 
 def keyed(
@@ -177,6 +188,7 @@ def keyed(
     negatives: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
+    groups: jax.Array | None = None,
 ) -> tuple[Nodes, Nodes]:
     """Builds queries and what they are compared with: keys and a queue of negatives.
 
@@ -187,12 +199,15 @@ def keyed(
       negatives: embeddings [k, d] that belong to nobody, such as a queue.
       valid: masks query i and key i [n]; further keys are always valid.
       axis_name: mesh axes over which all of them are sharded, inside `shard_map`.
+      groups: integers [n] of query i and key i; those with the same number belong
+        together as well. Further keys and the queue belong to nobody of them.
 
     Returns:
       The n queries and the m + k candidates.
 
     Raises:
-      TypeError: if an embedding is not a floating array, or `valid` not boolean.
+      TypeError: if an embedding is not a floating array, `valid` not boolean, or
+        `groups` not integer.
       ValueError: if there are fewer keys than queries, or a shape is wrong.
     """
     _checks.embeddings("queries", queries, "n d")
@@ -209,14 +224,22 @@ def keyed(
     query = jnp.arange(n) + position * n
     key = jnp.arange(m) + position * m
     # Key i is masked by query i's mask, which may live on another device.
-    key_valid = valid
-    if valid is not None and m > n:
-        of_queries = mesh.all_rows(valid, axis_name)
-        key_valid = jnp.where(
-            key < n * devices, of_queries[jnp.minimum(key, n * devices - 1)], True
-        )
-    anchors = _nodes(queries, query, query, valid)
-    candidates = _nodes(keys, key, key + n * devices, key_valid)
+    key_valid, group, key_group = valid, query, key
+    if groups is not None:
+        _checks.labels("groups", groups, n)
+        # By the first of its rows, so that no other key can have a group's number.
+        group = key_group = _first_rows(groups, query, axis_name)
+    if m > n:
+        own = key < n * devices
+
+        def of_key(x: jax.Array, else_: Any) -> jax.Array:
+            everyone = mesh.all_rows(x, axis_name)
+            return jnp.where(own, everyone[jnp.minimum(key, n * devices - 1)], else_)
+
+        key_group = key if groups is None else of_key(group, key)
+        key_valid = None if valid is None else of_key(valid, True)
+    anchors = _nodes(queries, group, query, valid)
+    candidates = _nodes(keys, key_group, key + n * devices, key_valid)
     if negatives is None:
         return anchors, candidates
     _checks.embeddings("negatives", negatives, "k d")
@@ -272,6 +295,51 @@ def has_positive(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Ar
     [ True  True False]
     """
     return count_positives(nodes, axis_name) > 0
+
+
+def count_valid(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
+    """Counts the nodes that take part, on all devices.
+
+    Args:
+      nodes: n nodes.
+      axis_name: mesh axes over which the nodes are sharded, inside `shard_map`.
+
+    Returns:
+      An integer [].
+
+    >>> print(count_valid(labelled(jnp.ones((4, 2)), jnp.array([5, 5, 5, 6]))))
+    4
+    """
+    return mesh.total(nodes.valid.sum(), axis_name)
+
+
+def count_negatives(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
+    """Counts the negatives of each node.
+
+    Args:
+      nodes: n nodes.
+      axis_name: mesh axes over which the nodes are sharded, inside `shard_map`.
+
+    Returns:
+      The number of valid nodes of other groups, int [n]; 0 where not valid.
+
+    >>> print(count_negatives(labelled(jnp.ones((4, 2)), jnp.array([5, 5, 5, 6]))))
+    [1 1 1 3]
+    """
+    members = count_positives(nodes, axis_name) + 1
+    return jnp.where(nodes.valid, count_valid(nodes, axis_name) - members, 0)
+
+
+def _first_rows(
+    groups: jax.Array, row: jax.Array, axis_name: mesh.AxisName | None
+) -> jax.Array:
+    """The lowest row, among all devices, of each row's group."""
+    everyone, rows = mesh.all_rows(groups, axis_name), mesh.all_rows(row, axis_name)
+    order = jnp.argsort(everyone)
+    rank = jnp.cumsum(_starts(everyone[order]))
+    lowest = jax.ops.segment_min(rows[order], rank, num_segments=everyone.shape[0])
+    first = jnp.zeros_like(rows).at[order].set(lowest[rank])
+    return mesh.own_rows(first, groups.shape[0], axis_name)
 
 
 def _nodes(

@@ -1,0 +1,51 @@
+"""Target graphs: who belongs together, as identities of nodes or as a dense matrix.
+
+A contrastive loss compares two graphs on the batch: this one, and that of the learned
+similarities. `nodes` says who belongs together without storing an edge, which is what
+losses read. `dense` is the theory's side: similarity graphs, Laplacians and convergence
+targets as small matrices.
+"""
+
+from jaxcl.graphs.dense import (
+    infonce_target,
+    laplacian,
+    pair_distributions,
+    row_normalize,
+    sc_infonce_target,
+    similarity_graph,
+)
+from jaxcl.graphs.nodes import (
+    Nodes,
+    count_negatives,
+    count_positives,
+    count_valid,
+    has_positive,
+    keyed,
+    labelled,
+    negatives,
+    others,
+    pairs,
+    positives,
+    views,
+)
+
+__all__ = [
+    "Nodes",
+    "count_negatives",
+    "count_positives",
+    "count_valid",
+    "has_positive",
+    "infonce_target",
+    "keyed",
+    "labelled",
+    "laplacian",
+    "negatives",
+    "others",
+    "pair_distributions",
+    "pairs",
+    "positives",
+    "row_normalize",
+    "sc_infonce_target",
+    "similarity_graph",
+    "views",
+]
