@@ -165,6 +165,27 @@ def positive(name: str, x: Any) -> None:
         raise ValueError(f"{name} must be positive and finite, got {value:g}")
 
 
+def within(name: str, x: Any, low: float, high: float) -> None:
+    """Checks that a number lies in [low, high), where its value is known already.
+
+    Args:
+      name: what the caller calls the argument.
+      x: a number or an array of shape []; a traced value passes.
+      low: the least allowed value.
+      high: what it must stay below.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      TypeError: if `x` is no real number.
+      ValueError: if `x` is not a scalar, or outside.
+    """
+    value = scalar(name, x)
+    if value is not None and not low <= value < high:
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}), got {value:g}")
+
+
 def no_negative(name: str, x: Any) -> None:
     """Checks that weights are finite and not negative, where they are known already.
 

@@ -1,4 +1,4 @@
-"""Losses of labelled embeddings."""
+"""Losses of labelled embeddings, which may have several positives."""
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,14 @@ def _one(pair: pairwise.Pair) -> jax.Array:
     return jnp.ones_like(pair.logits)
 
 
-STATISTICS = (
-    pairwise.Reduction("logsumexp", graphs.negatives),
-    pairwise.Reduction("logsumexp", graphs.positives),
-    pairwise.Reduction("mean", graphs.positives),
-    pairwise.Reduction("sum", graphs.positives, _one),
-)
+def statistics(over: str = "candidates") -> tuple[pairwise.Reduction, ...]:
+    """What `softmax.of_counted` needs to know of each anchor, or of each candidate."""
+    return (
+        pairwise.Reduction("logsumexp", graphs.negatives, over=over),
+        pairwise.Reduction("logsumexp", graphs.positives, over=over),
+        pairwise.Reduction("mean", graphs.positives, over=over),
+        pairwise.Reduction("sum", graphs.positives, _one, over=over),
+    )
 
 
 def sup_con(
@@ -65,17 +67,79 @@ def sup_con(
     """
     _checks.embeddings("z", z, "n d")
     nodes = graphs.labelled(z, labels, valid, axis_name)
-    negative, positive, mean_positive, count = pairwise.reduce_pairs(
+    found = pairwise.reduce_pairs(
         nodes,
         kernel=kernels.cosine(temperature),
-        reductions=STATISTICS,
+        reductions=statistics(),
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,
         impl=impl,
     )
-    # The log-sum-exp of a single positive is that positive. Said so, their difference
-    # is 0 exactly, where rounding would outweigh a small gradient.
-    positive = jnp.where(count > 1, positive, mean_positive)
-    loss = softmax.cross_entropy(negative, positive, mean_positive)
-    return jnp.where(nodes.valid & (count > 0), loss, 0)
+    return jnp.where(nodes.valid, softmax.of_counted(*found), 0)
+
+
+def uni_cl(
+    images: jax.Array,
+    texts: jax.Array,
+    labels: jax.Array,
+    *,
+    temperature: ArrayLike = 0.07,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """Unified contrastive loss: `clip` in which all pairs of one label are positives.
+
+        loss_i = (C(image i; texts) + C(text i; images)) / 2
+        C(a; candidates) = log sum_j exp(s_aj) - mean_{j: label_j = label_a} s_aj
+        s_ij = cos(image_i, text_j) / temperature
+
+    With a label of its own for each pair it is `clip`; with captions or images that
+    occur several times it has no false negatives.
+
+    Args:
+      images: embeddings [b, d]; any float dtype.
+      texts: embeddings [b, d]; text i belongs to image i.
+      labels: integers [b]; any values.
+      temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      valid: pairs to keep [b].
+      axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Loss of each pair in nats, float32 [b] (float64 for float64 input); 0 where not
+      valid. Collapsed embeddings give log(b).
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if the shapes differ or are wrong, or temperature <= 0.
+
+    Source:
+      Unified Contrastive Learning in Image-Text-Label Space,
+      https://arxiv.org/abs/2204.03610.
+
+    >>> loss = uni_cl(jnp.ones((3, 2)), jnp.ones((3, 2)), jnp.array([0, 0, 1]))
+    >>> print(loss.round(4))  # log(3)
+    [1.0986 1.0986 1.0986]
+    """
+    _checks.embeddings("images", images, "b d")
+    _checks.embeddings("texts", texts, "b d")
+    _checks.same_shape("images", images, "texts", texts)
+    image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, labels)
+    found = pairwise.reduce_pairs(
+        image_nodes,
+        text_nodes,
+        kernel=kernels.cosine(temperature),
+        reductions=(*statistics(), *statistics(over="anchors")),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    to_texts, to_images = softmax.of_counted(*found[:4]), softmax.of_counted(*found[4:])
+    return jnp.where(image_nodes.valid, (to_texts + to_images) / 2, 0)

@@ -22,6 +22,7 @@ def info_nce(
     negatives: jax.Array | None = None,
     temperature: ArrayLike = 0.1,
     kernel: kernels.Kernel | None = None,
+    groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -42,6 +43,8 @@ def info_nce(
         `shard_map`, append local negatives here, not to `keys`.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       kernel: replaces the cosine and its temperature.
+      groups: integers [n] of query i and key i; keys of other rows with the same number
+        are not negatives, nor positives.
       valid: masks query i and key i [n]; further keys are always valid.
       axis_name: mesh axes over which all rows are sharded, inside `shard_map`. Row i
         means row i of the global array.
@@ -67,7 +70,9 @@ def info_nce(
     """
     if kernel is None:
         kernel = kernels.cosine(temperature)
-    anchors, candidates = graphs.keyed(queries, keys, negatives, valid, axis_name)
+    anchors, candidates = graphs.keyed(
+        queries, keys, negatives, valid, axis_name, groups
+    )
     (negative,) = pairwise.reduce_pairs(
         anchors,
         candidates,
@@ -92,6 +97,7 @@ def clip(
     texts: jax.Array,
     *,
     temperature: ArrayLike = 0.07,
+    groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -109,6 +115,8 @@ def clip(
       images: embeddings [b, d]; any float dtype.
       texts: embeddings [b, d]; text i belongs to image i.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      groups: integers [b]; images and texts of different rows with one number are not
+        negatives of each other, nor positives (see `uni_cl` for that).
       valid: pairs to keep [b].
       axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -133,7 +141,7 @@ def clip(
     _checks.embeddings("texts", texts, "b d")
     _checks.same_shape("images", images, "texts", texts)
     kernel = kernels.cosine(temperature)
-    image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name)
+    image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, groups)
     of_image, of_text = pairwise.reduce_pairs(
         image_nodes,
         text_nodes,
@@ -148,6 +156,78 @@ def clip(
     to_text = softmax.cross_entropy(of_image, positive, positive)
     to_image = softmax.cross_entropy(of_text, positive, positive)
     return jnp.where(image_nodes.valid, (to_text + to_image) / 2, 0)
+
+
+def siglip(
+    images: jax.Array,
+    texts: jax.Array,
+    *,
+    temperature: ArrayLike = 0.1,
+    bias: ArrayLike = -10.0,
+    groups: jax.Array | None = None,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """SigLIP's loss: each pair on its own is told to match or not to match.
+
+        loss_i = softplus(-(s_ii + bias)) + sum_{j != i} softplus(s_ij + bias)
+        s_ij   = cos(image_i, text_j) / temperature
+
+    Args:
+      images: embeddings [b, d]; any float dtype.
+      texts: embeddings [b, d]; text i belongs to image i.
+      temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      bias: added to each logit; -10 begins where almost nothing matches.
+        Differentiable.
+      groups: integers [b]; images and texts of different rows with one number are not
+        negatives of each other, nor positives.
+      valid: pairs to keep [b].
+      axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Loss of each image in nats, float32 [b] (float64 for float64 input): its sum over
+      candidates, which grows with b; 0 where not valid.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if the shapes differ or are wrong, or temperature <= 0.
+
+    Source:
+      SigLIP, https://arxiv.org/abs/2303.15343, section 3.2.
+
+    >>> x = jnp.eye(2)
+    >>> print(siglip(x, x, temperature=1.0, bias=0.0).round(4))
+    [1.0064 1.0064]
+    """
+    _checks.embeddings("images", images, "b d")
+    _checks.embeddings("texts", texts, "b d")
+    _checks.same_shape("images", images, "texts", texts)
+    _checks.scalar("bias", bias)
+    kernel = kernels.cosine(temperature)
+    image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, groups)
+    (apart,) = pairwise.reduce_pairs(
+        image_nodes,
+        text_nodes,
+        kernel=kernel,
+        reductions=(pairwise.Reduction("sum", graphs.negatives, _match, (bias,)),),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    positive = kernels.matched(kernel, image_nodes.z, text_nodes.z)
+    bias = kernels.cast_leaves(bias, positive.dtype)
+    return jnp.where(image_nodes.valid, apart + jax.nn.softplus(-positive - bias), 0)
+
+
+def _match(pair: pairwise.Pair, bias: jax.Array) -> jax.Array:
+    return jax.nn.softplus(pair.logits + bias)
 
 
 def sc_info_nce(

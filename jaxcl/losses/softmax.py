@@ -10,6 +10,7 @@ sigmoid(N - P).
 """
 
 import jax
+import jax.numpy as jnp
 
 
 def cross_entropy(
@@ -30,3 +31,42 @@ def cross_entropy(
     [0.6931472]
     """
     return jax.nn.softplus(negatives - positives) + (positives - mean_positive)
+
+
+def of_positives(negatives: jax.Array, positive: jax.Array) -> jax.Array:
+    """Computes the cross-entropy of rows whose positives are at hand one by one.
+
+    Args:
+      negatives: log-sum-exp over negatives [n]; -inf for none.
+      positive: logits of the positives [n, k].
+
+    Returns:
+      Loss [n] in nats.
+    """
+    mean_positive = positive.mean(axis=1)
+    if positive.shape[1] == 1:
+        return cross_entropy(negatives, mean_positive, mean_positive)
+    return cross_entropy(negatives, jax.nn.logsumexp(positive, axis=1), mean_positive)
+
+
+def of_counted(
+    negatives: jax.Array,
+    positives: jax.Array,
+    mean_positive: jax.Array,
+    count: jax.Array,
+) -> jax.Array:
+    """Computes the cross-entropy of rows with any number of positives.
+
+    Args:
+      negatives: log-sum-exp over negatives [n]; -inf for none.
+      positives: log-sum-exp over positives [n]; -inf for none.
+      mean_positive: mean over positives [n].
+      count: number of positives [n].
+
+    Returns:
+      Loss [n] in nats; 0 for a row without positives.
+    """
+    # The log-sum-exp of a single positive is that positive. Said so, their difference
+    # is 0 exactly, where rounding would outweigh a small gradient.
+    positives = jnp.where(count > 1, positives, mean_positive)
+    return jnp.where(count > 0, cross_entropy(negatives, positives, mean_positive), 0)

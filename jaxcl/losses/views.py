@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
@@ -14,6 +15,7 @@ def nt_xent(
     views: jax.Array,
     *,
     temperature: ArrayLike = 0.5,
+    groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -31,6 +33,8 @@ def nt_xent(
     Args:
       views: embeddings [b, v, d], v >= 2 views of each example; any float dtype.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      groups: integers [b]; views of examples with one number are not negatives of each
+        other, nor positives.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -54,6 +58,7 @@ def nt_xent(
     return kernel_info_nce(
         views,
         kernel=kernels.cosine(temperature),
+        groups=groups,
         valid=valid,
         axis_name=axis_name,
         exchange=exchange,
@@ -66,6 +71,7 @@ def kernel_info_nce(
     views: jax.Array,
     *,
     kernel: kernels.Kernel,
+    groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -80,6 +86,8 @@ def kernel_info_nce(
       views: embeddings [b, v, d], v >= 2 views of each example; any float dtype.
       kernel: a log-kernel, such as `kernels.gaussian(0.5)`. Its numbers are
         differentiable.
+      groups: integers [b]; views of examples with one number are not negatives of each
+        other, nor positives.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -102,22 +110,25 @@ def kernel_info_nce(
     [[1.0986 1.0986]
      [1.0986 1.0986]]
     """
-    negative, positive, valid = _statistics(
-        views, kernel, valid, axis_name, exchange, tile, impl
+    nodes, positive = _compared(views, kernel, groups, valid, axis_name)
+    (negative,) = pairwise.reduce_pairs(
+        nodes,
+        kernel=kernel,
+        reductions=(NEGATIVES,),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
     )
-    mean_positive = positive.mean(axis=1)
-    if positive.shape[1] == 1:
-        all_positive = mean_positive
-    else:
-        all_positive = jax.nn.logsumexp(positive, axis=1)
-    loss = softmax.cross_entropy(negative, all_positive, mean_positive)
-    return jnp.where(valid, loss, 0).reshape(views.shape[:2])
+    loss = softmax.of_positives(negative, positive)
+    return jnp.where(nodes.valid, loss, 0).reshape(views.shape[:2])
 
 
 def dcl(
     views: jax.Array,
     *,
     temperature: ArrayLike = 0.1,
+    groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -132,6 +143,8 @@ def dcl(
     Args:
       views: embeddings [b, v, d], v >= 2 views of each example; any float dtype.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      groups: integers [b]; views of examples with one number are not negatives of each
+        other, nor positives.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -154,30 +167,8 @@ def dcl(
     [[0.6931 0.6931]
      [0.6931 0.6931]]
     """
-    negative, positive, valid = _statistics(
-        views, kernels.cosine(temperature), valid, axis_name, exchange, tile, impl
-    )
-    counts = valid & (negative > -jnp.inf)
-    loss = jnp.where(counts, negative, 0) - positive.mean(axis=1)
-    return jnp.where(counts, loss, 0).reshape(views.shape[:2])
-
-
-def _statistics(
-    views: jax.Array,
-    kernel: kernels.Kernel,
-    valid: jax.Array | None,
-    axis_name: mesh.AxisName | None,
-    exchange: str,
-    tile: int | None,
-    impl: str,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Log-sum-exp over negatives [b v], positive logits [b v, v - 1], valid [b v]."""
-    _checks.embeddings("views", views, "b v d")
-    if views.shape[1] < 2:
-        raise ValueError(
-            f"views must hold at least 2 views of each example, got {views.shape}"
-        )
-    nodes = graphs.views(views, valid, axis_name)
+    kernel = kernels.cosine(temperature)
+    nodes, positive = _compared(views, kernel, groups, valid, axis_name)
     (negative,) = pairwise.reduce_pairs(
         nodes,
         kernel=kernel,
@@ -187,5 +178,183 @@ def _statistics(
         tile=tile,
         impl=impl,
     )
+    counts = nodes.valid & (negative > -jnp.inf)
+    loss = jnp.where(counts, negative, 0) - positive.mean(axis=1)
+    return jnp.where(counts, loss, 0).reshape(views.shape[:2])
+
+
+def debiased_nt_xent(
+    views: jax.Array,
+    *,
+    temperature: ArrayLike = 0.5,
+    prior: ArrayLike = 0.1,
+    hardness: ArrayLike = 0.0,
+    groups: jax.Array | None = None,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """Debiased NT-Xent with hard negatives: weights inside the log-partition.
+
+    Among the M negatives of an anchor are some of its own class, with probability
+    `prior`. Their share is taken out, and hard negatives get weights in proportion to
+    exp(hardness s):
+
+        loss_i = log(exp(P_i) + G_i) - mean_{j in positives(i)} s_ij
+        G_i    = max((W_i - M prior E_i) / (1 - prior), M exp(-1 / temperature))
+        W_i    = M sum_j exp((1 + hardness) s_ij) / sum_j exp(hardness s_ij)
+        s_ij   = cos(z_i, z_j) / temperature
+
+    with sums over negatives, P_i the log-sum-exp over positives, and E_i the mean of
+    exp(s_ij) over positives. With prior 0 and hardness 0 it is `nt_xent`.
+
+    Args:
+      views: embeddings [b, v, d], v >= 2 views of each example; any float dtype.
+      temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      prior: probability that a negative is of the anchor's class, in [0, 1).
+        Differentiable.
+      hardness: 0 weighs all negatives alike; larger prefers near ones. Differentiable.
+      groups: integers [b]; views of examples with one number are not negatives of each
+        other, nor positives.
+      valid: examples to keep [b]; the others are neither anchors nor candidates.
+      axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Loss of each view in nats, float32 [b, v] (float64 for float64 input); 0 where not
+      valid. Collapsed embeddings give log(b * v - 1), as `nt_xent`.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if views is not [b, v, d] with v >= 2, temperature <= 0, or prior is
+        outside [0, 1).
+
+    Source:
+      Debiased Contrastive Learning, https://arxiv.org/abs/2007.00224; hardness:
+      Contrastive Learning with Hard Negative Samples,
+      https://arxiv.org/abs/2010.04592.
+
+    >>> loss = debiased_nt_xent(jnp.ones((2, 2, 3)), prior=0.2, hardness=1.0)
+    >>> print(loss.round(4))  # log(3)
+    [[1.0986 1.0986]
+     [1.0986 1.0986]]
+    """
+    _checks.within("prior", prior, 0, 1)
+    _checks.scalar("hardness", hardness)
+    kernel = kernels.cosine(temperature)
+    nodes, positive = _compared(views, kernel, groups, valid, axis_name)
+    prior, hardness = kernels.cast_leaves((prior, hardness), positive.dtype)
+    sharp, weights = pairwise.reduce_pairs(
+        nodes,
+        kernel=kernel,
+        reductions=(
+            pairwise.Reduction("logsumexp", graphs.negatives, _scaled, (1 + hardness,)),
+            pairwise.Reduction("logsumexp", graphs.negatives, _scaled, (hardness,)),
+        ),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    alone = sharp == -jnp.inf
+    count = graphs.count_negatives(nodes, axis_name).astype(sharp.dtype)
+    log_count = jnp.log(jnp.maximum(count, 1))
+    all_negative = log_count + jnp.where(alone, 0, sharp - weights)
+    own = log_count + jax.nn.logsumexp(positive, axis=1) - np.log(positive.shape[1])
+    # log(exp(a) - prior exp(b)) - log(1 - prior) as a factor of exp(a), which is
+    # replaced, before the logarithm, where it falls below what cosines allow.
+    share = (1 - prior * jnp.exp(jnp.minimum(own - all_negative, 80))) / (1 - prior)
+    lowest = log_count - kernels.cast_leaves(1 / temperature, sharp.dtype)
+    low = share <= jnp.exp(lowest - all_negative)
+    corrected = all_negative + jnp.log(jnp.where(low, 1, share))
+    negative = jnp.where(alone, -jnp.inf, jnp.where(low, lowest, corrected))
+    loss = softmax.of_positives(negative, positive)
+    return jnp.where(nodes.valid, loss, 0).reshape(views.shape[:2])
+
+
+def spectral_contrastive(
+    views: jax.Array,
+    *,
+    groups: jax.Array | None = None,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """Spectral contrastive loss: a factorisation of the augmentation graph.
+
+        loss_i = mean_{j in negatives(i)} (z_i . z_j)^2
+                 - 2 mean_{j in positives(i)} z_i . z_j
+
+    The embeddings are taken as they are: their lengths matter.
+
+    Args:
+      views: embeddings [b, v, d], v >= 2 views of each example; any float dtype.
+      groups: integers [b]; views of examples with one number are not negatives of each
+        other, nor positives.
+      valid: examples to keep [b]; the others are neither anchors nor candidates.
+      axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Loss of each view, float32 [b, v] (float64 for float64 input), in units of squared
+      length squared; may be negative; 0 where not valid. Equal unit vectors give -1.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if views is not [b, v, d] with v >= 2.
+
+    Source:
+      Provable Guarantees for Self-Supervised Deep Learning with Spectral Contrastive
+      Loss, https://arxiv.org/abs/2106.04156.
+
+    >>> print(spectral_contrastive(jnp.ones((2, 2, 1))))  # 1 - 2
+    [[-1. -1.]
+     [-1. -1.]]
+    """
+    kernel = kernels.dot()
+    nodes, positive = _compared(views, kernel, groups, valid, axis_name)
+    (squared,) = pairwise.reduce_pairs(
+        nodes,
+        kernel=kernel,
+        reductions=(pairwise.Reduction("mean", graphs.negatives, _square),),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    loss = squared - 2 * positive.mean(axis=1)
+    return jnp.where(nodes.valid, loss, 0).reshape(views.shape[:2])
+
+
+def _scaled(pair: pairwise.Pair, factor: jax.Array) -> jax.Array:
+    return factor * pair.logits
+
+
+def _square(pair: pairwise.Pair) -> jax.Array:
+    return jnp.square(pair.logits)
+
+
+def _compared(
+    views: jax.Array,
+    kernel: kernels.Kernel,
+    groups: jax.Array | None,
+    valid: jax.Array | None,
+    axis_name: mesh.AxisName | None,
+) -> tuple[graphs.Nodes, jax.Array]:
+    """The views as nodes, and the logits of their siblings, [b v, v - 1]."""
+    _checks.embeddings("views", views, "b v d")
+    if views.shape[1] < 2:
+        raise ValueError(
+            f"views must hold at least 2 views of each example, got {views.shape}"
+        )
+    nodes = graphs.views(views, valid, axis_name, groups)
     positive = kernels.matched_views(kernel, nodes.z.reshape(views.shape))
-    return negative, positive.reshape(negative.size, -1), nodes.valid
+    return nodes, positive.reshape(nodes.z.shape[0], -1)

@@ -1,0 +1,247 @@
+"""Losses whose target is given: as a dense graph, or by a second embedding."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxcl import _checks, graphs, kernels, mesh, pairwise
+from jaxcl.losses import softmax
+
+
+def graph_cross_entropy(
+    z: jax.Array,
+    target: jax.Array,
+    *,
+    kernel: kernels.Kernel,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """Cross-entropy of a target graph and the learned graph, row by row.
+
+        loss_i = -sum_{j != i} P_ij log Q_ij
+        P_ij   = target_ij / sum_{l != i} target_il
+        Q_ij   = k(z_i, z_j) / sum_{l != i} k(z_i, z_l)
+
+    InfoNCE is an estimate of it that draws one positive from each row of P.
+
+    Args:
+      z: embeddings [n, d]; any float dtype.
+      target: weights [n, n], not negative; a constant. The diagonal is ignored and rows
+        are normalised here. Over a mesh each device holds its rows, [n / devices, n].
+      kernel: a log-kernel; its numbers are differentiable.
+      valid: rows to keep [n]; the others are neither rows nor columns of the graphs.
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Cross-entropy of each row in nats, float32 [n] (float64 for float64 input); 0
+      where not valid, and for a row without edges. It is the entropy of the row of P
+      plus KL(P || Q). Collapsed embeddings give log(n - 1).
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong, or a weight is negative or not finite.
+
+    Source:
+      Kernel-InfoNCE, https://arxiv.org/abs/2303.15103: the cross-entropy of its two
+      Markov random fields, in the closed form that independent rows allow.
+
+    >>> target = jnp.ones((3, 3))
+    >>> kernel = kernels.gaussian(0.5)
+    >>> print(graph_cross_entropy(jnp.ones((3, 2)), target, kernel=kernel).round(4))
+    [0.6931 0.6931 0.6931]
+    """
+    _checks.embeddings("z", z, "n d")
+    _checks.embeddings("target", target, "n n")
+    n = z.shape[0]
+    if target.shape != (n, n * mesh.size(axis_name)):
+        raise ValueError(
+            f"target must have shape {(n, n * mesh.size(axis_name))}, a row for each "
+            f"embedding here and a column for each one anywhere, got {target.shape}"
+        )
+    _checks.no_negative("target", target)
+    nodes = graphs.labelled(z, jnp.zeros(n, int), valid, axis_name)
+    negative, positive, weighted, total, count = pairwise.reduce_pairs(
+        nodes,
+        kernel=kernel,
+        reductions=EDGES,
+        pair_weight=target.astype(kernels.accumulator(z.dtype)),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    mean_positive = weighted / jnp.where(total > 0, total, 1)
+    loss = softmax.of_counted(negative, positive, mean_positive, count)
+    return jnp.where(nodes.valid, loss, 0)
+
+
+def _of_no_edge(pair: pairwise.Pair) -> jax.Array:
+    return jnp.where(pair.weight > 0, -jnp.inf, pair.logits)
+
+
+def _of_edge(pair: pairwise.Pair) -> jax.Array:
+    return jnp.where(pair.weight > 0, pair.logits, -jnp.inf)
+
+
+def _weighted(pair: pairwise.Pair) -> jax.Array:
+    return pair.weight * pair.logits
+
+
+def _weight(pair: pairwise.Pair) -> jax.Array:
+    return pair.weight
+
+
+def _is_edge(pair: pairwise.Pair) -> jax.Array:
+    return (pair.weight > 0).astype(pair.weight.dtype)
+
+
+# The potentials of edges and of non-edges apart: where training has succeeded their
+# difference is the loss, and nothing cancels.
+EDGES = (
+    pairwise.Reduction("logsumexp", graphs.others, _of_no_edge),
+    pairwise.Reduction("logsumexp", graphs.others, _of_edge),
+    pairwise.Reduction("sum", graphs.others, _weighted),
+    pairwise.Reduction("sum", graphs.others, _weight),
+    pairwise.Reduction("sum", graphs.others, _is_edge),
+)
+
+
+def similarity_distillation(
+    z: jax.Array,
+    teacher: jax.Array,
+    *,
+    temperature: ArrayLike = 0.1,
+    teacher_temperature: ArrayLike = 0.1,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """Distils similarities: a second embedding says how near the others should be.
+
+        loss_i = -sum_{j != i} P_ij log Q_ij
+        P_i    = softmax_{j != i} cos(teacher_i, teacher_j) / teacher_temperature
+        Q_i    = softmax_{j != i} cos(z_i, z_j) / temperature
+
+    Both softmaxes run over the other rows of the batch; nothing of size n x n is kept.
+    Where both put nearly all probability on one row, the gradient is a difference of
+    numbers near 1, and float32 leaves about six digits of 1 to it.
+
+    Args:
+      z: embeddings of the student [n, d]; any float dtype.
+      teacher: embeddings of the teacher [n, e]; a constant.
+      temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      teacher_temperature: of the teacher's similarities, > 0; a constant.
+      valid: rows to keep [n]; the others are neither anchors nor candidates.
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Cross-entropy of each row in nats, float32 [n] (float64 for float64 input), at
+      least the entropy of P_i; 0 where not valid, and for a row alone. Collapsed
+      embeddings give log(n - 1).
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong, or a temperature <= 0.
+
+    Source:
+      SEED, https://arxiv.org/abs/2101.04731, with the batch in place of its queue.
+
+    >>> loss = similarity_distillation(jnp.ones((3, 2)), jnp.eye(3))
+    >>> print(loss.round(4))  # log(2)
+    [0.6931 0.6931 0.6931]
+    """
+    _checks.embeddings("z", z, "n d")
+    _checks.embeddings("teacher", teacher, "n e")
+    n, d = z.shape
+    if teacher.shape[0] != n:
+        raise ValueError(
+            f"teacher must have a row for each of the {n} rows of z, "
+            f"got {teacher.shape}"
+        )
+    options: dict[str, Any] = {
+        "axis_name": axis_name,
+        "exchange": exchange,
+        "tile": tile,
+        "impl": impl,
+    }
+    dtype = kernels.accumulator(z.dtype, teacher.dtype)
+    teacher = lax.stop_gradient(teacher.astype(dtype))
+    fixed = kernels.cosine(lax.stop_gradient(teacher_temperature))
+    rows = jnp.zeros(n, int)
+    (potential,) = pairwise.reduce_pairs(
+        graphs.labelled(teacher, rows, valid, axis_name),
+        kernel=fixed,
+        reductions=(pairwise.Reduction("logsumexp", graphs.others),),
+        **options,
+    )
+    both = jnp.concatenate([z.astype(dtype), teacher], axis=1)
+    nodes = graphs.labelled(both, rows, valid, axis_name)
+    partition, agreement = pairwise.reduce_pairs(
+        nodes._replace(extra=jnp.where(potential > -jnp.inf, potential, 0)),
+        kernel=_Beside(kernels.cosine(temperature), fixed, d),
+        reductions=(
+            pairwise.Reduction("logsumexp", graphs.others, _of_student),
+            pairwise.Reduction("sum", graphs.others, _of_student_by_teacher),
+        ),
+        **options,
+    )
+    counts = nodes.valid & (partition > -jnp.inf)
+    return jnp.where(counts, jnp.where(counts, partition, 0) - agreement, 0)
+
+
+def _of_student(pair: pairwise.Pair) -> jax.Array:
+    return pair.logits[0]
+
+
+def _of_student_by_teacher(pair: pairwise.Pair) -> jax.Array:
+    return jnp.exp(pair.logits[1] - pair.anchor) * pair.logits[0]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["first", "second"],
+    meta_fields=["width"],
+)
+@dataclasses.dataclass(frozen=True)
+class _Beside(kernels.Kernel):
+    """Two kernels of two embeddings that stand side by side; its logits are a pair.
+
+    The first `width` numbers are the first embedding. Each is normalised on its own.
+    """
+
+    first: kernels.Kernel
+    second: kernels.Kernel
+    width: int
+
+    def prepare(self, z: jax.Array, unit: jax.Array) -> tuple[Any, Any]:
+        parts = z[..., : self.width], z[..., self.width :]
+        prepared = [
+            kernel.prepare(part, kernels.unit(part))
+            for kernel, part in zip((self.first, self.second), parts, strict=True)
+        ]
+        return [vectors for vectors, _ in prepared], [
+            numbers for _, numbers in prepared
+        ]
+
+    def pair(self, x: Any, y: Any) -> Any:
+        return self.first.pair(x[0], y[0]), self.second.pair(x[1], y[1])
+
+    def elementwise(self, products: Any, row: Any, column: Any) -> Any:
+        members = zip((self.first, self.second), products, row, column, strict=True)
+        return tuple(kernel.elementwise(*each) for kernel, *each in members)
