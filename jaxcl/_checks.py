@@ -201,7 +201,10 @@ def no_negative(name: str, x: Any) -> None:
     """
     if isinstance(x, jax.core.Tracer) or not x.size:
         return
-    lowest, highest = float(jnp.min(x)), float(jnp.max(x))
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return
+    known = np.asarray(x)
+    lowest, highest = float(known.min()), float(known.max())
     if not (lowest >= 0 and np.isfinite(highest)):
         raise ValueError(
             f"{name} must be finite and not negative, got values from {lowest:g} to "

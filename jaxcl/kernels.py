@@ -108,6 +108,22 @@ class Kernel:
         return log_kernel(self, x, y)
 
 
+def check(kernel: Any) -> None:
+    """Checks that an argument called `kernel` is one.
+
+    Args:
+      kernel: the argument.
+
+    Raises:
+      TypeError: if it is something else.
+    """
+    if not isinstance(kernel, Kernel):
+        raise TypeError(
+            "kernel must be a kernel, such as jaxcl.kernels.cosine(0.1), "
+            f"got {type(kernel).__name__}"
+        )
+
+
 @jax.jit
 def log_kernel(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
     """Computes the log-kernel matrix from its definition.
@@ -139,6 +155,7 @@ def matched(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
     >>> print(matched(cosine(0.5), jnp.eye(2), jnp.eye(2)))
     [2. 2.]
     """
+    check(kernel)
     kernel, x, y = _accumulating(kernel, x, y)
     return _map_rows(lambda x, y: _pair(kernel, x, y), x, y)
 
@@ -156,6 +173,7 @@ def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
     >>> print(matched_views(cosine(0.5), jnp.ones((1, 3, 2))).shape)
     (1, 3, 2)
     """
+    check(kernel)
     kernel, views, _ = _accumulating(kernel, views, views)
     v = views.shape[1]
 

@@ -76,19 +76,22 @@ def concatenation_sum(*log_kernels, weights):
 # Losses. -----------------------------------------------------------------------
 
 
-def views(z, log_kernel, *, valid=None, decoupled=False):
-    """nt_xent with any kernel; with `decoupled` the positives leave the denominator."""
+def views(z, log_kernel, *, valid=None, decoupled=False, groups=None):
+    """nt_xent with any kernel; with `decoupled` the positives leave the denominator.
+
+    Examples of one group are not each other's negatives.
+    """
     b, v, _ = z.shape
     z = np.asarray(z, np.float64)
     valid = np.ones(b, bool) if valid is None else np.asarray(valid)
+    groups = np.arange(b) if groups is None else groups
     loss = np.zeros((b, v))
     nodes = [(i, k) for i in range(b) for k in range(v) if valid[i]]
     for i, k in nodes:
         s = {(j, m): log_kernel(z[i, k], z[j, m]) for j, m in nodes}
         siblings = [s[i, m] for m in range(v) if m != k]
-        below = [
-            s[j, m] for j, m in nodes if (j, m) != (i, k) and not (decoupled and j == i)
-        ]
+        below = [s[j, m] for j, m in nodes if groups[j] != groups[i]]
+        below += [] if decoupled else siblings
         if below:
             loss[i, k] = log_sum_exp(below) - np.mean(siblings)
     return loss
@@ -107,15 +110,20 @@ def sup_con(z, labels, log_kernel, *, valid=None):
     return loss
 
 
-def info_nce(queries, keys, log_kernel, *, negatives=None, valid=None):
+def info_nce(queries, keys, log_kernel, *, negatives=None, valid=None, groups=None):
     n = len(queries)
+    groups = np.arange(n) if groups is None else groups
     valid = np.ones(n, bool) if valid is None else np.asarray(valid)
     key_valid = np.concatenate([valid, np.ones(len(keys) - n, bool)])
     loss = np.zeros(n)
     for i in range(n):
         if not valid[i]:
             continue
-        candidates = [k for k, ok in zip(keys, key_valid, strict=True) if ok]
+        candidates = [
+            key
+            for j, key in enumerate(keys)
+            if key_valid[j] and (j == i or j >= n or groups[j] != groups[i])
+        ]
         if negatives is not None:
             candidates += list(negatives)
         s = [log_kernel(queries[i], k) for k in candidates]
@@ -123,10 +131,208 @@ def info_nce(queries, keys, log_kernel, *, negatives=None, valid=None):
     return loss
 
 
-def clip(images, texts, log_kernel, *, valid=None):
-    forth = info_nce(images, texts, log_kernel, valid=valid)
-    back = info_nce(texts, images, log_kernel, valid=valid)
+def clip(images, texts, log_kernel, *, valid=None, groups=None):
+    forth = info_nce(images, texts, log_kernel, valid=valid, groups=groups)
+    back = info_nce(texts, images, log_kernel, valid=valid, groups=groups)
     return (forth + back) / 2
+
+
+def uni_cl(images, texts, labels, log_kernel, *, valid=None):
+    n = len(images)
+    valid = np.ones(n, bool) if valid is None else np.asarray(valid)
+    rows = [j for j in range(n) if valid[j]]
+    loss = np.zeros(n)
+    for i in rows:
+        same = [j for j in rows if labels[j] == labels[i]]
+        to_texts = {j: log_kernel(images[i], texts[j]) for j in rows}
+        to_images = {j: log_kernel(images[j], texts[i]) for j in rows}
+        for s in (to_texts, to_images):
+            loss[i] += log_sum_exp(list(s.values())) / 2
+            loss[i] -= np.mean([s[j] for j in same]) / 2
+    return loss
+
+
+def siglip(images, texts, log_kernel, *, bias, valid=None):
+    n = len(images)
+    valid = np.ones(n, bool) if valid is None else np.asarray(valid)
+    loss = np.zeros(n)
+    for i in range(n):
+        for j in range(n):
+            if valid[i] and valid[j]:
+                sign = 1 if i == j else -1
+                logit = sign * (log_kernel(images[i], texts[j]) + bias)
+                loss[i] += np.log1p(np.exp(-logit))
+    return loss
+
+
+def debiased(z, log_kernel, *, temperature, prior, hardness, valid=None):
+    """The published form: exponentials first, the correction on sums of them."""
+    b, v, _ = z.shape
+    valid = np.ones(b, bool) if valid is None else np.asarray(valid)
+    loss = np.zeros((b, v))
+    for i in range(b):
+        others = [(j, m) for j in range(b) for m in range(v) if valid[j] and j != i]
+        for k in range(v):
+            if not valid[i]:
+                continue
+            siblings = [log_kernel(z[i, k], z[i, m]) for m in range(v) if m != k]
+            positive = np.exp(siblings)
+            negative = np.exp([log_kernel(z[i, k], z[j, m]) for j, m in others])
+            corrected = 0.0
+            if others:
+                importance = negative**hardness
+                weighted = (importance * negative).sum() / importance.mean()
+                count = len(others)
+                corrected = weighted - count * prior * positive.mean()
+                lowest = count * np.exp(-1 / temperature)
+                corrected = max(corrected / (1 - prior), lowest)
+            loss[i, k] = np.log(positive.sum() + corrected) - np.mean(siblings)
+    return loss
+
+
+def spectral_contrastive(z, *, valid=None):
+    b, v, _ = z.shape
+    valid = np.ones(b, bool) if valid is None else np.asarray(valid)
+    loss = np.zeros((b, v))
+    for i in range(b):
+        for k in range(v):
+            if not valid[i]:
+                continue
+            squares = [
+                (z[i, k] @ z[j, m]) ** 2
+                for j in range(b)
+                for m in range(v)
+                if valid[j] and j != i
+            ]
+            siblings = [z[i, k] @ z[i, m] for m in range(v) if m != k]
+            loss[i, k] = (np.mean(squares) if squares else 0) - 2 * np.mean(siblings)
+    return loss
+
+
+def _per_example(x, valid, function):
+    """Applies a function of (anchor, other valid rows) to each valid row."""
+    n = len(x)
+    valid = np.ones(n, bool) if valid is None else np.asarray(valid)
+    loss = np.zeros(n)
+    for i in range(n):
+        others = [j for j in range(n) if j != i and valid[j]]
+        if valid[i] and others:
+            loss[i] = function(i, others)
+    return loss
+
+
+def dhel(z, log_kernel, *, valid=None):
+    def loss(i, others):
+        within = [
+            log_sum_exp([log_kernel(z[i, k], z[j, k]) for j in others]) for k in (0, 1)
+        ]
+        return sum(within) - log_kernel(z[i, 0], z[i, 1])
+
+    return _per_example(z, valid, loss)
+
+
+def is_info_nce(z1, z2, z3, log_kernel, *, valid=None):
+    def loss(i, others):
+        negative = log_sum_exp([log_kernel(z3[i], z3[j]) for j in others])
+        return negative - log_kernel(z1[i], z2[i])
+
+    return _per_example(z1, valid, loss)
+
+
+def kcl(z, log_kernel, *, weight, valid=None):
+    def loss(i, others):
+        within = [
+            np.mean([np.exp(log_kernel(z[i, k], z[j, k])) for j in others])
+            for k in (0, 1)
+        ]
+        return weight * sum(within) - 2 * np.exp(log_kernel(z[i, 0], z[i, 1]))
+
+    return _per_example(z, valid, loss)
+
+
+# f' and the convex conjugate f*, each from its own definition.
+F_DIVERGENCES = {
+    "kl": (lambda u: np.log(u) + 1, lambda t: np.exp(t - 1)),
+    "chi2": (lambda u: 2 * (u - 1), lambda t: t + t**2 / 4),
+    "jensen_shannon": (
+        lambda u: np.log(2 * u / (1 + u)),
+        lambda t: -np.log(2 - np.exp(t)),
+    ),
+    "squared_hellinger": (lambda u: 1 - u**-0.5, lambda t: t / (1 - t)),
+    "vincze_le_cam": (
+        lambda u: 1 - 4 / (u + 1) ** 2,
+        lambda t: 4 - t - 4 * np.sqrt(1 - t),
+    ),
+}
+
+
+def f_micl(z, *, divergence, bandwidth, weight, valid=None):
+    slope, conjugate = F_DIVERGENCES[divergence]
+
+    def similarity(x, y):
+        return np.exp(-((unit(x) - unit(y)) ** 2).sum() / (2 * bandwidth**2))
+
+    def loss(i, others):
+        negative = [conjugate(slope(similarity(z[i, 0], z[j, 0]))) for j in others]
+        return weight * np.mean(negative) - slope(similarity(z[i, 0], z[i, 1]))
+
+    return _per_example(z, valid, loss)
+
+
+def uniformity(z, t, *, valid=None):
+    u = unit(z)
+
+    def loss(i, others):
+        return np.log(
+            np.mean([np.exp(-t * ((u[i] - u[j]) ** 2).sum()) for j in others])
+        )
+
+    return _per_example(z, valid, loss)
+
+
+def graph_cross_entropy(z, target, log_kernel, *, valid=None):
+    def loss(i, others):
+        weights = np.array([target[i, j] for j in others], np.float64)
+        if not weights.sum():
+            return 0.0
+        s = np.array([log_kernel(z[i], z[j]) for j in others])
+        return log_sum_exp(s) - (weights / weights.sum()) @ s
+
+    return _per_example(z, valid, loss)
+
+
+def distillation(z, teacher, log_kernel, of_teacher, *, valid=None):
+    def loss(i, others):
+        t = np.array([of_teacher(teacher[i], teacher[j]) for j in others])
+        s = np.array([log_kernel(z[i], z[j]) for j in others])
+        return log_sum_exp(s) - np.exp(t - log_sum_exp(t)) @ s
+
+    return _per_example(z, valid, loss)
+
+
+def norm_entropy_penalty(z, *, scale, estimator, ridge, valid=None):
+    z = np.asarray(z, np.float64)
+    z = z if valid is None else z[np.asarray(valid)]
+    n, d = z.shape
+    covariance = np.cov(z.T, bias=True).reshape(d, d)
+    if estimator == "gaussian_logdet":
+        jitter = ridge * np.trace(covariance) / d * np.eye(d)
+        entropy = np.linalg.slogdet(2 * np.pi * np.e * (covariance + jitter))[1] / 2
+    elif estimator == "kde_loo":
+        sigma = np.sqrt(np.trace(covariance) / d)
+        h = sigma * (4 / ((d + 2) * n)) ** (1 / (d + 4))
+        log_density = []
+        for i in range(n):
+            squares = [((z[i] - z[j]) ** 2).sum() for j in range(n) if j != i]
+            densities = np.exp(-np.array(squares) / (2 * h**2))
+            log_density.append(np.log(densities.mean() / (2 * np.pi * h**2) ** (d / 2)))
+        entropy = -np.mean(log_density)
+    else:
+        log_r = np.log(np.linalg.norm(z, axis=1))
+        variance = log_r.var() + ridge / (2 * d)
+        # h(r) = h(log r) + E log r, and the shell of radius r has r^(d - 1) of room.
+        entropy = np.log(2 * np.pi * np.e * variance) / 2 + d * log_r.mean()
+    return scale * (z**2).sum(axis=1).mean() - entropy
 
 
 def sc_info_nce(

@@ -69,7 +69,9 @@ def graph_cross_entropy(
             f"target must have shape {(n, n * mesh.size(axis_name))}, a row for each "
             f"embedding here and a column for each one anywhere, got {target.shape}"
         )
-    _checks.no_negative("target", target)
+    if not isinstance(target, jax.core.Tracer):
+        known = isinstance(valid, jax.Array) and not isinstance(valid, jax.core.Tracer)
+        _checks.no_negative("target", target[valid][:, valid] if known else target)
     nodes = graphs.labelled(z, jnp.zeros(n, int), valid, axis_name)
     negative, positive, weighted, total, count = pairwise.reduce_pairs(
         nodes,

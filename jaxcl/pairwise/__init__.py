@@ -116,11 +116,7 @@ def _check(
     tile: int | None,
     impl: str,
 ) -> None:
-    if not isinstance(kernel, kernels.Kernel):
-        raise TypeError(
-            f"kernel must be a kernel, such as jaxcl.kernels.cosine(0.1), "
-            f"got {type(kernel).__name__}"
-        )
+    kernels.check(kernel)
     for reduction in reductions:
         _checks.choice("accumulate", reduction.accumulate, ("logsumexp", "sum", "mean"))
         _checks.choice("over", reduction.over, ("candidates", "anchors"))

@@ -53,7 +53,7 @@ def _accumulate(
     reduction: reductions.Reduction, scores: jax.Array, member: jax.Array, axis: int
 ) -> jax.Array:
     if reduction.accumulate == "logsumexp":
-        member &= scores > -jnp.inf  # a score may drop a pair
+        member &= scores != -jnp.inf  # a score may drop a pair
         any_member = member.any(axis)
         # Where there is no member, log(0) has no derivative: it sees zeros instead.
         inner = member | ~jnp.expand_dims(any_member, axis)

@@ -1,12 +1,16 @@
 """One table of all losses with their oracles, for the tests that run over all of them.
 
 A case's `loss(arrays, parameters, **options)` and `oracle(arrays, parameters, valid)`
-take the same dictionaries; `arrays` hold one row per example and `parameters` numbers.
+take the same dictionaries. The loss is differentiated by `arrays`, which hold one row
+per example, and by `parameters`, numbers. `constants` are added to the arrays of both:
+labels, or a target graph.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcl import kernels, losses
@@ -16,13 +20,17 @@ ROWS = 6  # examples; with two views 12 anchors, which no tile of 5 divides
 WIDTH = 4
 
 
+NONE: dict[str, np.ndarray] = {}
+
+
 class Case(NamedTuple):
     name: str
     loss: Callable[..., Any]
     oracle: Callable[..., Any]
     arrays: dict[str, np.ndarray]
     parameters: dict[str, float]
-    labels: np.ndarray | None = None
+    constants: dict[str, np.ndarray] = NONE
+    softmax: bool = True  # whether it has one, and positives beside it
 
 
 def random(*shape, seed=0):
@@ -39,6 +47,28 @@ Y = similar(X)
 TWO = np.stack([X, Y], axis=1)
 THREE = np.stack([X, Y, similar(X, seed=2)], axis=1)
 LABELS = np.array([3, -1, 3, 3, 7, -1])
+TARGET = np.abs(random(ROWS, ROWS, seed=6))
+TARGET[TARGET < 0.5] = 0
+TARGET[4] = 0  # a node without edges
+
+
+def take(constants, order):
+    """The constants of the rows in a new order."""
+    return {
+        name: x[order][:, order] if x.shape == (len(x), len(x)) else x[order]
+        for name, x in constants.items()
+    }
+
+
+def numbers(case, dtype):
+    """The arrays, parameters and constants of a case as JAX arrays of one dtype."""
+
+    def cast(x):
+        x = np.asarray(x)
+        return jnp.asarray(x, dtype if x.dtype == np.float64 else None)
+
+    return jax.tree.map(cast, (case.arrays, case.parameters, case.constants))
+
 
 KERNELS = {
     "cosine": (
@@ -172,13 +202,179 @@ CASES = [
     ),
     Case(
         "sup_con",
-        lambda a, p, **o: losses.sup_con(a["z"], LABELS, **p, **o),
+        lambda a, p, **o: losses.sup_con(a["z"], a["labels"], **p, **o),
         lambda a, p, valid: oracles.sup_con(
-            a["z"], LABELS, oracles.cosine(**p), valid=valid
+            a["z"], a["labels"], oracles.cosine(**p), valid=valid
         ),
         {"z": X},
         TEMPERATURE,
-        LABELS,
+        {"labels": LABELS},
+    ),
+    Case(
+        "uni_cl",
+        lambda a, p, **o: losses.uni_cl(a["x"], a["y"], a["labels"], **p, **o),
+        lambda a, p, valid: oracles.uni_cl(
+            a["x"], a["y"], a["labels"], oracles.cosine(**p), valid=valid
+        ),
+        {"x": X, "y": Y},
+        TEMPERATURE,
+        {"labels": LABELS},
+    ),
+    Case(
+        "nt_xent_with_groups",
+        lambda a, p, **o: losses.nt_xent(a["z"], groups=a["groups"], **p, **o),
+        lambda a, p, valid: oracles.views(
+            a["z"], oracles.cosine(**p), valid=valid, groups=a["groups"]
+        ),
+        {"z": TWO},
+        TEMPERATURE,
+        {"groups": LABELS},
+    ),
+    Case(
+        "clip_with_groups",
+        lambda a, p, **o: losses.clip(a["x"], a["y"], groups=a["groups"], **p, **o),
+        lambda a, p, valid: oracles.clip(
+            a["x"], a["y"], oracles.cosine(**p), valid=valid, groups=a["groups"]
+        ),
+        {"x": X, "y": Y},
+        TEMPERATURE,
+        {"groups": LABELS},
+    ),
+    Case(
+        "info_nce_with_groups_and_further_keys",
+        lambda a, p, **o: losses.info_nce(
+            a["x"], a["y"], negatives=a["queue"], groups=a["groups"], **p, **o
+        ),
+        lambda a, p, valid: oracles.info_nce(
+            a["x"],
+            a["y"],
+            oracles.cosine(**p),
+            negatives=a["queue"],
+            valid=valid,
+            groups=a["groups"],
+        ),
+        {
+            "x": X,
+            "y": np.concatenate([Y, random(ROWS, WIDTH, seed=5)]),
+            "queue": random(ROWS, WIDTH, seed=4),
+        },
+        TEMPERATURE,
+        # Numbers that rows of further keys and of the queue have as well.
+        {"groups": np.array([7, 0, 7, 13, 0, 2])},
+    ),
+    Case(
+        "siglip",
+        lambda a, p, **o: losses.siglip(a["x"], a["y"], **p, **o),
+        lambda a, p, valid: oracles.siglip(
+            a["x"],
+            a["y"],
+            oracles.cosine(p["temperature"]),
+            bias=p["bias"],
+            valid=valid,
+        ),
+        {"x": X, "y": Y},
+        {"temperature": 0.3, "bias": -1.5},
+        softmax=False,
+    ),
+    *[
+        Case(
+            f"debiased_nt_xent_{name}",
+            lambda a, p, **o: losses.debiased_nt_xent(a["z"], **p, **o),
+            lambda a, p, valid: oracles.debiased(
+                a["z"], oracles.cosine(p["temperature"]), valid=valid, **p
+            ),
+            {"z": z},
+            {"temperature": 0.5, "prior": prior, "hardness": 0.7},
+        )
+        for name, z, prior in (("mild", THREE, 0.05), ("at_its_floor", TWO, 0.3))
+    ],
+    Case(
+        "spectral_contrastive",
+        lambda a, p, **o: losses.spectral_contrastive(a["z"], **o),
+        lambda a, p, valid: oracles.spectral_contrastive(a["z"], valid=valid),
+        {"z": THREE},
+        {},
+        softmax=False,
+    ),
+    Case(
+        "dhel",
+        lambda a, p, **o: losses.dhel(a["z"], **p, **o),
+        lambda a, p, valid: oracles.dhel(a["z"], oracles.cosine(**p), valid=valid),
+        {"z": TWO},
+        TEMPERATURE,
+    ),
+    Case(
+        "is_info_nce",
+        lambda a, p, **o: losses.is_info_nce(a["z1"], a["z2"], a["z3"], **p, **o),
+        lambda a, p, valid: oracles.is_info_nce(
+            a["z1"], a["z2"], a["z3"], oracles.cosine(**p), valid=valid
+        ),
+        {"z1": X, "z2": Y, "z3": similar(X, seed=2)},
+        TEMPERATURE,
+    ),
+    Case(
+        "kcl",
+        lambda a, p, **o: losses.kcl(
+            a["z"],
+            kernel=kernels.gaussian(p["temperature"], normalize=False),
+            weight=p["weight"],
+            **o,
+        ),
+        lambda a, p, valid: oracles.kcl(
+            a["z"],
+            oracles.exponential(2, p["temperature"], normalize=False),
+            weight=p["weight"],
+            valid=valid,
+        ),
+        {"z": TWO},
+        {"temperature": 3.0, "weight": 5.0},
+        softmax=False,
+    ),
+    *[
+        Case(
+            f"f_micl_{divergence}",
+            lambda a, p, divergence=divergence, **o: losses.f_micl(
+                a["z"], divergence=divergence, **p, **o
+            ),
+            lambda a, p, valid, divergence=divergence: oracles.f_micl(
+                a["z"], divergence=divergence, valid=valid, **p
+            ),
+            {"z": TWO},
+            {"bandwidth": 0.8, "weight": 1.3},
+            softmax=False,
+        )
+        for divergence in oracles.F_DIVERGENCES
+    ],
+    Case(
+        "uniformity",
+        lambda a, p, **o: losses.uniformity(a["z"], **p, **o),
+        lambda a, p, valid: oracles.uniformity(a["z"], valid=valid, **p),
+        {"z": X},
+        {"t": 1.5},
+    ),
+    Case(
+        "graph_cross_entropy",
+        lambda a, p, **o: losses.graph_cross_entropy(
+            a["z"], a["target"], kernel=kernels.laplacian(**p), **o
+        ),
+        lambda a, p, valid: oracles.graph_cross_entropy(
+            a["z"], a["target"], oracles.exponential(1, **p), valid=valid
+        ),
+        {"z": X},
+        TEMPERATURE,
+        {"target": TARGET},
+    ),
+    Case(
+        "similarity_distillation",
+        lambda a, p, **o: losses.similarity_distillation(
+            a["z"], a["teacher"], teacher_temperature=0.4, **p, **o
+        ),
+        lambda a, p, valid: oracles.distillation(
+            a["z"], a["teacher"], oracles.cosine(**p), oracles.cosine(0.4), valid=valid
+        ),
+        {"z": X},
+        TEMPERATURE,
+        {"teacher": random(ROWS, 3, seed=7)},
     ),
     Case(
         "clip",

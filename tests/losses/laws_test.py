@@ -15,17 +15,22 @@ AUTO, EXPLICIT = jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit
 ROWS = 8  # a row for each device
 
 
-def _arrays(case, dtype=jnp.float32):
-    return {name: jnp.asarray(x, dtype) for name, x in case.arrays.items()}
+# Those in which each array has a row for each example, so that rows can be moved.
+MOVABLE = pytest.mark.parametrize(
+    "case",
+    [c for c in cases.CASES if all(len(x) == cases.ROWS for x in c.arrays.values())],
+    ids=lambda case: case.name,
+)
 
 
 @ALL
 def test_what_is_not_valid_changes_nothing_whatever_it_holds(case):
-    arrays = _arrays(case)
+    arrays, _, constants = cases.numbers(case, jnp.float32)
     valid = jnp.arange(cases.ROWS) != 2
 
     def losses(arrays):
-        loss = case.loss(arrays, case.parameters, valid=valid, tile=5)
+        everything = {**arrays, **constants}
+        loss = case.loss(everything, case.parameters, valid=valid, tile=5)
         return loss.sum(), loss
 
     spoiled = {
@@ -42,32 +47,26 @@ def test_what_is_not_valid_changes_nothing_whatever_it_holds(case):
             np.testing.assert_array_equal(gradient[name][2], 0)
 
 
-@ALL
+@MOVABLE
 def test_padding_with_invalid_rows_changes_nothing(case):
-    if case.labels is not None or any(
-        len(x) != cases.ROWS for x in case.arrays.values()
-    ):
-        pytest.skip("padding would have to be made of labels, or to move further keys")
-    arrays = _arrays(case)
+    arrays, _, constants = cases.numbers(case, jnp.float32)
     padded = {n: jnp.concatenate([x, x[:3] * 9]) for n, x in arrays.items()}
+    more = cases.take(constants, np.array([*range(cases.ROWS), 0, 1, 2]))
     valid = jnp.arange(cases.ROWS + 3) < cases.ROWS
-    plain = case.loss(arrays, case.parameters, tile=5)
-    got = case.loss(padded, case.parameters, valid=valid, tile=5)
+    plain = case.loss({**arrays, **constants}, case.parameters, tile=5)
+    got = case.loss({**padded, **more}, case.parameters, valid=valid, tile=5)
     np.testing.assert_allclose(got[: cases.ROWS], plain, rtol=2e-6, atol=1e-6)
 
 
-@ALL
+@MOVABLE
 def test_order_does_not_matter(case):
-    if case.labels is not None or any(
-        len(x) != cases.ROWS for x in case.arrays.values()
-    ):
-        pytest.skip("needs labels or further keys to be moved too")
     order = np.array([4, 2, 0, 5, 3, 1])
-    arrays = _arrays(case)
+    arrays, _, constants = cases.numbers(case, jnp.float32)
     moved = {n: x[order] for n, x in arrays.items()}
-    plain = case.loss(arrays, case.parameters, tile=5)
+    plain = case.loss({**arrays, **constants}, case.parameters, tile=5)
+    other = {**moved, **cases.take(constants, order)}
     np.testing.assert_allclose(
-        case.loss(moved, case.parameters, tile=5), plain[order], rtol=2e-6, atol=2e-6
+        case.loss(other, case.parameters, tile=5), plain[order], rtol=2e-6, atol=2e-6
     )
 
 
@@ -93,43 +92,55 @@ def _tall(case):
     return {name: tall(x) for name, x in case.arrays.items()}
 
 
-@pytest.mark.parametrize("kind", ["one axis", "beside a model axis", "two axes"])
-@ALL
-def test_sharding_changes_neither_value_nor_gradient(case, kind, x64):
-    if kind != "one axis" and case.name.startswith("kernel_info_nce_"):
-        pytest.skip("differs from nt_xent in the kernel only, and that is not sharded")
+# All losses over one axis. What a mesh or an exchange cannot see, a kernel or a score,
+# is not repeated on the others.
+REPRESENTATIVE = ("nt_xent", "clip", "sup_con", "info_nce_with_a_queue")
+PLACES = [
+    pytest.param(case, kind, exchange, id=f"{case.name}-{kind}-{exchange}")
+    for kind, exchange, some in [
+        ("one axis", "gather", [case.name for case in cases.CASES]),
+        ("one axis", "ring", (*REPRESENTATIVE, "graph_cross_entropy", "siglip")),
+        ("beside a model axis", "ring", REPRESENTATIVE),
+        ("two axes", "gather", REPRESENTATIVE),
+        ("two axes", "ring", REPRESENTATIVE),
+    ]
+    for case in cases.CASES
+    if case.name in some
+]
+
+
+@pytest.mark.parametrize(("case", "kind", "exchange"), PLACES)
+def test_sharding_changes_neither_value_nor_gradient(case, kind, exchange, x64):
     mesh, axis_name = _mesh(kind)
     arrays = _tall(case)
+    rows = np.arange(ROWS) % cases.ROWS
+    _, parameters, constants = cases.numbers(case, jnp.float64)
+    arguments = {**arrays, **cases.take(constants, rows)}
+    names = sorted(arguments)
     valid = jnp.arange(ROWS) != 3
-    parameters = jax.tree.map(jnp.float64, case.parameters)
-    labels = jnp.array([3, -1, 3, 3, 7, -1, 3, 7])
-
-    def loss(names, shards, parameters, *, valid, labels=None, **options):
-        if case.labels is not None:
-            from jaxcl import losses
-
-            return losses.sup_con(
-                shards[0], shards[1], **parameters, valid=valid, **options
-            )
-        return case.loss(
-            dict(zip(names, shards, strict=True)), parameters, valid=valid, **options
-        )
-
-    names = sorted(arrays)
-    extra = [labels] if case.labels is not None else []
 
     def total(run, arrays, parameters):
-        values = run([*(arrays[n] for n in names), *extra], parameters)
+        everything = {**arguments, **arrays}
+        values = run([everything[n] for n in names], parameters)
         weights = jnp.cos(jnp.arange(values.size, dtype=values.dtype))
         return (values * weights.reshape(values.shape)).sum(), values
 
+    def loss(shards, parameters, **options):
+        shards = dict(zip(names, shards, strict=True))
+        return case.loss(shards, parameters, **options)
+
     def whole(shards, parameters):
-        return loss(names, shards, parameters, valid=valid, impl="reference")
+        return loss(shards, parameters, valid=valid, impl="reference")
 
     def split(shards, parameters):
         def local(*shards, parameters, valid, axis_name):
             return loss(
-                names, shards, parameters, valid=valid, axis_name=axis_name, tile=3
+                shards,
+                parameters,
+                valid=valid,
+                axis_name=axis_name,
+                exchange=exchange,
+                tile=3,
             )
 
         run = jaxcl.sharded(local, mesh, axis_name)
@@ -150,7 +161,7 @@ def test_sharding_changes_neither_value_nor_gradient(case, kind, x64):
 @pytest.mark.parametrize("name", ["nt_xent", "clip"])
 def test_vmap_and_checkpoint_pass_through(name):
     case = cases.BY_NAME[name]
-    arrays = _arrays(case)
+    arrays, _, _ = cases.numbers(case, jnp.float32)
     two = jax.tree.map(lambda x: jnp.stack([x, x[::-1]]), arrays)
 
     def total(arrays):
@@ -169,7 +180,7 @@ def test_vmap_and_checkpoint_pass_through(name):
 
 def test_the_reference_is_differentiable_twice_and_the_tiled_form_says_it_is_not():
     case = cases.BY_NAME["nt_xent"]
-    arrays = _arrays(case)
+    arrays, _, _ = cases.numbers(case, jnp.float32)
 
     def total(impl, arrays):
         return case.loss(arrays, case.parameters, impl=impl).sum()

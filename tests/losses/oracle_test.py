@@ -12,16 +12,18 @@ VALID = np.array([True, True, False, True, True, True])
 ALL = pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 
 
-def _numbers(tree, dtype):
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+def _oracle(case, arrays, parameters, valid, **options):
+    return case.oracle({**arrays, **case.constants}, parameters, valid, **options)
 
 
 @ALL
 @pytest.mark.parametrize("impl", ["reference", "tiled"])
 def test_value_equals_the_oracle(case, impl, x64):
-    arrays, parameters = _numbers((case.arrays, case.parameters), jnp.float64)
-    expected = case.oracle(case.arrays, case.parameters, VALID)
-    loss = case.loss(arrays, parameters, valid=jnp.array(VALID), impl=impl, tile=5)
+    arrays, parameters, constants = cases.numbers(case, jnp.float64)
+    expected = _oracle(case, case.arrays, case.parameters, VALID)
+    loss = case.loss(
+        {**arrays, **constants}, parameters, valid=jnp.array(VALID), impl=impl, tile=5
+    )
     assert loss.dtype == jnp.float64
     np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
 
@@ -46,7 +48,7 @@ def _oracle_gradient(case):
     def value(*numbers):
         arrays = dict(zip(names, numbers, strict=False))
         rest = dict(zip(parameters, numbers[len(names) :], strict=True))
-        return _weighted(case.oracle(arrays, rest, VALID, **options))
+        return _weighted(_oracle(case, arrays, rest, VALID, **options))
 
     numbers = [*case.arrays.values(), *case.parameters.values()]
     gradients = oracles.gradient(value, *numbers)
@@ -58,12 +60,13 @@ def _oracle_gradient(case):
 
 @ALL
 def test_gradient_equals_the_oracles_differences(case, x64):
-    numbers = _numbers((case.arrays, case.parameters), jnp.float64)
+    *numbers, constants = cases.numbers(case, jnp.float64)
     expected = _oracle_gradient(case)
     for options in ({"impl": "reference"}, {"tile": 5}, {}):
 
         def value(arrays, parameters, options=options):
-            loss = case.loss(arrays, parameters, valid=jnp.array(VALID), **options)
+            everything = {**arrays, **constants}
+            loss = case.loss(everything, parameters, valid=jnp.array(VALID), **options)
             return _weighted(loss)
 
         gradient = jax.jit(jax.grad(value, (0, 1)))(*numbers)
@@ -77,9 +80,11 @@ def test_gradient_equals_the_oracles_differences(case, x64):
 
 @ALL
 def test_float32_equals_the_oracle_to_rounding(case):
-    arrays, parameters = _numbers((case.arrays, case.parameters), jnp.float32)
-    loss = case.loss(arrays, parameters, valid=jnp.array(VALID), tile=5)
-    expected = case.oracle(case.arrays, case.parameters, VALID)
+    arrays, parameters, constants = cases.numbers(case, jnp.float32)
+    loss = case.loss(
+        {**arrays, **constants}, parameters, valid=jnp.array(VALID), tile=5
+    )
+    expected = _oracle(case, case.arrays, case.parameters, VALID)
     assert loss.dtype == jnp.float32
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
 
@@ -89,11 +94,13 @@ def test_float32_equals_the_oracle_to_rounding(case):
 )
 def test_bfloat16_input_is_compared_in_float32(name):
     case = cases.BY_NAME[name]
-    arrays = _numbers(case.arrays, jnp.bfloat16)
-    loss = case.loss(arrays, case.parameters, tile=5)
+    arrays, _, constants = cases.numbers(case, jnp.bfloat16)
+    loss = case.loss({**arrays, **constants}, case.parameters, tile=5)
     rounded = jax.tree.map(lambda x: np.asarray(x, np.float64), arrays)
-    expected = case.oracle(rounded, case.parameters, None)
+    expected = _oracle(case, rounded, case.parameters, None)
     assert loss.dtype == jnp.float32
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
-    gradient = jax.grad(lambda a: case.loss(a, case.parameters).sum())(arrays)
+    gradient = jax.grad(lambda a: case.loss({**a, **constants}, case.parameters).sum())(
+        arrays
+    )
     assert all(g.dtype == jnp.bfloat16 for g in jax.tree.leaves(gradient))
