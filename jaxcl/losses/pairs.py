@@ -88,7 +88,7 @@ def info_nce(
         # Key i may live on another device than query i.
         own = mesh.own_rows(mesh.all_rows(own, axis_name), queries.shape[0], axis_name)
     positive = kernels.matched(kernel, anchors.z, own)
-    loss = softmax.cross_entropy(negative, positive, positive)
+    loss = softmax.cross_entropy(negative, positive)
     return jnp.where(anchors.valid, loss, 0)
 
 
@@ -153,8 +153,8 @@ def clip(
         impl=impl,
     )
     positive = kernels.matched(kernel, image_nodes.z, text_nodes.z)
-    to_text = softmax.cross_entropy(of_image, positive, positive)
-    to_image = softmax.cross_entropy(of_text, positive, positive)
+    to_text = softmax.cross_entropy(of_image, positive)
+    to_image = softmax.cross_entropy(of_text, positive)
     return jnp.where(image_nodes.valid, (to_text + to_image) / 2, 0)
 
 
@@ -258,7 +258,7 @@ def sc_info_nce(
     objective, convex in the logits, whose optimum is the scaled target exactly when
     alpha - beta = 1. The values of "full" and "official" are no measure of progress,
     since part of them is held constant, and the odds of "official" grow like
-    exp(1 / temperature) / n: avoid it below a temperature of 0.1.
+    exp(1 / temperature) / n (held below exp(60)): avoid it below a temperature of 0.1.
 
     Args:
       z1: embeddings of the first view [b, d], the anchors; any float dtype.
@@ -314,9 +314,11 @@ def sc_info_nce(
         loss = negative - alpha * positive
     elif variant == "full":
         held = lax.stop_gradient(jax.nn.sigmoid(positive - negative))
-        entropy = softmax.cross_entropy(negative, positive, positive)
+        entropy = softmax.cross_entropy(negative, positive)
         loss = entropy - (held - 1 + alpha) * positive
     else:
-        held = lax.stop_gradient(jnp.exp(positive - negative))
+        # Held below exp(60): odds beyond what float32 can hold are no number at all.
+        odds = jnp.exp(jnp.minimum(positive - negative, 60))
+        held = lax.stop_gradient(odds)
         loss = negative - positive - (held - 1 + alpha) * positive
     return jnp.where(counts, loss + beta * mean_negative, 0)

@@ -14,23 +14,24 @@ import jax.numpy as jnp
 
 
 def cross_entropy(
-    negatives: jax.Array, positives: jax.Array, mean_positive: jax.Array
+    negatives: jax.Array, positives: jax.Array, excess: jax.typing.ArrayLike = 0.0
 ) -> jax.Array:
     """Computes the cross-entropy of rows from their statistics.
 
     Args:
       negatives: log-sum-exp over negatives [n]; -inf for none.
       positives: log-sum-exp over positives [n].
-      mean_positive: mean over positives [n].
+      excess: how far that lies above the mean over positives [n]. For a single positive
+        leave it out: a difference of equal numbers would be no more than rounding, in
+        the gradient as well.
 
     Returns:
       Loss [n] in nats.
 
-    >>> zero = jax.numpy.zeros(1)
-    >>> print(cross_entropy(zero, zero, zero))
+    >>> print(cross_entropy(jax.numpy.zeros(1), jax.numpy.zeros(1)))
     [0.6931472]
     """
-    return jax.nn.softplus(negatives - positives) + (positives - mean_positive)
+    return jax.nn.softplus(negatives - positives) + excess
 
 
 def of_positives(negatives: jax.Array, positive: jax.Array) -> jax.Array:
@@ -43,10 +44,10 @@ def of_positives(negatives: jax.Array, positive: jax.Array) -> jax.Array:
     Returns:
       Loss [n] in nats.
     """
-    mean_positive = positive.mean(axis=1)
     if positive.shape[1] == 1:
-        return cross_entropy(negatives, mean_positive, mean_positive)
-    return cross_entropy(negatives, jax.nn.logsumexp(positive, axis=1), mean_positive)
+        return cross_entropy(negatives, positive[:, 0])
+    positives = jax.nn.logsumexp(positive, axis=1)
+    return cross_entropy(negatives, positives, positives - positive.mean(axis=1))
 
 
 def of_counted(
@@ -66,7 +67,7 @@ def of_counted(
     Returns:
       Loss [n] in nats; 0 for a row without positives.
     """
-    # The log-sum-exp of a single positive is that positive. Said so, their difference
-    # is 0 exactly, where rounding would outweigh a small gradient.
-    positives = jnp.where(count > 1, positives, mean_positive)
-    return jnp.where(count > 0, cross_entropy(negatives, positives, mean_positive), 0)
+    several = count > 1
+    positives = jnp.where(several, positives, mean_positive)
+    excess = jnp.where(several, positives - mean_positive, 0)
+    return jnp.where(count > 0, cross_entropy(negatives, positives, excess), 0)

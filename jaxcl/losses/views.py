@@ -263,11 +263,13 @@ def debiased_nt_xent(
     alone = sharp == -jnp.inf
     count = graphs.count_negatives(nodes, axis_name).astype(sharp.dtype)
     log_count = jnp.log(jnp.maximum(count, 1))
-    all_negative = log_count + jnp.where(alone, 0, sharp - weights)
+    sharp, weights = (jnp.where(alone, 0, x) for x in (sharp, weights))
+    all_negative = log_count + sharp - weights
     own = log_count + jax.nn.logsumexp(positive, axis=1) - np.log(positive.shape[1])
-    # log(exp(a) - prior exp(b)) - log(1 - prior) as a factor of exp(a), which is
-    # replaced, before the logarithm, where it falls below what cosines allow.
-    share = (1 - prior * jnp.exp(jnp.minimum(own - all_negative, 80))) / (1 - prior)
+    # (exp(a) - prior exp(b)) / (1 - prior) as a multiple of exp(a), which is replaced,
+    # before the logarithm, where it falls below what cosines allow. Above exp(40) it
+    # has done so for every prior worth the name, and its derivatives stay finite.
+    share = (1 - prior * jnp.exp(jnp.minimum(own - all_negative, 40))) / (1 - prior)
     lowest = log_count - kernels.cast_leaves(1 / temperature, sharp.dtype)
     low = share <= jnp.exp(lowest - all_negative)
     corrected = all_negative + jnp.log(jnp.where(low, 1, share))

@@ -136,7 +136,7 @@ def _log_sum_exp(scores: jax.Array, axes: Collection[int]) -> dict[int, Partial]
     def together() -> list[jax.Array]:
         powers = jnp.exp(scores - highest)
         return [
-            powers.sum(axis) * jnp.exp(highest - _finite(top))
+            powers.sum(axis) * jnp.exp(highest - _or(highest, top))
             for axis, top in tops.items()
         ]
 
@@ -146,9 +146,7 @@ def _log_sum_exp(scores: jax.Array, axes: Collection[int]) -> dict[int, Partial]
         # Rows and columns can share their exponentials, the costly part, where no row
         # or column lies so far below the highest score that its own would underflow.
         highest = _finite(jnp.max(tops[0]))
-        lowest = jnp.stack(
-            [jnp.min(jnp.where(top == -jnp.inf, highest, top)) for top in tops.values()]
-        ).min()
+        lowest = jnp.stack([jnp.min(_or(highest, top)) for top in tops.values()]).min()
         totals = lax.cond(highest - lowest < SHARED_SPREAD, together, apart)
     return {
         axis: Partial(total, top, jnp.zeros_like(total))
@@ -254,4 +252,9 @@ def side(nodes: graphs.Nodes, axis: int) -> graphs.Nodes:
 
 def _finite(x: jax.Array) -> jax.Array:
     """Replaces -inf, which stands for no pairs, by a number safe to subtract."""
-    return jnp.where(x == -jnp.inf, 0, x)
+    return _or(0, x)
+
+
+def _or(number: jax.typing.ArrayLike, x: jax.Array) -> jax.Array:
+    """Replaces -inf, which stands for no pairs, by another number."""
+    return jnp.where(x == -jnp.inf, number, x)
