@@ -1,0 +1,102 @@
+"""The documentation runs: every Python block of the README and of docs, in order."""
+
+import pathlib
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcl
+from jaxcl import losses
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# What a file's text lets its reader assume.
+GIVEN = {"README.md": {"jaxcl": jaxcl, "keep": np.arange(256) % 5 != 0}}
+
+
+def python_blocks(text):
+    """The Python blocks of a Markdown text, each with the number of its first line."""
+    blocks, block, first = [], None, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if block is None and line.startswith("```"):
+            block, first, python = [], number + 1, line == "```python"
+        elif block is not None and line == "```":
+            if python:
+                blocks.append((first, "\n".join(block)))
+            block = None
+        elif block is not None:
+            block.append(line)
+    if block is not None:
+        raise ValueError(f"the block that begins in line {first} never ends")
+    return blocks
+
+
+def run(path):
+    """Runs a file's blocks in one namespace, which it returns."""
+    given = GIVEN.get(path.name, {})
+    namespace = {"__name__": path.stem} | {
+        name: jnp.asarray(value) if isinstance(value, np.ndarray) else value
+        for name, value in given.items()
+    }
+    for first, block in python_blocks(path.read_text(encoding="utf-8")):
+        # The empty lines make a traceback show the line of the file.
+        exec(compile("\n" * (first - 1) + block, str(path), "exec"), namespace)
+    return namespace
+
+
+def headings(text):
+    """The headings of a Markdown text outside of its blocks."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+
+
+def anchor(heading):
+    """What a link to a heading ends in."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_python_block_runs(path):
+    assert python_blocks(path.read_text(encoding="utf-8"))
+    run(path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_somewhere(path):
+    for target in re.findall(r"\]\(([^)]*)\)", path.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, fragment = target.partition("#")
+        aim = path.parent / name if name else path
+        assert aim.exists(), target
+        if fragment:
+            known = [anchor(h) for h in headings(aim.read_text(encoding="utf-8"))]
+            assert fragment in known, target
+
+
+def test_every_public_loss_has_a_row_and_a_section():
+    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    sections = headings(text)
+    for name in set(losses.__all__) - {"log_temperature", "learned_temperature"}:
+        assert name in sections
+        assert f"| [`{name}`](#{name}) |" in text
+
+
+def test_a_block_that_fails_is_found_at_its_line(tmp_path):
+    path = tmp_path / "broken.md"
+    path.write_text("# Title\n\n```python\nx = 1\nassert x == 2\n```\n")
+    with pytest.raises(AssertionError) as error:
+        run(path)
+    assert error.traceback[-1].lineno + 1 == 5
+
+
+def test_other_languages_are_no_python():
+    assert python_blocks("```\nmake\n```\n```python\nx\n```\n") == [(5, "x")]
+
+
+def test_a_block_without_an_end_is_an_error():
+    with pytest.raises(ValueError, match="line 2 never ends"):
+        python_blocks("```python\nx = 1\n")

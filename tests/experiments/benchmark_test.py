@@ -1,0 +1,164 @@
+"""The benchmark at sizes that take no time: what it compares, writes and refuses."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import sys
+from unittest import mock
+
+import jax
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiments import benchmark, peers
+
+TINY = benchmark.Settings(
+    forms=("dense", "jaxcl", "scan", "lightly", "open_clip", "inf_cl"),
+    sizes=(64,),
+    width=8,
+    repeats=1,
+    tile=24,  # does not divide 64
+    block=16,
+    matmul_limit="yes",
+)
+# What is None in sys.modules cannot be imported, whether it is installed or not.
+ABSENT = {"lightly.loss": None, "open_clip.loss": None}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The directory, the rows and the output of one run over all losses."""
+    directory = tmp_path_factory.mktemp("benchmark") / "new"
+    output = io.StringIO()
+    with mock.patch.dict(sys.modules, ABSENT), contextlib.redirect_stdout(output):
+        rows = benchmark.main(dataclasses.replace(TINY, directory=str(directory)))
+    return directory, rows, output.getvalue()
+
+
+def run(directory, **changes):
+    settings = dataclasses.replace(TINY, directory=str(directory), **changes)
+    return benchmark.main(settings)
+
+
+def test_values_and_gradients_agree_with_the_dense_form(written):
+    _, rows, _ = written
+    assert [row["loss"] for row in rows] == list(peers.LOSSES)
+    for row in rows:
+        assert set(row["forms"]) == {"dense", "jaxcl", "scan"}
+        for got in row["forms"].values():
+            assert got["value_difference"] < 1e-5
+            assert got["gradient_difference"] < 1e-4
+            assert got["seconds"] > 0
+            assert got["mib"] > 0
+
+
+def test_part_of_the_product_limit_counts_the_products_of_the_loss(written):
+    _, rows, _ = written
+    for row in rows:
+        products = 4 if row["loss"] in ("clip", "siglip") else 2
+        for got in row["forms"].values():
+            per_second = products * 2 * 64 * 64 * 8 / got["seconds"]
+            expected = per_second / row["product_flops_per_second"]
+            np.testing.assert_allclose(got["of_product_limit"], expected, rtol=1e-6)
+
+
+def test_the_directory_holds_table_numbers_and_plots(written):
+    directory, rows, output = written
+    text = (directory / "benchmark.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(table) == 1 + len(rows) * 3
+    assert all(line in output for line in table)
+    assert "--sizes 64 --width 8 --repeats 1 --tile 24" in text
+    assert str(directory) not in text
+    assert f"jax {jax.__version__}" in text
+    assert json.loads((directory / "benchmark.json").read_text())["rows"] == rows
+    for name in ("time.png", "memory.png"):
+        assert name in text
+        picture = matplotlib.image.imread(directory / name)
+        assert picture.shape[0] > 500
+        assert (picture[..., :3].min(axis=-1) < 0.9).mean() > 0.01  # drawn on white
+
+
+def test_absent_packages_are_one_line(written):
+    lines = [line for line in written[2].splitlines() if "not installed" in line]
+    expected = (
+        "Left out: lightly (not installed), open_clip (not installed), "
+        "inf_cl (needs a CUDA device)"
+    )
+    assert lines == [expected] * 2  # at once, and with the table
+
+
+@pytest.mark.parametrize("name", ["benchmark.md", "benchmark.json", "time.png"])
+def test_what_is_there_is_not_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with (
+        mock.patch.object(benchmark, "measure", side_effect=AssertionError),
+        pytest.raises(FileExistsError, match=f"directory must be new, and .*{name}"),
+    ):
+        run(tmp_path)
+    assert (tmp_path / name).read_text() == "precious"
+
+
+def test_a_form_that_does_not_run_is_a_dash_and_a_reason(tmp_path, capsys):
+    forms = ("dense", "jaxcl", "scan", "optax")
+    limits = {"dense_limit": 63, "optax_limit": 32, "block": 24}
+    (row,) = run(tmp_path, losses=("nt_xent",), forms=forms, **limits)
+    assert row["forms"]["jaxcl"]["value_difference"] is None
+    text = capsys.readouterr().out
+    for form in ("dense", "scan", "optax"):
+        assert f"| nt_xent | 64 | {form} | \N{EN DASH} |" in text
+    assert "- nt_xent, 64, dense: not run above n = 63 (--dense-limit)" in text
+    assert "- nt_xent, 64, optax: not run above n = 32 (--optax-limit)" in text
+    assert "- nt_xent, 64, scan: n is not a multiple of the block of 24 rows" in text
+
+
+def test_running_out_of_memory_is_told_in_words(tmp_path, capsys):
+    error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory: 9 bytes")
+    with mock.patch.object(peers, "dense", side_effect=error):
+        run(tmp_path, losses=("clip",), forms=("dense", "jaxcl"))
+    assert "- clip, 64, dense: out of memory" in capsys.readouterr().out
+
+
+def test_a_mistake_of_ours_is_not_hidden(tmp_path):
+    wrong = mock.patch.object(peers, "scan", side_effect=ValueError("a mistake"))
+    with wrong, pytest.raises(ValueError, match="a mistake"):
+        run(tmp_path, losses=("clip",), forms=("scan",))
+
+
+def test_optax_computes_the_same(tmp_path):
+    # It mixes dtypes and ranks, which the other tests forbid.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        (row,) = run(tmp_path, losses=("nt_xent",), forms=("dense", "optax"))
+    assert row["forms"]["optax"]["value_difference"] < 1e-5
+    assert row["forms"]["optax"]["gradient_difference"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "module"),
+    [
+        ("lightly", "nt_xent", "lightly"),
+        ("open_clip", "clip", "open_clip"),
+        ("open_clip", "siglip", "open_clip"),
+        ("metric_learning", "sup_con", "pytorch_metric_learning"),
+    ],
+)
+def test_torch_packages_compute_the_same(tmp_path, form, name, module):
+    pytest.importorskip(module)
+    (row,) = run(tmp_path, losses=(name,), forms=("dense", form))
+    assert row["forms"][form]["value_difference"] < 1e-5
+    assert row["forms"][form]["gradient_difference"] < 1e-4
+
+
+def test_dense_values_are_the_published_formulas():
+    z = peers.make_inputs("clip", 16, 8)
+    x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in z)
+    s = (x @ y.T).astype(np.float64) / 0.1
+    sums = [np.log(np.exp(s).sum(axis)).mean() / 2 for axis in (0, 1)]
+    expected = sum(sums) - np.diagonal(s).mean()
+    np.testing.assert_allclose(peers.dense("clip", *z), expected, rtol=1e-5)
+    signed = np.where(np.eye(16, dtype=bool), s - 10, 10 - s)
+    expected = -sum(math.log(1 / (1 + math.exp(-v))) for v in signed.ravel()) / 16
+    np.testing.assert_allclose(peers.dense("siglip", *z), expected, rtol=1e-5)
