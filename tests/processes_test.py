@@ -56,9 +56,9 @@ for name, loss in {"clip": losses.clip, "nt_xent": nt_xent}.items():
         value, (parameters, gx, gy) = differentiate(
             (jnp.float64(0.3), jnp.float64(2.0)), x, y, valid
         )
-        local_rows = lambda g: np.concatenate(
-            [s.data for s in sorted(g.addressable_shards, key=lambda s: s.index[0].start)]
-        )
+        def local_rows(g):
+            shards = sorted(g.addressable_shards, key=lambda s: s.index[0].start)
+            return np.concatenate([shard.data for shard in shards])
         np.savez(
             f"{out}/{name}-{exchange}-{process}.npz",
             value=value.addressable_data(0),

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from jaxcl import losses
+from jaxcl import kernels, losses
 
 VIEWS = jnp.ones((4, 2, 3))
 X = jnp.ones((4, 3))
@@ -83,6 +83,85 @@ LABELS = jnp.arange(4)
             lambda: losses.sc_info_nce(X, X, alpha="1"),
             TypeError,
             "alpha must be a real number, got str",
+        ),
+        (
+            lambda: losses.nt_xent(VIEWS, groups=jnp.ones(4)),
+            TypeError,
+            "groups must be an integer array",
+        ),
+        (
+            lambda: losses.clip(X, X, groups=LABELS[:3]),
+            ValueError,
+            r"groups must have shape \(4,\), got \(3,\)",
+        ),
+        (
+            lambda: losses.dhel(jnp.ones((4, 3, 2))),
+            ValueError,
+            r"exactly 2 views of each example, got \(4, 3, 2\)",
+        ),
+        (
+            lambda: losses.is_info_nce(X, X, X[:2]),
+            ValueError,
+            "z1 and z3 must have one shape",
+        ),
+        (
+            lambda: losses.kcl(VIEWS, kernel="gaussian"),
+            TypeError,
+            "kernel must be a kernel.*got str",
+        ),
+        (
+            lambda: losses.f_micl(VIEWS, divergence="KL"),
+            ValueError,
+            "divergence must be one of 'kl'.*got 'KL'",
+        ),
+        (
+            lambda: losses.f_micl(VIEWS, bandwidth=0.0),
+            ValueError,
+            "bandwidth must be positive",
+        ),
+        (lambda: losses.siglip(X, X, bias="-10"), TypeError, "bias must be a real"),
+        (
+            lambda: losses.debiased_nt_xent(VIEWS, prior=1.0),
+            ValueError,
+            r"prior must lie in \[0, 1\), got 1",
+        ),
+        (
+            lambda: losses.graph_cross_entropy(X, X, kernel=kernels.dot()),
+            ValueError,
+            r"target must have shape \(4, 4\).*got \(4, 3\)",
+        ),
+        (
+            lambda: losses.graph_cross_entropy(X, -jnp.eye(4), kernel=kernels.dot()),
+            ValueError,
+            "target must be finite and not negative, got values from -1",
+        ),
+        (
+            lambda: losses.similarity_distillation(X, X[:3]),
+            ValueError,
+            r"teacher must have a row for each of the 4 rows of z, got \(3, 3\)",
+        ),
+        (lambda: losses.uniformity(X, t=0), ValueError, "t must be positive"),
+        (lambda: losses.alignment(VIEWS, power=0), ValueError, "power must be pos"),
+        (
+            lambda: losses.norm_entropy_penalty(X, scale=-1.0),
+            ValueError,
+            "scale must be positive",
+        ),
+        (
+            lambda: losses.norm_entropy_penalty(X, scale=1.0, estimator="knn"),
+            ValueError,
+            "estimator must be one of 'gaussian_logdet', 'kde_loo', 'polar'",
+        ),
+        (lambda: losses.log_temperature(0.0), ValueError, "temperature must be pos"),
+        (
+            lambda: losses.learned_temperature(0.1),
+            TypeError,
+            "parameter must be a floating array.*got float",
+        ),
+        (
+            lambda: losses.learned_temperature(jnp.float32(0), 2.0, 1.0),
+            ValueError,
+            "maximum must exceed minimum 2, got 1",
         ),
         (
             lambda: losses.nt_xent(VIEWS, axis_name="data"),

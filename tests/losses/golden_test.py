@@ -122,17 +122,34 @@ def test_info_nce_and_dcl_have_the_golden_values_of_the_same_case(x64):
 
 def test_collapse_costs_the_log_of_the_number_of_candidates():
     views, flat = jnp.ones((5, 2, 3)), jnp.ones((5, 3))
-    known = [
+    kernel = kernels.gaussian(0.5)
+    labels = jnp.array([0, 0, 1, 1, 2])
+    for loss, candidates in [
         (losses.nt_xent(views), 9),
         (losses.nt_xent(jnp.ones((5, 3, 4))), 14),
-        (losses.dcl(views), 8 / np.exp(0)),
+        (losses.dcl(views), 8),
+        (losses.debiased_nt_xent(views, prior=0.2, hardness=2.0), 9),
         (losses.sup_con(flat, jnp.zeros(5, int)), 4),
+        (losses.uni_cl(flat, flat, labels), 5),
         (losses.clip(flat, flat), 5),
+        (losses.clip(flat, flat, groups=labels), np.array([4, 4, 4, 4, 5])),
         (losses.info_nce(flat, jnp.ones((7, 3)), negatives=jnp.ones((4, 3))), 11),
-    ]
-    for loss, candidates in known[:2] + known[3:]:
-        np.testing.assert_allclose(loss, np.log(candidates), rtol=1e-6)
-    np.testing.assert_allclose(known[2][0], np.log(8), rtol=1e-5)
+        (losses.is_info_nce(flat, flat, flat), 4),
+        (losses.dhel(views, temperature=1.0), 16 * np.e),
+        (losses.graph_cross_entropy(flat, jnp.ones((5, 5)), kernel=kernel), 4),
+        (losses.similarity_distillation(flat, jnp.eye(5)), 4),
+    ]:
+        np.testing.assert_allclose(
+            loss, np.broadcast_to(np.log(candidates), loss.shape), rtol=1e-5
+        )
+    for loss, value in [
+        (losses.spectral_contrastive(views / np.sqrt(3)), -1),
+        (losses.uniformity(flat), 0),
+        (losses.alignment(views), 0),
+        (losses.kcl(views, kernel=kernel, weight=3.0), 4),
+        (losses.f_micl(views, weight=3.0), 2),
+    ]:
+        np.testing.assert_allclose(loss, value, rtol=1e-5, atol=1e-6)
 
 
 def test_one_example_has_no_negatives():

@@ -185,6 +185,15 @@ def test_rows_far_below_the_tiles_highest_score_do_not_underflow():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+def test_a_row_without_pairs_beside_high_scores_stays_empty():
+    # Rows that are not valid have no pairs; next to scores of 100 they once gave NaN.
+    views = jnp.broadcast_to(jnp.eye(3)[:, None], (3, 2, 3)).at[1].set(jnp.eye(3)[0])
+    valid = jnp.array([True, True, False])
+    loss = losses.dcl(views, temperature=0.01, valid=valid)
+    np.testing.assert_allclose(loss[:2], np.log(2), rtol=1e-5)
+    np.testing.assert_array_equal(loss[2], 0)
+
+
 def test_a_valid_nan_makes_the_losses_that_depend_on_it_nan():
     views = jnp.ones((4, 2, 3)).at[1, 0, 0].set(jnp.nan)
     for impl in ("reference", "tiled"):

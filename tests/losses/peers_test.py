@@ -32,11 +32,6 @@ def migrating():
     return docs_test.run(docs_test.ROOT / "docs" / "migrating.md")
 
 
-@pytest.fixture(scope="module")
-def document():
-    return docs_test.run(docs_test.ROOT / "docs" / "losses.md")
-
-
 def of_jax(function):
     def call(*arrays):
         # Other packages are written for JAX's ordinary promotion.
@@ -338,6 +333,20 @@ def test_sentence_transformers_ranking_by_dot_products(ranking_loss):
     )
 
 
+@THEIRS
+def test_sentence_transformers_cosine_similarity_is_a_regression():
+    torch = pytest.importorskip("torch")
+    module = pytest.importorskip("sentence_transformers.losses")
+    loss, score = module.CosineSimilarityLoss(model=None), random(6, seed=6)
+    cosine = kernels.cosine(1.0)
+    assert_same(
+        lambda u, v: jnp.square(kernels.matched(cosine, u, v) - score).mean(),
+        of_torch(lambda *z: loss.compute_loss_from_embeddings(z, torch.tensor(score))),
+        X,
+        Y,
+    )
+
+
 # pytorch-metric-learning
 
 
@@ -386,8 +395,33 @@ def test_metric_learning_self_supervised_ntxent_is_nt_xent(metric_learning):
 
 
 @THEIRS
-def test_metric_learning_multi_similarity_is_the_example(metric_learning, document):
+@pytest.mark.parametrize(
+    ("distance", "options", "kernel"),
+    [
+        ("CosineSimilarity", {}, kernels.cosine),
+        ("DotProductSimilarity", {"normalize_embeddings": False}, kernels.dot),
+        ("LpDistance", {}, kernels.laplacian),
+        ("LpDistance", {"power": 2}, kernels.gaussian),
+    ],
+)
+def test_metric_learning_distances_are_kernels(
+    metric_learning, distance, options, kernel
+):
+    module = pytest.importorskip("pytorch_metric_learning.distances")
+    distance = getattr(module, distance)(**options)
+    loss = metric_learning.NTXentLoss(temperature=0.5, distance=distance)
+
+    def ours(z):
+        views = jnp.stack([z[:3], z[3:]], axis=1)
+        return losses.kernel_info_nce(views, kernel=kernel(0.5)).mean()
+
+    assert_same(ours, labelled_by(loss, PAIRS), X)
+
+
+@THEIRS
+def test_metric_learning_multi_similarity_is_the_example(metric_learning):
     labels = jnp.asarray(LABELS)
+    document = docs_test.run(docs_test.ROOT / "docs" / "losses.md")
     assert_same(
         lambda z: document["multi_similarity"](z, labels).mean(),
         labelled_by(metric_learning.MultiSimilarityLoss(), LABELS),

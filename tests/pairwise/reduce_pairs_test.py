@@ -2,7 +2,10 @@
 
 import dataclasses
 import functools
+import os
 import re
+import subprocess
+import sys
 
 import chex
 import jax
@@ -10,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxcl
 from jaxcl import graphs, kernels, losses, pairwise
 from tests.losses import cases
 
@@ -167,6 +171,72 @@ def test_temporary_memory_grows_with_n_and_no_pair_matrix_exists(name):
     # Doubling n doubles what depends on n; a pair matrix would quadruple.
     assert growth[1] <= 2.2 * growth[0]
     assert temporary[-1] < 0.1 * 4 * sizes[-1] ** 2
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "clip"])
+def test_temporary_memory_is_a_twentieth_of_the_dense_form(name):
+    n, d = 16_384, 256
+
+    def dense(x, y):
+        x, y = (z / jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (x, y))
+        s = x @ y.T / 0.5
+        if name == "clip":
+            both = jax.nn.logsumexp(s, axis=1) + jax.nn.logsumexp(s, axis=0)
+            return both / 2 - jnp.diagonal(s)
+        s = jnp.where(jnp.eye(n, dtype=bool), -jnp.inf, s)
+        return jax.nn.logsumexp(s, axis=1) - s[jnp.arange(n), jnp.arange(n) ^ 1]
+
+    if name == "clip":
+        compiled = (
+            _compiled(dense, (n, d), (n, d)),
+            _compiled(losses.clip, (n, d), (n, d)),
+        )
+    else:
+        compiled = (
+            _compiled(lambda z: dense(z, z), (n, d)),
+            _compiled(losses.nt_xent, (n // 2, 2, d)),
+        )
+    whole, tiled = (c.memory_analysis().temp_size_in_bytes for c in compiled)
+    assert tiled < 0.05 * whole
+
+
+def test_a_ring_holds_two_blocks_where_gathering_holds_all():
+    n, d = 32_768, 256
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.NamedSharding(mesh, jax.P("data"))
+    x = jax.ShapeDtypeStruct((n, d), jnp.float32, sharding=rows)
+    memory = {}
+    for exchange in ("gather", "ring"):
+        loss = functools.partial(losses.clip, exchange=exchange, tile=256)
+        run = jaxcl.sharded(loss, mesh)
+        total = jax.value_and_grad(lambda x, y, run=run: run(x, y).mean(), (0, 1))
+        compiled = jax.jit(total).lower(x, x).compile()
+        memory[exchange] = compiled.memory_analysis().temp_size_in_bytes
+    assert memory["ring"] < memory["gather"] / 3
+
+
+@pytest.mark.slow
+def test_65536_anchors_fit_into_a_gigabyte():
+    code = """
+import resource
+import jax, jax.numpy as jnp
+from jaxcl import losses
+views = jax.random.normal(jax.random.key(0), (32_768, 2, 256))
+value, gradient = jax.jit(
+    jax.value_and_grad(lambda v: losses.nt_xent(v).mean()), donate_argnums=0
+)(views)
+assert bool(jnp.isfinite(value)) and bool(jnp.isfinite(gradient).all())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(run.stdout) < 1  # GiB
 
 
 def test_a_training_loop_traces_a_loss_once():
