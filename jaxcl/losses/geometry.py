@@ -194,8 +194,8 @@ def norm_entropy_penalty(
     return jnp.where(n > 0, weight * squared - entropy, 0)
 
 
-# The least variance that is told from none: its inverse squared is still float32.
-_LEAST_VARIANCE = 1e-18
+# The least variance that is told from none: derivatives by it stay inside float32.
+_LEAST_VARIANCE = 1e-12
 
 
 def _covariance(
