@@ -58,9 +58,15 @@ class Settings:
         "nt_xent",
         "kernel_info_nce",
         "dcl",
+        "debiased_nt_xent",
+        "dhel",
+        "spectral_contrastive",
+        "kcl",
+        "f_micl",
         "info_nce",
         "sc_info_nce",
         "clip",
+        "siglip",
         "sup_con",
     ] = "nt_xent"
     """Loss; "sup_con" uses the labels."""
@@ -69,7 +75,7 @@ class Settings:
     kernel: Literal[
         "gaussian", "laplacian", "power_half", "simple_sum", "concatenation_sum"
     ] = "gaussian"
-    """Of "kernel_info_nce"; its temperature divides distances."""
+    """Of "kernel_info_nce" and "kcl"; its temperature divides distances."""
     alpha: float = 1.0
     """Scale of the target of "sc_info_nce"."""
     beta: float = 0.0
@@ -162,8 +168,14 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
         "nt_xent": of_views(losses.nt_xent, temperature=t),
         "kernel_info_nce": of_views(losses.kernel_info_nce, kernel=kernel),
         "dcl": of_views(losses.dcl, temperature=t),
+        "debiased_nt_xent": of_views(losses.debiased_nt_xent, temperature=t),
+        "dhel": of_views(losses.dhel, temperature=t),
+        "spectral_contrastive": of_views(losses.spectral_contrastive),
+        "kcl": of_views(losses.kcl, kernel=kernel),
+        "f_micl": of_views(losses.f_micl),
         "info_nce": of_two(losses.info_nce, temperature=t),
         "clip": of_two(losses.clip, temperature=t),
+        "siglip": of_two(losses.siglip, temperature=t),
         "sc_info_nce": of_two(
             losses.sc_info_nce, temperature=t, alpha=s.alpha, beta=s.beta
         ),

@@ -266,7 +266,8 @@ def unit(z: jax.Array) -> jax.Array:
     # Where the length is 0, the division sees a one: its derivative would be NaN.
     zero = squared == 0
     length = jnp.sqrt(jnp.where(zero, 1, squared))
-    return jnp.where(zero[..., None], 0, z / length[..., None])
+    # One division for each embedding, and not for each of its entries.
+    return z * jnp.where(zero, 0, 1 / length)[..., None]
 
 
 def inverse_norm(z: jax.Array) -> jax.Array:
@@ -292,8 +293,9 @@ def _scaled(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     cancels from what is computed of it, so its gradient may be left out.
     """
     largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1))
-    largest = jnp.where(largest == 0, 1, largest)
-    z = z / largest[..., None]
+    # Below the smallest normal number there is no inverse: such a vector counts as 0.
+    largest = jnp.where(largest < jnp.finfo(z.dtype).tiny, 1, largest)
+    z = z * (1 / largest)[..., None]
     return z, largest, jnp.sum(jnp.square(z), axis=-1)
 
 

@@ -14,8 +14,10 @@ from jax import lax
 
 AxisName = str | tuple[str, ...]
 
-# Arguments of a loss that hold one row per example, besides the positional ones.
-_ROW_KEYWORDS = ("valid", "negatives", "groups")
+# Arguments of a loss that hold one row per example, also where given by keyword.
+_ROW_KEYWORDS = frozenset(
+    ["valid", "negatives", "groups", "labels", "target", "teacher", "views", "images", "texts", "queries", "keys", "z", "z1", "z2", "z3"]
+)
 
 
 def axis_names(axis_name: AxisName | None) -> tuple[str, ...]:
@@ -237,9 +239,11 @@ def sharded(
 ) -> Callable[..., Any]:
     """Turns a loss with an `axis_name` argument into one on global arrays.
 
-    Positional arguments and the keywords `valid`, `negatives` and `groups` are split by
-    rows over the mesh axes; every other keyword goes whole to each device. What is
-    given is resharded as needed.
+    Positional arguments are split by rows over the mesh axes, and so are, by keyword,
+    `valid`, `negatives`, `groups` and the arrays of this library's losses (`views`,
+    `images`, `texts`, `queries`, `keys`, `z`, `z1`, `z2`, `z3`, `labels`, `target`,
+    `teacher`). Every other keyword goes whole to each device. What is given is
+    resharded as needed.
 
     Args:
       loss_fn: a loss of this library, a `functools.partial` of one, or any function

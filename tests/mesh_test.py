@@ -74,6 +74,21 @@ def test_sharded_passes_masks_by_rows_and_other_keywords_whole():
     assert result.sharding.spec == jax.P("data")
 
 
+def test_arrays_of_losses_are_split_also_where_given_by_keyword():
+    x, y = VIEWS[:, 0], VIEWS[:, 1]
+    run = jaxcl.sharded(losses.info_nce, MESH)
+    np.testing.assert_allclose(
+        run(queries=x, keys=y, temperature=0.5),
+        losses.info_nce(x, y, temperature=0.5),
+        rtol=2e-6,
+    )
+    labels = jnp.arange(16) % 3
+    got = jaxcl.sharded(losses.sup_con, MESH)(x, labels=labels)
+    np.testing.assert_allclose(got, losses.sup_con(x, labels), rtol=2e-6)
+    got = jaxcl.sharded(losses.alignment, MESH)(VIEWS)
+    np.testing.assert_allclose(got, losses.alignment(VIEWS), rtol=2e-6)
+
+
 def test_sharded_scalars_are_replicated_and_anything_given_is_resharded():
     run = jaxcl.sharded(
         lambda x, axis_name: jaxcl.mean(x[:, 0], axis_name=axis_name), MESH

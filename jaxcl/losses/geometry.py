@@ -12,7 +12,11 @@ from jaxcl import _checks, graphs, kernels, mesh, pairwise
 
 
 def alignment(
-    views: jax.Array, power: float = 2, valid: jax.Array | None = None
+    views: jax.Array,
+    power: float = 2,
+    valid: jax.Array | None = None,
+    *,
+    axis_name: mesh.AxisName | None = None,
 ) -> jax.Array:
     """Alignment: how far the two views of an example lie apart.
 
@@ -22,6 +26,7 @@ def alignment(
       views: embeddings [b, 2, d]; any float dtype.
       power: > 0; a Python number. Below 2 the gradient at coincidence is 0.
       valid: examples to keep [b].
+      axis_name: for `jaxcl.sharded`, which gives it; nothing crosses devices here.
 
     Returns:
       Loss of each example, float32 [b] (float64 for float64 input), in units of
@@ -45,7 +50,7 @@ def alignment(
             f"views must hold exactly 2 views of each example, got {views.shape}"
         )
     _checks.positive("power", power)
-    x, y = graphs.pairs(views[:, 0], views[:, 1], valid)
+    x, y = graphs.pairs(views[:, 0], views[:, 1], valid, axis_name)
     distance = -kernels.matched(kernels.Exponential(1.0, power, True), x.z, y.z)
     return jnp.where(x.valid, distance, 0)
 

@@ -40,7 +40,8 @@ def info_nce(
       queries: embeddings [n, d]; any float dtype.
       keys: embeddings [m, d], m >= n.
       negatives: embeddings [k, d] that belong to nobody, such as a MoCo queue. Inside
-        `shard_map`, append local negatives here, not to `keys`.
+        `shard_map`, append local negatives here, not to `keys`. MoCo contrasts with the
+        queue alone: `groups=jnp.zeros(n, int)` leaves the other keys out.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       kernel: replaces the cosine and its temperature.
       groups: integers [n] of query i and key i; keys of other rows with the same number
@@ -192,7 +193,8 @@ def siglip(
 
     Returns:
       Loss of each image in nats, float32 [b] (float64 for float64 input): its sum over
-      candidates, which grows with b; 0 where not valid.
+      candidates, which grows with b; 0 where not valid. Collapsed embeddings give
+      b log(2) at the defaults.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
@@ -227,7 +229,7 @@ def siglip(
 
 
 def _match(pair: pairwise.Pair, bias: jax.Array) -> jax.Array:
-    return jax.nn.softplus(pair.logits + bias)
+    return softmax.softplus(pair.logits + bias)
 
 
 def sc_info_nce(
@@ -275,7 +277,8 @@ def sc_info_nce(
 
     Returns:
       Loss of each row in nats, float32 [b] (float64 for float64 input); 0 where not
-      valid, and without negatives. Not symmetric in z1 and z2.
+      valid, and without negatives. Not symmetric in z1 and z2. With "constant",
+      collapsed embeddings give log(b - 1) + (1 - alpha + beta) / temperature.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.

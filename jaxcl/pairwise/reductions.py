@@ -20,7 +20,7 @@ class Pair(NamedTuple):
 
     Attributes:
       logits: s_ij, whatever the kernel returns.
-      anchor: the `extra` of the anchor's node.
+      anchor: the `extra` of the anchor's node; differentiable.
       candidate: the `extra` of the candidate's node.
       weight: the entry of `pair_weight`, or None.
     """
@@ -52,7 +52,8 @@ class Reduction:
       accumulate: "logsumexp", "sum" or "mean". Over no pairs they are -inf, 0 and 0.
       relation: an elementwise and symmetric test on the identities of two nodes.
       score: of a `Pair` and the parameters; elementwise and differentiable. A score of
-        -inf drops a pair from a "logsumexp".
+        -inf drops a pair from a "logsumexp". Define it once: a new lambda at each call
+        is a new function, which outside of `jit` is compiled again.
       parameters: differentiable numbers for the score.
       over: "candidates" for one number per anchor, "anchors" for one per candidate.
     """
