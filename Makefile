@@ -14,7 +14,7 @@ help:
 	@echo "make test       run the tests"
 	@echo "make slow       run the tests that take minutes"
 	@echo "make lint       check style, formatting and types"
-	@echo "make benchmark  compare time and memory with the dense losses"
+	@echo "make benchmark  compare time and memory with dense losses and other packages"
 	@echo "make clean      remove the virtual environment and caches"
 
 $(BIN)/python:

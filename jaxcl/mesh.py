@@ -16,7 +16,8 @@ AxisName = str | tuple[str, ...]
 
 # Arguments of a loss that hold one row per example, also where given by keyword.
 _ROW_KEYWORDS = frozenset(
-    ["valid", "negatives", "groups", "labels", "target", "teacher", "views", "images", "texts", "queries", "keys", "z", "z1", "z2", "z3"]
+    ("valid", "negatives", "groups", "labels", "target", "teacher")
+    + ("views", "images", "texts", "queries", "keys", "z", "z1", "z2", "z3")
 )
 
 

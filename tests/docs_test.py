@@ -3,17 +3,12 @@
 import pathlib
 import re
 
-import jax.numpy as jnp
 import pytest
 
-import jaxcl
 from jaxcl import losses
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-# What a file's text lets its reader assume.
-GIVEN = {"README.md": {"jaxcl": jaxcl, "keep": jnp.arange(256) % 5 != 0}}
 
 
 def python_blocks(text):
@@ -35,7 +30,7 @@ def python_blocks(text):
 
 def run(path):
     """Runs a file's blocks in one namespace, which it returns."""
-    namespace = {"__name__": path.stem} | GIVEN.get(path.name, {})
+    namespace = {"__name__": path.stem}
     for first, block in python_blocks(path.read_text(encoding="utf-8")):
         # The empty lines make a traceback show the line of the file.
         exec(compile("\n" * (first - 1) + block, str(path), "exec"), namespace)
