@@ -1,0 +1,41 @@
+"""The synthetic experiment of SC-InfoNCE, tiny."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments import sc_infonce
+
+TINY = sc_infonce.Settings(
+    settings=("1.2,0.2", "1.5,0"), batch_size=64, steps=40, test_batches=2
+)
+
+
+def _in(directory, **changes):
+    return dataclasses.replace(TINY, directory=str(directory), **changes)
+
+
+def test_a_free_critic_reaches_its_target_and_an_encoder_moves_towards_it(
+    tmp_path, capsys
+):
+    rows = sc_infonce.main(_in(tmp_path / "run"))
+    by_name = {row["loss"]: row for row in rows}
+    assert by_name["InfoNCE"]["free_critic_error"] < 1e-6
+    assert by_name["SC 1.2, 0.2"]["free_critic_error"] < 1e-6
+    assert by_name["SC 1.5, 0"]["free_critic_error"] > 0.1
+    assert by_name["InfoNCE, dot"]["encoder_error"] < 0.3
+    printed = capsys.readouterr().out
+    assert "does not reach its target, as theory says" in printed
+    assert "NOT" not in printed
+    for name in ("targets.png", "cosines.png"):
+        assert (tmp_path / "run" / name).stat().st_size > 10_000
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(record["cosines"]) >= {"InfoNCE", "DHEL", "KCL", "f-MICL"}
+    with pytest.raises(FileExistsError, match="directory must be new"):
+        sc_infonce.main(_in(tmp_path / "run"))
+
+
+def test_settings_that_are_no_pair_are_named():
+    with pytest.raises(ValueError, match=r"pairs alpha,beta.*got '1'"):
+        sc_infonce.main(_in("unused", settings=("1",)))
