@@ -31,6 +31,10 @@ def embeddings(name: str, x: Any, axes: str) -> None:
         raise TypeError(
             f"{name} must be a floating array {_shape(axes)}, got dtype {x.dtype}"
         )
+    if 0 in x.shape and axes != "k d":  # a queue may be empty
+        raise ValueError(
+            f"{name} must hold at least one embedding of one number, got {x.shape}"
+        )
 
 
 def array(name: str, x: Any, axes: str) -> None:
@@ -144,6 +148,14 @@ def labels(name: str, x: Any, length: int) -> None:
         raise TypeError(f"{name} must be an integer array [n], got dtype {x.dtype}")
     if x.shape[0] != length:
         raise ValueError(f"{name} must have shape ({length},), got {x.shape}")
+    if isinstance(x, np.ndarray) and x.size and jnp.result_type(int) == jnp.int32:
+        # JAX would cut these to 32 bits, and make different labels equal.
+        lowest, highest = int(x.min()), int(x.max())
+        if not -(2**31) <= lowest <= highest < 2**31:
+            raise ValueError(
+                f"{name} must fit into 32 bits, got values from {lowest} to {highest}; "
+                "number them anew, or enable jax_enable_x64"
+            )
 
 
 def positive(name: str, x: Any) -> None:

@@ -661,6 +661,10 @@ def _members(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
 def _weights(weights: Sequence[ArrayLike] | None, count: int) -> tuple[ArrayLike, ...]:
     if weights is None:
         return (1.0,) * count
+    if not hasattr(weights, "__len__"):
+        raise TypeError(
+            f"weights must be a tuple of {count} numbers, got {type(weights).__name__}"
+        )
     if len(weights) != count:
         raise ValueError(
             f"weights must be one number for each of the {count} kernels, "
@@ -668,8 +672,8 @@ def _weights(weights: Sequence[ArrayLike] | None, count: int) -> tuple[ArrayLike
         )
     values = [_checks.scalar("weights", weight) for weight in weights]
     known = [value for value in values if value is not None]
-    if any(not value >= 0 for value in known):
-        raise ValueError(f"weights must not be negative, got {known}")
+    if any(not 0 <= value < math.inf for value in known):
+        raise ValueError(f"weights must be finite and not negative, got {known}")
     if len(known) == count and not any(known):
         raise ValueError("weights must not all be 0")
     return tuple(weights)

@@ -5,20 +5,19 @@ that knowledge for its gradients, so it refuses contexts that do not track it.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 AxisName = str | tuple[str, ...]
 
-# Arguments of a loss that hold one row per example, also where given by keyword.
-_ROW_KEYWORDS = frozenset(
-    ("valid", "negatives", "groups", "labels", "target", "teacher")
-    + ("views", "images", "texts", "queries", "keys", "z", "z1", "z2", "z3")
-)
+# Keyword-only arguments of a loss that hold one row per example.
+_ROW_KEYWORDS = frozenset(("valid", "negatives", "groups"))
 
 
 def axis_names(axis_name: AxisName | None) -> tuple[str, ...]:
@@ -213,12 +212,18 @@ def mean(
     >>> print(mean(jnp.array([1.0, 5.0, 3.0]), jnp.array([True, False, True])))
     2.0
     """
+    if not _is_array(loss):
+        raise TypeError(f"loss must be a floating array, got {type(loss).__name__}")
     if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
         raise TypeError(f"loss must be a floating array, got {jnp.result_type(loss)}")
     loss = jnp.asarray(loss)
     if valid is None:
         keep = jnp.ones(loss.shape, bool)
     else:
+        if not _is_array(valid):
+            raise TypeError(
+                f"valid must be a boolean array, got {type(valid).__name__}"
+            )
         if valid.dtype != bool:
             raise TypeError(f"valid must be a boolean array, got dtype {valid.dtype}")
         if valid.shape != loss.shape[: valid.ndim]:
@@ -240,11 +245,10 @@ def sharded(
 ) -> Callable[..., Any]:
     """Turns a loss with an `axis_name` argument into one on global arrays.
 
-    Positional arguments are split by rows over the mesh axes, and so are, by keyword,
-    `valid`, `negatives`, `groups` and the arrays of this library's losses (`views`,
-    `images`, `texts`, `queries`, `keys`, `z`, `z1`, `z2`, `z3`, `labels`, `target`,
-    `teacher`). Every other keyword goes whole to each device. What is given is
-    resharded as needed.
+    Positional arrays and the keywords `valid`, `negatives` and `groups` are split by
+    rows over the mesh axes; every other keyword goes whole to each device, and so does
+    a scalar. Arrays that a loss of this library takes by position are split also where
+    they are given by name. What is given is resharded as needed.
 
     Args:
       loss_fn: a loss of this library, a `functools.partial` of one, or any function
@@ -275,21 +279,27 @@ def sharded(
     for name in names:
         devices *= mesh.shape[name]
     rows, whole = jax.P(names), jax.P()
+    by_row = _row_keywords(loss_fn)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         # What is not an array (a string, None, a kernel's static part) is closed over.
-        leaves, structure = jax.tree.flatten((args, kwargs))
-        specs = jax.tree.leaves(_specs(args, kwargs, rows, whole))
+        paths, structure = jax.tree_util.tree_flatten_with_path((args, kwargs))
+        leaves = [leaf for _, leaf in paths]
         dynamic = [_is_array(leaf) for leaf in leaves]
-        arrays = [jnp.asarray(x) for x, d in zip(leaves, dynamic, strict=True) if d]
-        specs = [s for s, d in zip(specs, dynamic, strict=True) if d]
-        for array, spec in zip(arrays, specs, strict=True):
-            if spec == rows and (array.ndim == 0 or array.shape[0] % devices):
+        arrays, specs = [], []
+        for path, leaf in paths:
+            if not _is_array(leaf):
+                continue
+            array, name = jnp.asarray(leaf), _name(path)
+            split = array.ndim > 0 and (isinstance(name, int) or name in by_row)
+            if split and array.shape[0] % devices:
                 raise ValueError(
-                    f"rows must be divisible by the {devices} devices of {names}, got "
-                    f"an array of shape {array.shape}; pad it and mask the padding "
-                    "with valid"
+                    f"rows of {_said(name)} must be divisible by the {devices} devices "
+                    f"of {names}, got an array of shape {array.shape}; pad it"
+                    + (" and mask the padding with valid" * (name != "negatives"))
                 )
+            arrays.append(array)
+            specs.append(rows if split else whole)
         arrays = [
             _reshard(x, jax.NamedSharding(mesh, s))
             for x, s in zip(arrays, specs, strict=True)
@@ -318,23 +328,32 @@ def sharded(
     return call
 
 
-def _specs(
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    rows: jax.P,
-    whole: jax.P,
-) -> Any:
-    def fill(tree: Any, spec: jax.P) -> Any:
-        return jax.tree.map(lambda _: spec, tree)
+def _row_keywords(loss_fn: Callable[..., Any]) -> frozenset[str]:
+    """Which keywords of a loss are split by rows."""
+    while isinstance(loss_fn, functools.partial):
+        loss_fn = loss_fn.func
+    if not getattr(loss_fn, "__module__", "").startswith("jaxcl."):
+        return _ROW_KEYWORDS
+    parameters = inspect.signature(loss_fn).parameters.values()
+    by_position = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+    return _ROW_KEYWORDS | by_position
 
-    return fill(args, rows), {
-        name: fill(value, rows if name in _ROW_KEYWORDS else whole)
-        for name, value in kwargs.items()
-    }
+
+def _name(path: tuple[Any, ...]) -> int | str:
+    """What the caller calls an argument: its position or its keyword."""
+    kind, which = path[0].idx, path[1]
+    return which.idx if kind == 0 else which.key
+
+
+def _said(name: int | str) -> str:
+    return f"argument {name}" if isinstance(name, int) else name
 
 
 def _is_array(x: Any) -> bool:
-    return isinstance(x, jax.Array) or hasattr(x, "__array__")
+    # A NumPy scalar may be static, such as a power: it is closed over.
+    return isinstance(x, jax.Array | np.ndarray) or (
+        hasattr(x, "__array__") and not isinstance(x, np.generic)
+    )
 
 
 def _reshard(x: jax.Array, sharding: jax.NamedSharding) -> jax.Array:

@@ -149,7 +149,7 @@ def test_kernels_are_pytrees_whose_numbers_are_leaves():
         (
             lambda: kernels.kernel_sum(kernels.dot(), weights=(-1.0,)),
             ValueError,
-            "weights must not be negative",
+            "weights must be finite and not negative",
         ),
         (
             lambda: kernels.kernel_sum(kernels.dot(), weights=(0.0,)),

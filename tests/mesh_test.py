@@ -85,6 +85,16 @@ def test_arrays_of_losses_are_split_also_where_given_by_keyword():
     labels = jnp.arange(16) % 3
     got = jaxcl.sharded(losses.sup_con, MESH)(x, labels=labels)
     np.testing.assert_allclose(got, losses.sup_con(x, labels), rtol=2e-6)
+    # A function of the caller's gets its other keywords whole, whatever their names.
+    run = jaxcl.sharded(
+        lambda x, *, target, axis_name: x[:, 0] * 0 + target.sum(), MESH
+    )
+    np.testing.assert_array_equal(run(x, target=jnp.ones(8)), 8)
+    # Scalars have no rows.
+    got = jax.jit(lambda t: jaxcl.sharded(losses.uniformity, MESH)(x, t))(1.5)
+    np.testing.assert_allclose(got, losses.uniformity(x, 1.5), rtol=2e-6)
+    got = jaxcl.sharded(losses.alignment, MESH)(VIEWS, np.float32(2))
+    np.testing.assert_allclose(got, losses.alignment(VIEWS), rtol=2e-6)
     got = jaxcl.sharded(losses.alignment, MESH)(VIEWS)
     np.testing.assert_allclose(got, losses.alignment(VIEWS), rtol=2e-6)
 
@@ -100,7 +110,9 @@ def test_sharded_scalars_are_replicated_and_anything_given_is_resharded():
 
 
 def test_rows_that_devices_do_not_divide_are_refused_with_the_remedy():
-    with pytest.raises(ValueError, match=r"divisible by the 8.*\(12, 2, 5\).*valid"):
+    with pytest.raises(
+        ValueError, match=r"argument 0 .*divisible by the 8.*\(12, 2, 5\).*valid"
+    ):
         jaxcl.sharded(losses.nt_xent, MESH)(VIEWS[:12])
 
 

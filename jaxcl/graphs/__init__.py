@@ -10,9 +10,13 @@ from jaxcl.graphs.dense import (
     infonce_target,
     laplacian,
     pair_distributions,
+    pair_graph,
     row_normalize,
+    sample_neighbors,
     sc_infonce_target,
     similarity_graph,
+    symmetrize,
+    views_graph,
 )
 from jaxcl.graphs.nodes import (
     Nodes,
@@ -42,10 +46,14 @@ __all__ = [
     "negatives",
     "others",
     "pair_distributions",
+    "pair_graph",
     "pairs",
     "positives",
     "row_normalize",
+    "sample_neighbors",
     "sc_infonce_target",
     "similarity_graph",
+    "symmetrize",
     "views",
+    "views_graph",
 ]

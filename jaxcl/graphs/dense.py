@@ -35,7 +35,7 @@ def row_normalize(w: ArrayLike) -> jax.Array:
     """
     w = _weights("w", w)
     total = w.sum(axis=1, keepdims=True)
-    return jnp.where(total > 0, w / jnp.where(total > 0, total, 1), 0)
+    return w / jnp.where(total > 0, total, 1)
 
 
 def similarity_graph(w: ArrayLike) -> jax.Array:
@@ -63,7 +63,7 @@ def similarity_graph(w: ArrayLike) -> jax.Array:
      [1.  0.  0. ]
      [0.  0.  0. ]]
     """
-    w = _square("w", _weights("w", w))
+    w = _square("w", _real("w", w, "n m"))
     return row_normalize(jnp.where(jnp.eye(w.shape[0], dtype=bool), 0, w))
 
 
@@ -91,6 +91,137 @@ def laplacian(w: ArrayLike) -> jax.Array:
     """
     w = _square("w", _weights("w", w))
     return jnp.diag(w.sum(axis=1)) - w
+
+
+def symmetrize(p: ArrayLike) -> jax.Array:
+    """Averages a graph with its transpose: direction is lost, weight is kept.
+
+        (p + p^T) / 2
+
+    For any graph p and embeddings z as rows,
+    `sum_ij p_ij |z_i - z_j|^2 = 2 trace(z^T L z)` with L the `laplacian` of this.
+
+    Args:
+      p: weights [n, n], not negative.
+
+    Returns:
+      Symmetric weights, floating [n, n].
+
+    Raises:
+      TypeError: if the weights are not real numbers.
+      ValueError: if the matrix is not square, or a weight is negative or not finite.
+
+    >>> print(symmetrize(jnp.array([[0.0, 1.0], [0.5, 0.0]])))
+    [[0.   0.75]
+     [0.75 0.  ]]
+    """
+    p = _square("p", _weights("p", p))
+    return (p + p.T) / 2
+
+
+def views_graph(groups: jax.Array) -> jax.Array:
+    """Builds the similarity graph of augmentation or of labels, from groups.
+
+        P_ij = 1 / (size of i's group - 1)    for j != i in i's group, else 0
+
+    Row i is the distribution of the positive of view i, if every other view of its
+    image, or every other member of its class, is as likely.
+
+    Args:
+      groups: integers [n]; nodes with the same number belong together.
+
+    Returns:
+      The graph, floating [n, n], symmetric; a node alone in its group has a row of
+      zeros.
+
+    Raises:
+      TypeError: if groups are not integers.
+      ValueError: if groups is not [n].
+
+    >>> print(views_graph(jnp.array([0, 0, 0, 1])))
+    [[0.  0.5 0.5 0. ]
+     [0.5 0.  0.5 0. ]
+     [0.5 0.5 0.  0. ]
+     [0.  0.  0.  0. ]]
+    """
+    _checks.array("groups", groups, "n")
+    group = jnp.asarray(groups)
+    _checks.labels("groups", group, group.shape[0])
+    return similarity_graph(group[:, None] == group[None, :])
+
+
+def pair_graph(w: ArrayLike) -> jax.Array:
+    """Builds the target graph of two modalities from the edges between them: CLIP's.
+
+        [[0,                row_normalize(w)],
+         [row_normalize(w^T),              0]]
+
+    Several rows may share a column: each direction is divided by its own degrees, so
+    that the graph need not be symmetric. Losses on it compare a node with the other
+    modality only, where `losses.graph_cross_entropy` would compare it with all nodes.
+
+    Args:
+      w: weights between the a nodes of one modality and the b nodes of the other
+        [a, b], not negative.
+
+    Returns:
+      The graph, floating [a + b, a + b]; a node without edges has a row of zeros.
+
+    Raises:
+      TypeError: if the weights are not real numbers.
+      ValueError: if the shape is wrong, or a weight is negative or not finite.
+
+    Source:
+      Kernel-InfoNCE, https://arxiv.org/abs/2303.15103, its pair graph for CLIP, from
+      secondary accounts; the block form is ours.
+
+    >>> print(pair_graph(jnp.array([[1.0], [1.0]])))  # two images of one text
+    [[0.  0.  1. ]
+     [0.  0.  1. ]
+     [0.5 0.5 0. ]]
+    """
+    w = _weights("w", w)
+    a, b = w.shape
+    top = jnp.concatenate([jnp.zeros((a, a), w.dtype), row_normalize(w)], axis=1)
+    low = jnp.concatenate([row_normalize(w.T), jnp.zeros((b, b), w.dtype)], axis=1)
+    return jnp.concatenate([top, low])
+
+
+def sample_neighbors(key: jax.Array, graph: ArrayLike) -> jax.Array:
+    """Draws a subgraph in which every node has one outgoing edge.
+
+        Pr[neighbor of i = j] = graph_ij / sum_l graph_il,    rows independent
+
+    It is the random positive of every node. The mean over draws of
+    -log Q_ij at j = neighbor(i) is row i of `losses.graph_cross_entropy`.
+
+    Args:
+      key: random key.
+      graph: weights [n, m], m >= 1, not negative; rows need not sum to 1. A loop is an
+        edge like any other: `similarity_graph` removes them.
+
+    Returns:
+      The column each row has drawn, int [n]; -1 for a row without edges.
+
+    Raises:
+      TypeError: if the weights are not real numbers.
+      ValueError: if the shape is wrong, or a weight is negative or not finite.
+
+    Source:
+      Kernel-InfoNCE, https://arxiv.org/abs/2303.15103, its filter of unit out-degree,
+      from secondary accounts.
+
+    >>> graph = jnp.array([[0.0, 1.0, 0.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]])
+    >>> print(sample_neighbors(jax.random.key(0), graph))
+    [ 1  2 -1]
+    """
+    graph = _weights("graph", graph)
+    has_edge = graph > 0
+    # log 0 is -inf, which is never drawn; a row of nothing else is drawn as if full.
+    log_weight = jnp.where(has_edge, jnp.log(jnp.where(has_edge, graph, 1)), -jnp.inf)
+    connected = has_edge.any(axis=1)
+    logits = jnp.where(connected[:, None], log_weight, 0)
+    return jnp.where(connected, jax.random.categorical(key, logits, axis=1), -1)
 
 
 def pair_distributions(

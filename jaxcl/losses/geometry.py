@@ -49,9 +49,11 @@ def alignment(
         raise ValueError(
             f"views must hold exactly 2 views of each example, got {views.shape}"
         )
+    if isinstance(power, jax.core.Tracer):
+        raise TypeError("power must be a Python number, got a traced value")
     _checks.positive("power", power)
     x, y = graphs.pairs(views[:, 0], views[:, 1], valid, axis_name)
-    distance = -kernels.matched(kernels.Exponential(1.0, power, True), x.z, y.z)
+    distance = -kernels.matched(kernels.Exponential(1.0, float(power), True), x.z, y.z)
     return jnp.where(x.valid, distance, 0)
 
 
@@ -108,7 +110,7 @@ def uniformity(
         tile=tile,
         impl=impl,
     )
-    counts = nodes.valid & (log_sum > -jnp.inf)
+    counts = nodes.valid & (log_sum != -jnp.inf)
     others = graphs.count_valid(nodes, axis_name).astype(log_sum.dtype) - 1
     log_mean = jnp.where(counts, log_sum, 0) - jnp.log(jnp.maximum(others, 1))
     return jnp.where(counts, log_mean, 0)
@@ -147,7 +149,8 @@ def norm_entropy_penalty(
       scale: lambda, in units of inverse squared length, > 0. Differentiable.
       estimator: "gaussian_logdet", "kde_loo" or "polar".
       ridge: of the estimators above, dimensionless, >= 0; unused by "kde_loo". With
-        n <= d or a collapsed z, only a ridge > 0 keeps the value finite.
+        n <= d or a collapsed z, only a ridge > 0 keeps the value finite. Variances
+        below 1e-12 count as 1e-12.
       valid: rows to keep [n].
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -174,7 +177,9 @@ def norm_entropy_penalty(
     _checks.embeddings("z", z, "n d")
     _checks.positive("scale", scale)
     _checks.choice("estimator", estimator, ("gaussian_logdet", "kde_loo", "polar"))
-    _checks.no_negative("ridge", jnp.asarray(ridge))
+    _checks.within("ridge", ridge, 0, np.inf)
+    _checks.choice("exchange", exchange, pairwise.EXCHANGES)
+    _checks.choice("impl", impl, pairwise.IMPLEMENTATIONS)
     nodes = graphs.labelled(z, jnp.zeros(z.shape[0], int), valid, axis_name)
     dtype = kernels.accumulator(z.dtype)
     x = nodes.z.astype(dtype)
@@ -231,11 +236,11 @@ def _kernel_density_entropy(
     squared_bandwidth = variance * (4 / ((d + 2) * jnp.maximum(n, 1))) ** (2 / (d + 4))
     (log_sum,) = pairwise.reduce_pairs(
         nodes,
-        kernel=kernels.gaussian(2 * squared_bandwidth, normalize=False),
+        kernel=kernels.Exponential(2 * squared_bandwidth, 2, False),
         reductions=(pairwise.Reduction("logsumexp", graphs.others),),
         **options,
     )
-    counts = nodes.valid & (log_sum > -jnp.inf)
+    counts = nodes.valid & (log_sum != -jnp.inf)
     constant = jnp.log(jnp.maximum(n - 1, 1))
     constant += d / 2 * jnp.log(2 * np.pi * squared_bandwidth)
     log_density = jnp.where(counts, log_sum, 0) - constant

@@ -130,6 +130,7 @@ def uni_cl(
     _checks.embeddings("images", images, "b d")
     _checks.embeddings("texts", texts, "b d")
     _checks.same_shape("images", images, "texts", texts)
+    _checks.labels("labels", labels, images.shape[0])
     image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, labels)
     found = pairwise.reduce_pairs(
         image_nodes,

@@ -252,8 +252,8 @@ def sc_info_nce(
     stop-gradient and s_ij = cos(z1_i, z2_j) / temperature:
 
         "constant":  loss_i = N_i - alpha s_ii + beta S_i
-        "full":      loss_i = -log p_i - sg(p_i - 1 + alpha) s_ii + beta S_i
-        "official":  loss_i = -log o_i - sg(o_i - 1 + alpha) s_ii + beta S_i
+        "full":      loss_i = -log p_i - (sg(p_i) - 1 + alpha) s_ii + beta S_i
+        "official":  loss_i = -log o_i - (sg(o_i) - 1 + alpha) s_ii + beta S_i
 
     where p_i = sigmoid(s_ii - N_i) is the softmax over all candidates and
     o_i = exp(s_ii - N_i) its odds. "constant" is the default because it is a true
@@ -311,7 +311,7 @@ def sc_info_nce(
     )
     positive = kernels.matched(kernel, first.z, second.z)
     alpha, beta = kernels.cast_leaves((alpha, beta), positive.dtype)
-    counts = first.valid & (negative > -jnp.inf)
+    counts = first.valid & (negative != -jnp.inf)
     negative = jnp.where(counts, negative, 0)
     if variant == "constant":
         loss = negative - alpha * positive

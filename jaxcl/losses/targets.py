@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -34,8 +35,8 @@ def graph_cross_entropy(
 
     Args:
       z: embeddings [n, d]; any float dtype.
-      target: weights [n, n], not negative; a constant. The diagonal is ignored and rows
-        are normalised here. Over a mesh each device holds its rows, [n / devices, n].
+      target: weights [n, n], real, not negative; a constant. The diagonal is ignored,
+        rows are normalised here. Over a mesh a device has its rows, [n / devices, n].
       kernel: a log-kernel; its numbers are differentiable.
       valid: rows to keep [n]; the others are neither rows nor columns of the graphs.
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
@@ -62,22 +63,20 @@ def graph_cross_entropy(
     [0.6931 0.6931 0.6931]
     """
     _checks.embeddings("z", z, "n d")
-    _checks.embeddings("target", target, "n n")
+    _checks.array("target", target, "n n")
     n = z.shape[0]
     if target.shape != (n, n * mesh.size(axis_name)):
         raise ValueError(
             f"target must have shape {(n, n * mesh.size(axis_name))}, a row for each "
             f"embedding here and a column for each one anywhere, got {target.shape}"
         )
-    if not isinstance(target, jax.core.Tracer):
-        known = isinstance(valid, jax.Array) and not isinstance(valid, jax.core.Tracer)
-        _checks.no_negative("target", target[valid][:, valid] if known else target)
+    _check_weights(target, valid)
     nodes = graphs.labelled(z, jnp.zeros(n, int), valid, axis_name)
     negative, positive, weighted, total, count = pairwise.reduce_pairs(
         nodes,
         kernel=kernel,
         reductions=EDGES,
-        pair_weight=target.astype(kernels.accumulator(z.dtype)),
+        pair_weight=jnp.asarray(target, kernels.accumulator(z.dtype)),
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,
@@ -86,6 +85,18 @@ def graph_cross_entropy(
     mean_positive = weighted / jnp.where(total > 0, total, 1)
     loss = softmax.of_counted(negative, positive, mean_positive, count)
     return jnp.where(nodes.valid, loss, 0)
+
+
+def _check_weights(target: jax.Array, valid: jax.Array | None) -> None:
+    """Checks the weights that count, where they are known already."""
+    if isinstance(target, jax.core.Tracer) or isinstance(valid, jax.core.Tracer):
+        return
+    if isinstance(target, jax.Array) and not target.is_fully_addressable:
+        return
+    weights = np.array(target)
+    np.fill_diagonal(weights, 0)
+    keep = slice(None) if valid is None else np.asarray(valid)
+    _checks.no_negative("target", weights[keep][:, keep])
 
 
 def _of_no_edge(pair: pairwise.Pair) -> jax.Array:
@@ -182,6 +193,7 @@ def similarity_distillation(
         "tile": tile,
         "impl": impl,
     }
+    _checks.positive("teacher_temperature", teacher_temperature)
     dtype = kernels.accumulator(z.dtype, teacher.dtype)
     teacher = lax.stop_gradient(teacher.astype(dtype))
     fixed = kernels.cosine(lax.stop_gradient(teacher_temperature))
@@ -195,7 +207,7 @@ def similarity_distillation(
     both = jnp.concatenate([z.astype(dtype), teacher], axis=1)
     nodes = graphs.labelled(both, rows, valid, axis_name)
     partition, agreement = pairwise.reduce_pairs(
-        nodes._replace(extra=jnp.where(potential > -jnp.inf, potential, 0)),
+        nodes._replace(extra=jnp.where(potential != -jnp.inf, potential, 0)),
         kernel=_Beside(kernels.cosine(temperature), fixed, d),
         reductions=(
             pairwise.Reduction("logsumexp", graphs.others, _of_student),
@@ -203,7 +215,7 @@ def similarity_distillation(
         ),
         **options,
     )
-    counts = nodes.valid & (partition > -jnp.inf)
+    counts = nodes.valid & (partition != -jnp.inf)
     return jnp.where(counts, jnp.where(counts, partition, 0) - agreement, 0)
 
 

@@ -70,7 +70,7 @@ def dhel(
         )[0]
         for nodes in (x, y)
     )
-    counts = x.valid & (of_x > -jnp.inf)
+    counts = x.valid & (of_x != -jnp.inf)
     of_x, of_y = jnp.where(counts, of_x, 0), jnp.where(counts, of_y, 0)
     return jnp.where(counts, of_x + of_y - kernels.matched(kernel, x.z, y.z), 0)
 
@@ -134,7 +134,7 @@ def is_info_nce(
         tile=tile,
         impl=impl,
     )
-    counts = third.valid & (negative > -jnp.inf)
+    counts = third.valid & (negative != -jnp.inf)
     positive = kernels.matched(kernel, first.z, second.z)
     return jnp.where(counts, jnp.where(counts, negative, 0) - positive, 0)
 

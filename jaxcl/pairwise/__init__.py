@@ -28,6 +28,9 @@ from jaxcl.pairwise.reductions import Pair, Reduction, logit
 
 __all__ = ["Pair", "Reduction", "logit", "reduce_pairs"]
 
+EXCHANGES = ("gather", "ring")
+IMPLEMENTATIONS = ("auto", "reference", "tiled")
+
 
 def reduce_pairs(
     anchors: graphs.Nodes,
@@ -120,8 +123,8 @@ def _check(
     for reduction in reductions:
         _checks.choice("accumulate", reduction.accumulate, ("logsumexp", "sum", "mean"))
         _checks.choice("over", reduction.over, ("candidates", "anchors"))
-    _checks.choice("exchange", exchange, ("gather", "ring"))
-    _checks.choice("impl", impl, ("auto", "reference", "tiled"))
+    _checks.choice("exchange", exchange, EXCHANGES)
+    _checks.choice("impl", impl, IMPLEMENTATIONS)
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int)):
         raise TypeError(f"tile must be None or an integer, got {type(tile).__name__}")
     if tile is not None and tile < 1:

@@ -22,7 +22,7 @@ class Pair(NamedTuple):
       logits: s_ij, whatever the kernel returns.
       anchor: the `extra` of the anchor's node; differentiable.
       candidate: the `extra` of the candidate's node.
-      weight: the entry of `pair_weight`, or None.
+      weight: the entry of `pair_weight`, or None; 0 where the pair does not count.
     """
 
     logits: Any
@@ -232,6 +232,10 @@ def score(
     Returns:
       Scores [n, m].
     """
+    if weight is not None:
+        # Where a pair does not count its weight may be anything, NaN included.
+        member = reduction.relation(anchor, candidate) & anchor.valid & candidate.valid
+        weight = jnp.where(member, weight, 0)
     pair = Pair(logits, anchor.extra, candidate.extra, weight)
     scores = reduction.score(pair, *reduction.parameters)
     return jnp.broadcast_to(scores, jax.tree.leaves(logits)[0].shape)

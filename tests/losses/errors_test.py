@@ -1,8 +1,11 @@
 """Wrong arguments of losses: errors that name the argument, what came, what should."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import jaxcl
 from jaxcl import kernels, losses
 
 VIEWS = jnp.ones((4, 2, 3))
@@ -131,7 +134,9 @@ LABELS = jnp.arange(4)
             r"target must have shape \(4, 4\).*got \(4, 3\)",
         ),
         (
-            lambda: losses.graph_cross_entropy(X, -jnp.eye(4), kernel=kernels.dot()),
+            lambda: losses.graph_cross_entropy(
+                X, -jnp.ones((4, 4)), kernel=kernels.dot()
+            ),
             ValueError,
             "target must be finite and not negative, got values from -1",
         ),
@@ -139,6 +144,51 @@ LABELS = jnp.arange(4)
             lambda: losses.similarity_distillation(X, X[:3]),
             ValueError,
             r"teacher must have a row for each of the 4 rows of z, got \(3, 3\)",
+        ),
+        (
+            lambda: losses.similarity_distillation(X, X, teacher_temperature=-1),
+            ValueError,
+            "teacher_temperature must be positive and finite, got -1",
+        ),
+        (
+            lambda: losses.uni_cl(X, X, LABELS.astype(float)),
+            TypeError,
+            "labels must be an integer array",
+        ),
+        (
+            lambda: losses.sup_con(X, np.array([1, 2**32 + 1, 3, 4])),
+            ValueError,
+            "labels must fit into 32 bits, got values from 1 to 4294967297",
+        ),
+        (
+            lambda: losses.nt_xent(VIEWS[:0]),
+            ValueError,
+            r"views must hold at least one embedding.*got \(0, 2, 3\)",
+        ),
+        (
+            lambda: losses.norm_entropy_penalty(X, scale=1.0, exchange="carry"),
+            ValueError,
+            "exchange must be one of 'gather', 'ring', got 'carry'",
+        ),
+        (
+            lambda: losses.norm_entropy_penalty(X, scale=1.0, ridge=jnp.ones(3)),
+            ValueError,
+            r"ridge must be a scalar, got shape \(3,\)",
+        ),
+        (
+            lambda: jax.jit(losses.alignment)(VIEWS, 1.5),
+            TypeError,
+            "power must be a Python number, got a traced value",
+        ),
+        (
+            lambda: kernels.kernel_sum(kernels.dot(), weights=1.0),
+            TypeError,
+            "weights must be a tuple of 1 numbers, got float",
+        ),
+        (
+            lambda: jaxcl.mean(X, [True] * 4),
+            TypeError,
+            "valid must be a boolean array, got list",
         ),
         (lambda: losses.uniformity(X, t=0), ValueError, "t must be positive"),
         (lambda: losses.alignment(VIEWS, power=0), ValueError, "power must be pos"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxcl import losses
+from jaxcl import kernels, losses
 from tests import oracles
 from tests.losses import cases
 
@@ -153,6 +153,18 @@ def test_whatever_is_drawn_gives_defined_numbers(
             np.testing.assert_array_equal(np.asarray(x[: cases.ROWS][~keep], float), 0)
 
 
+@pytest.mark.parametrize("case", KINDS, ids=lambda case: case.name)
+def test_a_valid_nan_is_never_hidden(case):
+    arrays, parameters, constants = cases.numbers(case, jnp.float32)
+    arrays = {
+        name: x.at[1].set(jnp.nan) if name != "queue" else x
+        for name, x in arrays.items()
+    }
+    valid = jnp.ones(cases.ROWS, bool)
+    _, loss = _compiled(case.name)(arrays, constants, parameters, valid)
+    assert np.isnan(loss[1]).all()
+
+
 # Losses that read lengths, whose squares leave float32 at 1e12; and one whose gradient
 # is so large already that dividing it by a length of 1e-12 leaves float32.
 UNNORMALIZED = ("spectral_contrastive", "kcl", "sc_official")
@@ -198,3 +210,26 @@ def test_a_valid_nan_makes_the_losses_that_depend_on_it_nan():
     views = jnp.ones((4, 2, 3)).at[1, 0, 0].set(jnp.nan)
     for impl in ("reference", "tiled"):
         assert np.isnan(losses.nt_xent(views, impl=impl)).all()
+        assert np.isnan(losses.dcl(views, impl=impl)).all()
+
+
+@pytest.mark.parametrize("impl", ["reference", "tiled"])
+def test_weights_of_what_does_not_count_may_be_anything(impl):
+    x = jnp.asarray(cases.X, jnp.float32)
+    valid = np.arange(cases.ROWS) != 1
+    clean = jnp.asarray(cases.TARGET, jnp.float32)
+    spoiled = clean.at[1].set(jnp.nan).at[:, 1].set(-1)
+    spoiled = spoiled.at[jnp.diag_indices(cases.ROWS)].set(jnp.inf)
+
+    def total(x, target):
+        loss = losses.graph_cross_entropy(
+            x, target, kernel=kernels.gaussian(0.5), valid=valid, impl=impl
+        )
+        return loss.sum()
+
+    for got, want in zip(
+        jax.value_and_grad(total)(x, spoiled),
+        jax.value_and_grad(total)(x, clean),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, want)

@@ -1,0 +1,224 @@
+"""Free vectors against a graph: small runs end where theory says they do."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from experiments import spectral_clustering
+
+ROOT = pathlib.Path(__file__).parents[2]
+CORA = ROOT.parent / "shared" / "data" / "graphs" / "cora.npz"
+
+TINY = spectral_clustering.Settings(
+    group_size=5, snapshots=(0, 40), record_every=20, neighbors=5
+)
+
+
+def _run(directory, **changes):
+    settings = dataclasses.replace(TINY, directory=str(directory), **changes)
+    return spectral_clustering.main(settings)
+
+
+def test_three_groups_end_on_a_triangle_as_theory_says(tmp_path, capsys):
+    results = _run(tmp_path)
+    # Four of one's own at distance 0, ten others at squared distance 3; tau = 1 / 2.
+    np.testing.assert_allclose(
+        results["H/n"], np.log(4 + 10 * np.exp(-3)), rtol=0, atol=1e-3
+    )
+    np.testing.assert_allclose(results["cosine between groups"], -0.5, atol=1e-2)
+    assert results["1-NN purity"] == 1
+    assert results["ARI with spectral clustering"] == 1
+    for name in ("snapshots.png", "curves.png", "agreement.png"):
+        assert (tmp_path / name).stat().st_size > 5_000
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["results"] == results
+    assert [c["step"] for c in written["curves"]] == [*range(10), 20, 40]
+    with np.load(tmp_path / "embeddings.npz") as file:
+        assert file["z"].shape == (2, 15, 2)
+        np.testing.assert_allclose(np.linalg.norm(file["z"], axis=-1), 1, rtol=1e-5)
+    out = capsys.readouterr().out
+    assert out.count("agrees") == 8
+    assert "DIFFERS" not in out
+
+    # What is there is not lost by running the same command again.
+    with pytest.raises(FileExistsError, match="holds results already"):
+        _run(tmp_path)
+
+
+def test_a_run_that_has_not_begun_is_reported_as_different(tmp_path, capsys):
+    _run(tmp_path, snapshots=(0,))
+    out = capsys.readouterr().out
+    assert "DIFFERS  H/n: " in out
+    assert "DIFFERS  cosine within groups" in out
+    # Attraction plus repulsion is the loss at any point.
+    assert "agrees   H/n, attraction by the Laplacian plus repulsion" in out
+
+
+def test_the_expected_values_are_those_of_the_specification():
+    s = dataclasses.replace(TINY, group_size=20)
+
+    def expected(dimension=2, **changes):
+        return spectral_clustering.expected(
+            dataclasses.replace(s, **changes), dimension
+        )
+
+    close = {"rel": 0, "abs": 5e-5}
+    assert expected()["H/n"] == pytest.approx(3.0441, **close)
+    assert expected(tau=0.2)["H/n"] == pytest.approx(2.9456, **close)
+    assert expected(eta=0.1)["H/n"] == pytest.approx(3.3441, **close)
+    assert expected(eta=0.1)["trace term"] == pytest.approx(0.15)
+    assert expected(3, num_groups=4)["H/n"] == pytest.approx(3.1428, **close)
+    # Where no closed form is known, none is claimed.
+    assert expected(2, num_groups=4) is None
+    assert expected(power=1.0) is None
+    assert expected(graph="digits") is None
+
+
+def test_the_judge_finds_the_components_of_a_graph():
+    s = dataclasses.replace(TINY, num_groups=4)
+    graph = spectral_clustering.of_groups(s)
+    np.testing.assert_allclose(graph.p.sum(axis=1), 1, rtol=1e-6)
+    _, clusters = spectral_clustering.spectral(graph.p, 4, 0)
+    assert len({(a, b) for a, b in zip(clusters, graph.groups, strict=True)}) == 4
+
+
+def test_digits_are_compared_by_their_views_without_labels(tmp_path):
+    make = spectral_clustering.of_digits
+    made = []
+    with mock.patch.object(
+        spectral_clustering, "of_digits", lambda s: made.append(make(s)) or made[-1]
+    ):
+        results = _run(
+            tmp_path, graph="digits", num_images=60, views=3, snapshots=(0, 20)
+        )
+    (graph,) = made
+    np.testing.assert_allclose(graph.p.sum(axis=1), 1, rtol=1e-5)
+    assert ((graph.p > 0).sum(axis=1) == 5).all()
+    assert not np.diag(graph.p).any()
+    # Ten classes: a share of chance would be 0.1.
+    assert results["1-NN purity"] > 0.4
+    assert results["H/n"] >= results["entropy of P"]
+
+
+def test_a_file_s_graph_may_have_no_labels(tmp_path):
+    # Two squares with one edge between them, and a triangle apart.
+    edges = [(0, 1), (1, 2), (2, 3), (3, 0), (3, 4), (4, 5), (5, 6), (6, 7), (7, 4)]
+    edges += [(8, 9), (9, 10), (10, 8)]
+    both = np.array([*edges, *[(b, a) for a, b in edges]]).T
+    path = tmp_path / "graph.npz"
+    np.savez(path, edge_index=both.astype(np.int32))
+    results = _run(
+        tmp_path / "run",
+        graph=str(path),
+        largest_component=True,
+        num_clusters=2,
+        power=1.0,
+        dimension=3,
+        snapshots=(0, 5),
+    )
+    assert "1-NN purity" in results
+    assert "cosine within groups" not in results
+    with np.load(tmp_path / "run" / "embeddings.npz") as file:
+        assert file["z"].shape == (2, 8, 3)
+        clusters = file["spectral_clusters"]
+    assert len(set(clusters[:4])) == len(set(clusters[4:])) == 1
+    assert clusters[0] != clusters[4]
+
+
+@pytest.mark.skipif(not CORA.exists(), reason="needs Cora in ../shared/data")
+def test_cora_is_read_as_it_is_published():
+    s = dataclasses.replace(TINY, graph=str(CORA))
+    graph = spectral_clustering.of_file(s)
+    assert graph.p.shape == (2708, 2708)
+    assert (graph.p > 0).sum() == 2 * 5278
+    assert len(graph.names) == 7
+    largest = spectral_clustering.of_file(
+        dataclasses.replace(s, largest_component=True)
+    )
+    assert len(largest.p) == len(largest.groups) == 2485
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"weights": np.ones((3, 4))}, r"weights must be a square.*\(3, 4\)"),
+        (
+            {"weights": -np.ones((3, 3))},
+            r"graph\.npz: w must be finite and not negative",
+        ),
+        ({"edge_index": np.ones((3, 4), int)}, r"edge_index must be integers \[2, E\]"),
+        ({"edge_index": np.ones((2, 4))}, "edge_index must be integers.*float64"),
+        ({"edge_index": np.array([[0], [5]]), "y": np.arange(4)}, "y has 4 nodes"),
+        ({"edge_index": np.array([[0], [99_999]])}, "3 to 10,000 nodes, got 100,000"),
+        (
+            {"weights": np.ones((3, 3)), "y": np.ones(4, int)},
+            r"y must be integers \[3\]",
+        ),
+        ({"weights": np.ones((3, 3))}, "has no y: say how many clusters"),
+        ({"other": np.ones(3)}, "needs an array edge_index"),
+    ],
+)
+def test_a_file_that_is_no_graph_is_named(tmp_path, arrays, words):
+    path = tmp_path / "graph.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=words):
+        _run(tmp_path / "run", graph=str(path))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 nor this"])
+def test_a_file_that_is_no_npz_is_named(tmp_path, content):
+    path = tmp_path / "graph.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"graph\.npz: not an \.npz file"):
+        _run(tmp_path / "run", graph=str(path))
+
+
+def test_an_array_of_its_own_is_no_npz(tmp_path):
+    path = tmp_path / "graph.npy"
+    np.save(path, np.ones((3, 3)))
+    with pytest.raises(ValueError, match=r"graph\.npy: not an \.npz file"):
+        _run(tmp_path / "run", graph=str(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"snapshots": (0, 10, 5)}, "snapshots must increase and begin at 0"),
+        ({"snapshots": (-5, 0)}, "snapshots must increase and begin at 0"),
+        ({"num_groups": 1}, "num_groups and group_size must be at least 2, got 1"),
+        ({"eta": 1.0}, r"eta must lie in \[0, 1\), got 1"),
+        ({"num_clusters": 15}, r"num_clusters must lie in \[2, 15\), got 15"),
+        ({"dimension": 0}, "dimension must be at least 2, got 0"),
+        ({"step_size": 0.0}, "step_size must be positive"),
+        ({"power": 3.0}, r"power must lie in \(0, 2\]"),
+        ({"tau": 0.0}, "temperature must be positive"),
+        ({"graph": "digits", "neighbors": 400}, r"neighbors must lie in \[2, num"),
+    ],
+)
+def test_wrong_settings_are_named_before_anything_is_written(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        _run(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_file_ends_the_command_with_one_line(tmp_path):
+    command = [sys.executable, "-m", "experiments.spectral_clustering"]
+    done = subprocess.run(
+        [*command, "--graph", "no.npz", "--directory", str(tmp_path / "run")],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("FileNotFoundError: no.npz: no such file")
+    assert "Traceback" not in done.stderr
