@@ -95,8 +95,6 @@ def test_arrays_of_losses_are_split_also_where_given_by_keyword():
     np.testing.assert_allclose(got, losses.uniformity(x, 1.5), rtol=2e-6)
     got = jaxcl.sharded(losses.alignment, MESH)(VIEWS, np.float32(2))
     np.testing.assert_allclose(got, losses.alignment(VIEWS), rtol=2e-6)
-    got = jaxcl.sharded(losses.alignment, MESH)(VIEWS)
-    np.testing.assert_allclose(got, losses.alignment(VIEWS), rtol=2e-6)
 
 
 def test_sharded_scalars_are_replicated_and_anything_given_is_resharded():

@@ -252,11 +252,11 @@ def test_14_without_information_all_targets_are_equal():
     np.testing.assert_allclose(scaled, 1.1 / 3, rtol=1e-13)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_15_sharding_changes_nothing(variant):
+def test_15_sharding_changes_nothing():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     z1, z2 = (jnp.asarray(x) for x in RNG.standard_normal((2, 16, 4)))
-    loss = functools.partial(losses.sc_info_nce, variant=variant, alpha=0.7, beta=0.3)
+    # The variants share what crosses devices: the potential and the mean of negatives.
+    loss = functools.partial(losses.sc_info_nce, variant="full", alpha=0.7, beta=0.3)
     np.testing.assert_allclose(
         jaxcl.sharded(loss, mesh)(z1, z2), loss(z1, z2), rtol=1e-12
     )
