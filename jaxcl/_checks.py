@@ -82,6 +82,27 @@ def same_shape(name: str, x: Any, other_name: str, other: Any) -> None:
         )
 
 
+def paired(name: str, x: Any, other_name: str, other: Any) -> None:
+    """Checks that two arrays are embeddings [b, d] of one shape.
+
+    Args:
+      name: what the caller calls the first array.
+      x: the first array.
+      other_name: what the caller calls the second array.
+      other: the second array.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      TypeError: as `embeddings`.
+      ValueError: as `embeddings`, or if the shapes differ.
+    """
+    embeddings(name, x, "b d")
+    embeddings(other_name, other, "b d")
+    same_shape(name, x, other_name, other)
+
+
 def same_width(name: str, x: Any, other_name: str, other: Any) -> None:
     """Checks that two arrays of embeddings have one embedding size.
 
@@ -248,6 +269,26 @@ def scalar(name: str, x: Any) -> float | None:
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
         raise TypeError(f"{name} must be a real number, got dtype {dtype}")
     return None if isinstance(x, jax.core.Tracer) else float(x)
+
+
+def static(name: str, x: Any) -> float:
+    """Checks that `x` is a real scalar whose value is known, and returns it.
+
+    Args:
+      name: what the caller calls the argument.
+      x: a number.
+
+    Returns:
+      The value.
+
+    Raises:
+      TypeError: if `x` is traced, or no real number.
+      ValueError: if `x` has axes.
+    """
+    value = scalar(name, x)
+    if value is None:
+        raise TypeError(f"{name} must be a Python number, got a traced value")
+    return value
 
 
 def choice(name: str, x: Any, choices: Sequence[Any]) -> None:

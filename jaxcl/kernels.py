@@ -114,6 +114,9 @@ def check(kernel: Any) -> None:
     Args:
       kernel: the argument.
 
+    Returns:
+      Nothing.
+
     Raises:
       TypeError: if it is something else.
     """
@@ -365,10 +368,8 @@ def exponential(power: float, temperature: ArrayLike, normalize: bool = True) ->
     >>> print(exponential(1, 0.5)(jnp.array([[1.0, 0.0]]), jnp.array([[-1.0, 0.0]])))
     [[-4.]]
     """
-    if isinstance(power, jax.core.Tracer):
-        raise TypeError("power must be a Python number, got a traced value")
-    value = _checks.scalar("power", power)
-    if value is None or not 0 < value <= 2:
+    value = _checks.static("power", power)
+    if not 0 < value <= 2:
         raise ValueError(f"power must lie in (0, 2], got {value}")
     _checks.positive("temperature", temperature)
     return Exponential(temperature, value, bool(normalize))

@@ -30,6 +30,7 @@ from jaxcl.graphs.nodes import (
     others,
     pairs,
     positives,
+    two_views,
     views,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "sc_infonce_target",
     "similarity_graph",
     "symmetrize",
+    "two_views",
     "views",
     "views_graph",
 ]

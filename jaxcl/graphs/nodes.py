@@ -168,9 +168,7 @@ def pairs(
     >>> print(images.index, texts.index)
     [0 1] [2 3]
     """
-    _checks.embeddings("x", x, "b d")
-    _checks.embeddings("y", y, "b d")
-    _checks.same_shape("x", x, "y", y)
+    _checks.paired("x", x, "y", y)
     b = x.shape[0]
     _checks.mask("valid", valid, b)
     row = jnp.arange(b) + mesh.position(axis_name) * b
@@ -180,6 +178,37 @@ def pairs(
     else:
         _checks.labels("groups", groups, b)
     return _nodes(x, groups, row, valid), _nodes(y, groups, row + total, valid)
+
+
+def two_views(
+    views: jax.Array,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> tuple[Nodes, Nodes]:
+    """Builds the first views and the second views as two sets of nodes, as `pairs`.
+
+    Args:
+      views: embeddings [b, 2, d].
+      valid: examples to keep [b]; None keeps all.
+      axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
+
+    Returns:
+      The nodes of the first and of the second views.
+
+    Raises:
+      TypeError: if `views` is not a floating array, or `valid` not boolean.
+      ValueError: if there are not two views, or a shape is wrong.
+
+    >>> first, second = two_views(jnp.ones((3, 2, 4)))
+    >>> print(first.group, second.index)
+    [0 1 2] [3 4 5]
+    """
+    _checks.embeddings("views", views, "b v d")
+    if views.shape[1] != 2:
+        raise ValueError(
+            f"views must hold exactly 2 views of each example, got {views.shape}"
+        )
+    return pairs(views[:, 0], views[:, 1], valid, axis_name)
 
 
 def keyed(

@@ -9,6 +9,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
+from jaxcl.losses import softmax
 
 
 def alignment(
@@ -44,16 +45,10 @@ def alignment(
     >>> print(alignment(jnp.array([[[1.0, 0.0], [0.0, 1.0]]])))
     [2.]
     """
-    _checks.embeddings("views", views, "b v d")
-    if views.shape[1] != 2:
-        raise ValueError(
-            f"views must hold exactly 2 views of each example, got {views.shape}"
-        )
-    if isinstance(power, jax.core.Tracer):
-        raise TypeError("power must be a Python number, got a traced value")
-    _checks.positive("power", power)
-    x, y = graphs.pairs(views[:, 0], views[:, 1], valid, axis_name)
-    distance = -kernels.matched(kernels.Exponential(1.0, float(power), True), x.z, y.z)
+    value = _checks.static("power", power)
+    _checks.positive("power", value)
+    x, y = graphs.two_views(views, valid, axis_name)
+    distance = -kernels.matched(kernels.Exponential(1.0, value, True), x.z, y.z)
     return jnp.where(x.valid, distance, 0)
 
 
@@ -110,10 +105,9 @@ def uniformity(
         tile=tile,
         impl=impl,
     )
-    counts = nodes.valid & (log_sum != -jnp.inf)
+    counts, log_sum = softmax.with_negatives(log_sum, nodes.valid)
     others = graphs.count_valid(nodes, axis_name).astype(log_sum.dtype) - 1
-    log_mean = jnp.where(counts, log_sum, 0) - jnp.log(jnp.maximum(others, 1))
-    return jnp.where(counts, log_mean, 0)
+    return jnp.where(counts, log_sum - jnp.log(jnp.maximum(others, 1)), 0)
 
 
 def norm_entropy_penalty(
@@ -240,11 +234,10 @@ def _kernel_density_entropy(
         reductions=(pairwise.Reduction("logsumexp", graphs.others),),
         **options,
     )
-    counts = nodes.valid & (log_sum != -jnp.inf)
+    counts, log_sum = softmax.with_negatives(log_sum, nodes.valid)
     constant = jnp.log(jnp.maximum(n - 1, 1))
     constant += d / 2 * jnp.log(2 * np.pi * squared_bandwidth)
-    log_density = jnp.where(counts, log_sum, 0) - constant
-    return -mesh.mean(log_density, counts, options["axis_name"])
+    return -mesh.mean(log_sum - constant, counts, options["axis_name"])
 
 
 def _polar_entropy(

@@ -13,7 +13,14 @@ def _one(pair: pairwise.Pair) -> jax.Array:
 
 
 def statistics(over: str = "candidates") -> tuple[pairwise.Reduction, ...]:
-    """What `softmax.of_counted` needs to know of each anchor, or of each candidate."""
+    """Asks for what `softmax.of_counted` needs to know.
+
+    Args:
+      over: "candidates" for each anchor, "anchors" for each candidate.
+
+    Returns:
+      Reductions, in the order of its arguments.
+    """
     return (
         pairwise.Reduction("logsumexp", graphs.negatives, over=over),
         pairwise.Reduction("logsumexp", graphs.positives, over=over),
@@ -127,9 +134,7 @@ def uni_cl(
     >>> print(loss.round(4))  # log(3)
     [1.0986 1.0986 1.0986]
     """
-    _checks.embeddings("images", images, "b d")
-    _checks.embeddings("texts", texts, "b d")
-    _checks.same_shape("images", images, "texts", texts)
+    _checks.paired("images", images, "texts", texts)
     _checks.labels("labels", labels, images.shape[0])
     image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, labels)
     found = pairwise.reduce_pairs(

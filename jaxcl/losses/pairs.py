@@ -138,9 +138,7 @@ def clip(
     >>> print(clip(jnp.eye(2), jnp.eye(2), temperature=1.0))  # log(1 + 1 / e)
     [0.3132617 0.3132617]
     """
-    _checks.embeddings("images", images, "b d")
-    _checks.embeddings("texts", texts, "b d")
-    _checks.same_shape("images", images, "texts", texts)
+    _checks.paired("images", images, "texts", texts)
     kernel = kernels.cosine(temperature)
     image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, groups)
     of_image, of_text = pairwise.reduce_pairs(
@@ -207,9 +205,7 @@ def siglip(
     >>> print(siglip(x, x, temperature=1.0, bias=0.0).round(4))
     [1.0064 1.0064]
     """
-    _checks.embeddings("images", images, "b d")
-    _checks.embeddings("texts", texts, "b d")
-    _checks.same_shape("images", images, "texts", texts)
+    _checks.paired("images", images, "texts", texts)
     _checks.scalar("bias", bias)
     kernel = kernels.cosine(temperature)
     image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, groups)
@@ -292,9 +288,7 @@ def sc_info_nce(
     [-2. -2.]
     """
     _checks.choice("variant", variant, ("constant", "full", "official"))
-    _checks.embeddings("z1", z1, "b d")
-    _checks.embeddings("z2", z2, "b d")
-    _checks.same_shape("z1", z1, "z2", z2)
+    _checks.paired("z1", z1, "z2", z2)
     for name, value in (("alpha", alpha), ("beta", beta)):
         _checks.scalar(name, value)
     kernel = kernels.cosine(temperature)
@@ -311,8 +305,7 @@ def sc_info_nce(
     )
     positive = kernels.matched(kernel, first.z, second.z)
     alpha, beta = kernels.cast_leaves((alpha, beta), positive.dtype)
-    counts = first.valid & (negative != -jnp.inf)
-    negative = jnp.where(counts, negative, 0)
+    counts, negative = softmax.with_negatives(negative, first.valid)
     if variant == "constant":
         loss = negative - alpha * positive
     elif variant == "full":

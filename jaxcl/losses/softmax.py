@@ -34,6 +34,27 @@ def cross_entropy(
     return jax.nn.softplus(negatives - positives) + excess
 
 
+def with_negatives(
+    negatives: jax.Array, valid: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Tells which anchors have something to be compared with.
+
+    Args:
+      negatives: log-sum-exp over negatives [n]; -inf for none.
+      valid: which anchors take part, bool [n].
+
+    Returns:
+      Which anchors count, bool [n], and the log-sum-exp, 0 where they do not: a number
+      whose gradient is safe. A NaN counts, and stays.
+
+    >>> counts, safe = with_negatives(jnp.array([1.0, -jnp.inf]), jnp.ones(2, bool))
+    >>> print(counts, safe)
+    [ True False] [1. 0.]
+    """
+    counts = valid & (negatives != -jnp.inf)
+    return counts, jnp.where(counts, negatives, 0)
+
+
 @jax.custom_jvp
 def softplus(x: jax.Array) -> jax.Array:
     """Computes log(1 + exp(x)) where it is needed for every pair.

@@ -215,8 +215,8 @@ def similarity_distillation(
         ),
         **options,
     )
-    counts = nodes.valid & (partition != -jnp.inf)
-    return jnp.where(counts, jnp.where(counts, partition, 0) - agreement, 0)
+    counts, partition = softmax.with_negatives(partition, nodes.valid)
+    return jnp.where(counts, partition - agreement, 0)
 
 
 def _of_student(pair: pairwise.Pair) -> jax.Array:

@@ -178,8 +178,8 @@ def dcl(
         tile=tile,
         impl=impl,
     )
-    counts = nodes.valid & (negative != -jnp.inf)
-    loss = jnp.where(counts, negative, 0) - positive.mean(axis=1)
+    counts, negative = softmax.with_negatives(negative, nodes.valid)
+    loss = negative - positive.mean(axis=1)
     return jnp.where(counts, loss, 0).reshape(views.shape[:2])
 
 

@@ -57,7 +57,7 @@ def dhel(
     [ True  True  True]
     """
     kernel = kernels.cosine(temperature)
-    x, y = _two_views(views, valid, axis_name)
+    x, y = graphs.two_views(views, valid, axis_name)
     of_x, of_y = (
         pairwise.reduce_pairs(
             nodes,
@@ -70,8 +70,9 @@ def dhel(
         )[0]
         for nodes in (x, y)
     )
-    counts = x.valid & (of_x != -jnp.inf)
-    of_x, of_y = jnp.where(counts, of_x, 0), jnp.where(counts, of_y, 0)
+    # Both views of an example are valid or not, and see as many others.
+    counts, of_x = softmax.with_negatives(of_x, x.valid)
+    _, of_y = softmax.with_negatives(of_y, y.valid)
     return jnp.where(counts, of_x + of_y - kernels.matched(kernel, x.z, y.z), 0)
 
 
@@ -134,9 +135,9 @@ def is_info_nce(
         tile=tile,
         impl=impl,
     )
-    counts = third.valid & (negative != -jnp.inf)
+    counts, negative = softmax.with_negatives(negative, third.valid)
     positive = kernels.matched(kernel, first.z, second.z)
-    return jnp.where(counts, jnp.where(counts, negative, 0) - positive, 0)
+    return jnp.where(counts, negative - positive, 0)
 
 
 def kcl(
@@ -185,7 +186,7 @@ def kcl(
     [4. 4. 4.]
     """
     _checks.scalar("weight", weight)
-    x, y = _two_views(views, valid, axis_name)
+    x, y = graphs.two_views(views, valid, axis_name)
     of_x, of_y = (
         pairwise.reduce_pairs(
             nodes,
@@ -261,7 +262,7 @@ def f_micl(
     _checks.scalar("weight", weight)
     of_positive, of_negative = DIVERGENCES[divergence]
     kernel = kernels.gaussian(2 * bandwidth**2)
-    x, y = _two_views(views, valid, axis_name)
+    x, y = graphs.two_views(views, valid, axis_name)
     (negative,) = pairwise.reduce_pairs(
         x,
         kernel=kernel,
@@ -274,17 +275,6 @@ def f_micl(
     positive = of_positive(kernels.matched(kernel, x.z, y.z))
     weight = kernels.cast_leaves(weight, positive.dtype)
     return jnp.where(x.valid, weight * negative - positive, 0)
-
-
-def _two_views(
-    views: jax.Array, valid: jax.Array | None, axis_name: mesh.AxisName | None
-) -> tuple[graphs.Nodes, graphs.Nodes]:
-    _checks.embeddings("views", views, "b v d")
-    if views.shape[1] != 2:
-        raise ValueError(
-            f"views must hold exactly 2 views of each example, got {views.shape}"
-        )
-    return graphs.pairs(views[:, 0], views[:, 1], valid, axis_name)
 
 
 def _kernel(pair: pairwise.Pair) -> jax.Array:
