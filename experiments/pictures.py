@@ -1,39 +1,19 @@
 """Pictures of a run: curves, a map of the representation, queries and neighbours.
 
-Every function takes arrays and a path, and writes one PNG. Nothing global in matplotlib
-is touched, so that a notebook's own settings stay as they are. A picture appears whole
-or not at all, and missing folders are made.
+Every function takes arrays and a path, and writes one PNG.
 """
 
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib import axes as mpl_axes
-from matplotlib import figure as mpl_figure
 from matplotlib import patches, patheffects, ticker
-from matplotlib.backends import backend_agg
 
-# Ten colours that stay apart for colour-blind readers (Paul Tol's "muted" and a grey),
-# ordered so that neighbours differ in lightness; shapes tell apart what is still close.
-_COLOURS = (
-    "#332288",
-    "#DDCC77",
-    "#117733",
-    "#88CCEE",
-    "#882255",
-    "#44AA99",
-    "#CC6677",
-    "#999933",
-    "#AA4499",
-    "#555555",
-)
-_MARKERS = "os^Dvp"
+from experiments import style
+
 _SAME, _OTHER = "#009E73", "#D3380F"  # green and red of different lightness
-_TEXT, _QUIET = "#222222", "#666666"
-_DPI = 150
 
 
 def learning_curves(
@@ -64,32 +44,32 @@ def learning_curves(
     """
     steps, loss = _series("loss", steps, loss)
     knn_steps, knn_accuracy = _series("knn_accuracy", knn_steps, knn_accuracy)
-    figure = _figure(9.6, 4.3)
+    figure = style.blank(9.6, 4.3)
     left, right = figure.subplots(1, 2, sharex=True)
 
     left.set_ylabel(f"loss ({loss_unit})")
     window = max(1, len(loss) // 30)
     if window > 1:
-        left.plot(steps, loss, color=_COLOURS[3], lw=0.8, label="each record")
+        left.plot(steps, loss, color=style.COLOURS[3], lw=0.8, label="each record")
         average = np.convolve(loss, np.ones(window) / window, mode="valid")
         centre = (window - 1) // 2
         left.plot(
             steps[centre : centre + len(average)],
             average,
-            color=_COLOURS[0],
+            color=style.COLOURS[0],
             lw=2,
             label=f"mean of {window} records",
         )
-        _legend_above(left)
+        style.legend_above(left)
     else:
         marker = "o" if len(loss) <= 20 else None
-        left.plot(steps, loss, color=_COLOURS[0], lw=2, marker=marker, ms=4)
+        left.plot(steps, loss, color=style.COLOURS[0], lw=2, marker=marker, ms=4)
 
     right.set_ylabel("k-NN accuracy (%)")
     right.plot(
         knn_steps,
         100 * knn_accuracy,
-        color=_COLOURS[2],
+        color=style.COLOURS[2],
         lw=2,
         marker="o",
         ms=4,
@@ -99,13 +79,13 @@ def learning_curves(
     for i, (name, value) in enumerate((baselines or {}).items()):
         right.axhline(
             100 * value,
-            color=(_COLOURS[4], _COLOURS[9])[i % 2],
+            color=(style.COLOURS[4], style.COLOURS[9])[i % 2],
             lw=1.6,
             dashes=dashes[i % len(dashes)],
             label=f"{name}, {100 * value:.1f} %",
         )
     if baselines:
-        _legend_above(right)
+        style.legend_above(right)
     if not len(knn_accuracy):
         right.set_yticks([])
         right.text(0.5, 0.5, "not measured", transform=right.transAxes, ha="center")
@@ -120,16 +100,16 @@ def learning_curves(
             ha="right",
             va="bottom",
             fontsize=11,
-            color=_COLOURS[2],
+            color=style.COLOURS[2],
             path_effects=_halo(),
         )
     for axes in (left, right):
-        _plain(axes)
+        style.plain(axes)
         axes.set_xlabel("optimisation step")
         axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-    _heading(figure, title)
-    _save(figure, path)
+    style.heading(figure, title)
+    style.save(figure, path)
 
 
 def embedding_map(
@@ -168,7 +148,7 @@ def embedding_map(
     h = h / np.where(norm > 0, norm, 1)
     points, method = _plane(h, seed, max_tsne)
 
-    figure = _figure(8.4, 6.4)
+    figure = style.blank(8.4, 6.4)
     axes = figure.subplots()
     present = np.unique(labels)
     size = float(np.clip(15_000 / len(h), 8, 32))
@@ -177,8 +157,8 @@ def embedding_map(
             points[labels == c, 0],
             points[labels == c, 1],
             s=size,
-            c=_COLOURS[c % len(_COLOURS)],
-            marker=_MARKERS[_marker(c)],
+            c=style.COLOURS[c % len(style.COLOURS)],
+            marker=style.MARKERS[style.marker_of(c)],
             linewidths=0.3,
             edgecolors="white",
             label=class_names[c],
@@ -188,7 +168,7 @@ def embedding_map(
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_color("#BBBBBB")
-    if len(present) <= len(_COLOURS) * len(_MARKERS):
+    if len(present) <= len(style.COLOURS) * len(style.MARKERS):
         legend = axes.legend(
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
@@ -204,8 +184,8 @@ def embedding_map(
     else:
         method += f"; {len(present)} classes, colours repeat"
     _name_clusters(axes, points, labels, present, class_names)
-    _heading(figure, title, f"{len(h):,} points, {method}")
-    _save(figure, path)
+    style.heading(figure, title, f"{len(h):,} points, {method}")
+    style.save(figure, path)
 
 
 def montage(
@@ -262,7 +242,7 @@ def montage(
     width = 2 * margin + 1 + aside + k * (1 + between) - between
     width = max(width, 7.0)
     height = head + q * (tall + caption) + margin / 2
-    figure = _figure(width, height, layout=None)
+    figure = style.blank(width, height, layout=None)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
@@ -279,9 +259,9 @@ def montage(
             aspect="auto",
         )
 
-    def write(text: str, x: float, y: float, size: float, **style: Any) -> None:
-        style = {"color": _TEXT, "va": "top"} | style
-        axes.text(x, y, text, fontsize=size, **style)
+    def write(text: str, x: float, y: float, size: float, **look: Any) -> None:
+        look = {"color": style.TEXT, "va": "top"} | look
+        axes.text(x, y, text, fontsize=size, **look)
 
     right = int(np.sum(key_labels[indices] == query_labels[:, None]))
     # A bold letter is some 0.65 of its size wide; the legend takes 1.9 inches.
@@ -294,11 +274,19 @@ def montage(
         10,
     )
     first = margin + 1 + aside
-    write("query", margin + 0.5, head - 0.1, 10, ha="center", va="bottom", color=_QUIET)
+    write(
+        "query",
+        margin + 0.5,
+        head - 0.1,
+        10,
+        ha="center",
+        va="bottom",
+        color=style.QUIET,
+    )
     for j in range(k):
         x = first + j * (1 + between) + 0.5
         text = "nearest" if j == 0 else f"{j + 1}"
-        write(text, x, head - 0.1, 10, ha="center", va="bottom", color=_QUIET)
+        write(text, x, head - 0.1, 10, ha="center", va="bottom", color=style.QUIET)
     line = margin + 1 + aside / 2
     axes.plot([line, line], [head - 0.1, height - margin], color="#BBBBBB", lw=1)
     for i in range(q):
@@ -329,11 +317,11 @@ def montage(
                 y + tall + 0.07,
                 10,
                 ha="center",
-                color=_TEXT if same else _OTHER,
+                color=style.TEXT if same else _OTHER,
                 weight="normal" if same else "bold",
             )
             cosine = f"{cosines[i, j]:.2f}"
-            write(cosine, x + 0.5, y + tall + 0.23, 9, ha="center", color=_QUIET)
+            write(cosine, x + 0.5, y + tall + 0.23, 9, ha="center", color=style.QUIET)
     keyed = (("same class", "-", _SAME), ("another class", (0, (2.2, 1.1)), _OTHER))
     axes.legend(
         [patches.Patch(fill=False, ec=c, lw=2.5, ls=s) for _, s, c in keyed],
@@ -343,60 +331,7 @@ def montage(
         fontsize=10,
         ncols=1,
     )
-    _save(figure, path)
-
-
-def _figure(
-    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
-) -> mpl_figure.Figure:
-    """A figure of its own canvas, unknown to pyplot; sizes in inches."""
-    figure = mpl_figure.Figure((width, height), dpi=_DPI, layout=layout)
-    backend_agg.FigureCanvasAgg(figure)
-    figure.set_facecolor("white")
-    return figure
-
-
-def _save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
-    path = pathlib.Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"path must end in .png, got {str(path)!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(unfinished, format="png", dpi=_DPI)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _plain(axes: mpl_axes.Axes) -> None:
-    """A light grid, no box, legible numbers."""
-    axes.grid(color="#DDDDDD", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=11, colors=_TEXT)
-    axes.xaxis.label.set_fontsize(12)
-    axes.yaxis.label.set_fontsize(12)
-
-
-def _legend_above(axes: mpl_axes.Axes) -> None:
-    """A legend above the axes, where no curve can run into it."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=2,
-        frameon=False,
-        fontsize=10,
-        handlelength=2.8,
-        borderaxespad=0.2,
-        columnspacing=1.2,
-    )
-
-
-def _heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
-    text = "\n".join(line for line in (title, second) if line)
-    if text:
-        figure.suptitle(text, fontsize=13, x=0.02, ha="left", color=_TEXT)
+    style.save(figure, path)
 
 
 def _halo() -> list[patheffects.AbstractPathEffect]:
@@ -406,11 +341,6 @@ def _halo() -> list[patheffects.AbstractPathEffect]:
 def _short(name: str) -> str:
     """What fits under an image."""
     return name if len(name) <= 13 else name[:12] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def _marker(c: int) -> int:
-    """The shape of a class: every class of the first ten colours another neighbour."""
-    return (c + c // len(_COLOURS)) % len(_MARKERS)
 
 
 def _plane(h: np.ndarray, seed: int, max_tsne: int) -> tuple[np.ndarray, str]:
@@ -459,7 +389,7 @@ def _name_clusters(
                 class_names[c],
                 fontsize=12,
                 weight="bold",
-                color=_TEXT,
+                color=style.TEXT,
                 ha="center",
                 va="center",
                 path_effects=_halo(),

@@ -34,7 +34,7 @@ from matplotlib import ticker
 from scipy import linalg, optimize, sparse
 from sklearn import cluster, metrics
 
-from experiments import pictures
+from experiments import style
 from jaxcl import augment, data, graphs, kernels, losses
 
 # A dense graph of this many nodes takes 400 MB.
@@ -494,9 +494,9 @@ def draw_snapshots(
     second = {2: "points on the circle", 3: "points on the sphere"}.get(
         d, f"d = {d}: the two principal directions of the last step"
     )
-    figure = pictures._figure(2.5 * count + 1.6, 6.4)
+    figure = style.blank(2.5 * count + 1.6, 6.4)
     below = f"kernel, sorted by group{_averaged(len(groups))}"
-    pictures._heading(figure, title, f"above: {second}; below: {below}")
+    style.heading(figure, title, f"above: {second}; below: {below}")
     grid = figure.add_gridspec(2, count)
     basis = np.eye(d)
     if d > 3:
@@ -512,8 +512,8 @@ def draw_snapshots(
     beyond = "max" if most < 0.999 else "neither"
     shown: Any = None
     for i, (z, step) in enumerate(zip(drawn, steps, strict=True)):
-        style: dict[str, Any] = {"projection": "3d"} if d == 3 else {}
-        axes = figure.add_subplot(grid[0, i], **style)
+        solid: dict[str, Any] = {"projection": "3d"} if d == 3 else {}
+        axes = figure.add_subplot(grid[0, i], **solid)
         axes.set_title(f"step {step:,}", fontsize=12)
         scatter(axes, z @ basis, groups, names)
         if d == 2:
@@ -532,7 +532,7 @@ def draw_snapshots(
         shown, ax=lower_row, shrink=0.8, label="kernel", pad=0.01, extend=beyond
     )
     legend(figure, axes)
-    pictures._save(figure, path)
+    style.save(figure, path)
 
 
 def draw_curves(
@@ -542,8 +542,8 @@ def draw_curves(
     entropy: float,
     title: str,
 ) -> None:
-    figure = pictures._figure(11.4, 4.2)
-    pictures._heading(figure, title)
+    figure = style.blank(11.4, 4.2)
+    style.heading(figure, title)
     steps = [c["step"] for c in curves]
     panels = (
         ("H/n", "H/n (nats per node)"),
@@ -551,8 +551,8 @@ def draw_curves(
         ("1-NN purity", "1-NN purity"),
     )
     for axes, (name, label) in zip(figure.subplots(1, 3), panels, strict=True):
-        pictures._plain(axes)
-        axes.plot(steps, [c[name] for c in curves], color=pictures._COLOURS[0], lw=2)
+        style.plain(axes)
+        axes.plot(steps, [c[name] for c in curves], color=style.COLOURS[0], lw=2)
         lines: list[tuple[str, float, tuple[float, float], int]] = []
         if name in theory:
             lines.append(("theory", theory[name], (5, 2), 4))
@@ -561,7 +561,7 @@ def draw_curves(
         for text, value, dashes, colour in lines:
             axes.axhline(
                 value,
-                color=pictures._COLOURS[colour],
+                color=style.COLOURS[colour],
                 lw=1.6,
                 dashes=dashes,
                 label=f"{text}, {value:.4f}",
@@ -583,7 +583,7 @@ def draw_curves(
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
         axes.set_xlabel("step (logarithmic)")
         axes.set_ylabel(label)
-    pictures._save(figure, path)
+    style.save(figure, path)
 
 
 def draw_agreement(
@@ -597,9 +597,9 @@ def draw_agreement(
     title: str,
 ) -> None:
     """The graph, the points of spectral clustering, and both clusterings counted."""
-    figure = pictures._figure(13.2, 4.8)
+    figure = style.blank(13.2, 4.8)
     score = metrics.adjusted_rand_score(judged, found)
-    pictures._heading(
+    style.heading(
         figure,
         title,
         f"adjusted Rand index of the two clusterings: {score:.3f}",
@@ -641,7 +641,7 @@ def draw_agreement(
     right.set_xlabel("k-means on the learned Z", fontsize=11)
     right.set_ylabel("spectral clustering", fontsize=11)
     legend(figure, middle)
-    pictures._save(figure, path)
+    style.save(figure, path)
 
 
 def scatter(
@@ -652,8 +652,8 @@ def scatter(
         axes.scatter(
             *points[groups == c].T,
             s=size,  # type: ignore[misc]
-            c=pictures._COLOURS[c % len(pictures._COLOURS)],
-            marker=pictures._MARKERS[pictures._marker(c)],
+            c=style.COLOURS[c % len(style.COLOURS)],
+            marker=style.MARKERS[style.marker_of(c)],
             alpha=0.8,
             linewidths=0.3,
             edgecolors="white",

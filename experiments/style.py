@@ -1,0 +1,89 @@
+"""How every picture of the experiments looks: figures, colours, axes, headings.
+
+Nothing global in matplotlib is touched, so that a notebook's own settings stay as they
+are. A picture appears whole or not at all, and missing folders are made.
+"""
+
+import os
+import pathlib
+from typing import Literal
+
+from matplotlib import axes as mpl_axes
+from matplotlib import figure as mpl_figure
+from matplotlib.backends import backend_agg
+
+# Ten colours that stay apart for colour-blind readers (Paul Tol's "muted" and a grey),
+# ordered so that neighbours differ in lightness; shapes tell apart what is still close.
+COLOURS = (
+    "#332288",
+    "#DDCC77",
+    "#117733",
+    "#88CCEE",
+    "#882255",
+    "#44AA99",
+    "#CC6677",
+    "#999933",
+    "#AA4499",
+    "#555555",
+)
+MARKERS = "os^Dvp"
+TEXT, QUIET = "#222222", "#666666"
+_DPI = 150
+
+
+def blank(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> mpl_figure.Figure:
+    """A figure of its own canvas, unknown to pyplot; sizes in inches."""
+    figure = mpl_figure.Figure((width, height), dpi=_DPI, layout=layout)
+    backend_agg.FigureCanvasAgg(figure)
+    figure.set_facecolor("white")
+    return figure
+
+
+def save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
+    path = pathlib.Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"path must end in .png, got {str(path)!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(unfinished, format="png", dpi=_DPI)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def plain(axes: mpl_axes.Axes) -> None:
+    """A light grid, no box, legible numbers."""
+    axes.grid(color="#DDDDDD", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=11, colors=TEXT)
+    axes.xaxis.label.set_fontsize(12)
+    axes.yaxis.label.set_fontsize(12)
+
+
+def legend_above(axes: mpl_axes.Axes) -> None:
+    """A legend above the axes, where no curve can run into it."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+        handlelength=2.8,
+        borderaxespad=0.2,
+        columnspacing=1.2,
+    )
+
+
+def heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
+    text = "\n".join(line for line in (title, second) if line)
+    if text:
+        figure.suptitle(text, fontsize=13, x=0.02, ha="left", color=TEXT)
+
+
+def marker_of(c: int) -> int:
+    """The shape of a class: every class of the first ten colours another neighbour."""
+    return (c + c // len(COLOURS)) % len(MARKERS)
