@@ -14,7 +14,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import image as mpl_image
 from matplotlib import text as mpl_text
 
-from experiments import pictures
+from experiments import pictures, style
 
 
 def rgb(colour):
@@ -79,7 +79,7 @@ class PicturesTest(parameterized.TestCase):
 
     def captured(self, draw):
         """The figure that would have been written."""
-        with mock.patch.object(pictures, "_save") as save:
+        with mock.patch.object(style, "save") as save:
             draw()
         return save.call_args.args[0]
 
