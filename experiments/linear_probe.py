@@ -11,6 +11,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -67,6 +68,35 @@ def labelled(source: str, name: str, split: str) -> Labelled:
     return Labelled(np.asarray(found.images[:]), np.asarray(found.labels), tuple(names))
 
 
+class Frozen(NamedTuple):
+    """The encoder of a run.
+
+    Attributes:
+      untrained: its variables before the first step.
+      represent: (variables, uint8 images [n, h, w, c]) -> h [n, r].
+    """
+
+    untrained: Any
+    represent: Callable[[Any, np.ndarray], np.ndarray]
+
+
+def frozen_encoder(
+    run: simclr.Settings, shape: tuple[int, ...], batch_size: int = 500
+) -> Frozen:
+    """The encoder of a run for images of a shape [h, w, c]."""
+    model = simclr.make_model(run)
+    example = jnp.zeros((1, *shape))
+    key = jax.random.fold_in(jax.random.key(run.seed), 0)
+    untrained = jax.jit(lambda key: model.init(key, example, train=False))(key)
+    encode = simclr.make_encode(model, run.pixels)
+
+    def represent(variables: Any, images: np.ndarray) -> np.ndarray:
+        frozen = jax.tree_util.Partial(encode, variables)
+        return evaluation.represent(frozen, images, batch_size)
+
+    return Frozen(untrained, represent)
+
+
 def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
     # The run and its data.
     run = simclr.Settings(**training.load_settings(s.directory))
@@ -74,18 +104,11 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
     test = labelled(run.source, "test_split", s.test_split)
 
     # The encoder, untrained and pretrained. Frozen: probes see arrays only.
-    model = simclr.make_model(run)
-    example = jnp.zeros((1, *train.images.shape[1:]))
-    key = jax.random.fold_in(jax.random.key(run.seed), 0)
-    untrained = jax.jit(lambda key: model.init(key, example, train=False))(key)
+    frozen = frozen_encoder(run, train.images.shape[1:], s.batch_size)
+    represent, untrained = frozen.represent, frozen.untrained
     pretrained, step = checkpoints.restore_variables(
         s.directory, untrained, step=s.step
     )
-    encode = simclr.make_encode(model)
-
-    def represent(variables: Any, images: np.ndarray) -> np.ndarray:
-        frozen = jax.tree_util.Partial(encode, variables)
-        return evaluation.represent(frozen, images, s.batch_size)
 
     features = {
         "raw pixels": [

@@ -44,6 +44,10 @@ class Settings:
     """Strength of the colours of "photographs"; 1 for ImageNet, 0.5 for CIFAR."""
     blur: bool = False
     """Whether "photographs" are blurred, as ImageNet's are and CIFAR's are not."""
+    pixels: Literal["unit", "cifar", "imagenet"] = "unit"
+    """Pixels in [0, 1], or standardised by the channels' statistics of a data set."""
+    num_views: int = 2
+    """Augmented versions of each image; losses of pairs take the first two."""
     encoder: Literal["small", "resnet18", "resnet34", "resnet50"] = "small"
     """Three convolutions and a dense layer, or a residual network."""
     width: int = 32
@@ -54,12 +58,15 @@ class Settings:
     """In which the model computes; parameters and losses are float32."""
     embedding: int = 128
     """Size d of the embedding z that the loss sees."""
+    projector_norm: bool = False
+    """Whether z is batch-normalised, without a bias, as the last step of the model."""
     loss: Literal[
         "nt_xent",
         "kernel_info_nce",
         "dcl",
         "debiased_nt_xent",
         "dhel",
+        "is_info_nce",
         "spectral_contrastive",
         "kcl",
         "f_micl",
@@ -73,13 +80,34 @@ class Settings:
     temperature: float = 0.5
     """Divides similarities; smaller is sharper."""
     kernel: Literal[
-        "gaussian", "laplacian", "power_half", "simple_sum", "concatenation_sum"
+        "gaussian",
+        "laplacian",
+        "power_half",
+        "simple_sum",
+        "concatenation_sum",
+        "arc_cosine_0",
+        "arc_cosine_1",
+        "arc_cosine_2",
     ] = "gaussian"
-    """Of "kernel_info_nce" and "kcl"; its temperature divides distances."""
+    """Of "kernel_info_nce" and "kcl". Its temperature divides distance^power; the sums
+    are of a Gaussian and an exponential kernel."""
+    mixture: Literal["kernels", "losses"] = "kernels"
+    """What the sums add: kernels inside the logarithm, as the paper of Kernel-InfoNCE,
+    or the losses of the members, as its code."""
+    weight: float = 0.5
+    """Of the sums' exponential member, in [0, 1]; the Gaussian has the rest."""
+    power: float = 1.0
+    """Of the distance in the sums' exponential member, in (0, 2]."""
+    second_temperature: float | None = None
+    """Of the sums' exponential member; None: the same as of the Gaussian."""
+    arc_scale: float = 1.0
+    """Of the angle in arc-cosine kernels, in (0, 1]; they have no temperature."""
     alpha: float = 1.0
     """Scale of the target of "sc_info_nce"."""
     beta: float = 0.0
     """Bias of the target of "sc_info_nce"."""
+    variant: Literal["constant", "full", "official"] = "constant"
+    """Form of "sc_info_nce"; the authors' image runs had "official"."""
     tile: int | None = None
     """Edge of a tile of pairs; changes memory and speed, not results."""
     batch_size: int = 128
@@ -104,6 +132,8 @@ class Settings:
     """Steps between two checkpoints."""
     max_steps: int | None = None
     """Stops early after this many steps; the schedule stays that of all epochs."""
+    progress: bool = True
+    """Whether a bar shows loss and speed."""
     distributed: bool = False
     """Joins the other processes of a pod or cluster first; run one on each host."""
 
@@ -116,8 +146,17 @@ MAY_CHANGE = (
     "evaluate_every",
     "save_every",
     "max_steps",
+    "progress",
     "distributed",
 )
+
+
+# Mean and deviation of each channel in [0, 1], over the training images.
+STATISTICS: dict[str, tuple[Any, Any]] = {
+    "unit": (None, None),
+    "cifar": ((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 
 def make_model(s: Settings) -> models.SimCLR:
@@ -129,23 +168,46 @@ def make_model(s: Settings) -> models.SimCLR:
         "resnet34": lambda: models.resnet34(**residual),
         "resnet50": lambda: models.resnet50(**residual),
     }[s.encoder]()
-    return models.SimCLR(encoder, models.Projector(s.embedding, dtype=dtype))
+    projector = models.Projector(
+        s.embedding, normalize_output=s.projector_norm, dtype=dtype
+    )
+    return models.SimCLR(encoder, projector)
+
+
+def make_kernels(s: Settings) -> list[tuple[float, kernels.Kernel]]:
+    """Returns kernels and the weights with which their losses are added."""
+    t, second = s.temperature, s.second_temperature or s.temperature
+
+    def of_sum(combine: Callable[..., kernels.Kernel]) -> list[Any]:
+        if not 0 <= s.weight <= 1:
+            raise ValueError(f"weight must lie in [0, 1], got {s.weight:g}")
+        members = kernels.gaussian(t), kernels.exponential(s.power, second)
+        weights = (1 - s.weight, s.weight)
+        if s.mixture == "kernels":
+            return [(1.0, combine(*members, weights=weights))]
+        # A weight of 0 drops a member, and each loss sees one member alone.
+        alone = ((1.0, 0.0), (0.0, 1.0))
+        return [
+            (w, combine(*members, weights=one))
+            for w, one in zip(weights, alone, strict=True)
+        ]
+
+    return {
+        "gaussian": lambda: [(1.0, kernels.gaussian(t))],
+        "laplacian": lambda: [(1.0, kernels.laplacian(t))],
+        "power_half": lambda: [(1.0, kernels.exponential(0.5, t))],
+        "simple_sum": lambda: of_sum(kernels.kernel_sum),
+        "concatenation_sum": lambda: of_sum(kernels.concatenation_sum),
+        "arc_cosine_0": lambda: [(1.0, kernels.arc_cosine(0, s.arc_scale))],
+        "arc_cosine_1": lambda: [(1.0, kernels.arc_cosine(1, s.arc_scale))],
+        "arc_cosine_2": lambda: [(1.0, kernels.arc_cosine(2, s.arc_scale))],
+    }[s.kernel]()
 
 
 def make_loss(s: Settings) -> Callable[..., jax.Array]:
     """Returns loss(z [b, v, d], labels [b], axis_name=...) with a value per anchor."""
     t, tile = s.temperature, s.tile
-    kernel = {
-        "gaussian": lambda: kernels.gaussian(t),
-        "laplacian": lambda: kernels.laplacian(t),
-        "power_half": lambda: kernels.exponential(0.5, t),
-        "simple_sum": lambda: kernels.kernel_sum(
-            kernels.gaussian(t), kernels.laplacian(t)
-        ),
-        "concatenation_sum": lambda: kernels.concatenation_sum(
-            kernels.gaussian(t), kernels.laplacian(t)
-        ),
-    }[s.kernel]()
+    weighted = make_kernels(s)
 
     def of_labels(z: jax.Array, labels: jax.Array, axis_name: str) -> jax.Array:
         b, v, d = z.shape
@@ -164,30 +226,48 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
             z[:, 0], z[:, 1], **options, tile=tile, axis_name=axis_name
         )
 
+    def of_kernels(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
+        return lambda z, labels, axis_name: sum(
+            weight * loss(z, kernel=kernel, tile=tile, axis_name=axis_name)
+            for weight, kernel in weighted
+        )
+
     return {
         "nt_xent": of_views(losses.nt_xent, temperature=t),
-        "kernel_info_nce": of_views(losses.kernel_info_nce, kernel=kernel),
+        "kernel_info_nce": of_kernels(losses.kernel_info_nce),
         "dcl": of_views(losses.dcl, temperature=t),
         "debiased_nt_xent": of_views(losses.debiased_nt_xent, temperature=t),
         "dhel": of_views(losses.dhel, temperature=t),
         "spectral_contrastive": of_views(losses.spectral_contrastive),
-        "kcl": of_views(losses.kcl, kernel=kernel),
+        "kcl": of_kernels(losses.kcl),
         "f_micl": of_views(losses.f_micl),
         "info_nce": of_two(losses.info_nce, temperature=t),
         "clip": of_two(losses.clip, temperature=t),
         "siglip": of_two(losses.siglip, temperature=t),
         "sc_info_nce": of_two(
-            losses.sc_info_nce, temperature=t, alpha=s.alpha, beta=s.beta
+            losses.sc_info_nce,
+            temperature=t,
+            alpha=s.alpha,
+            beta=s.beta,
+            variant=s.variant,
+        ),
+        "is_info_nce": lambda z, labels, axis_name: losses.is_info_nce(
+            z[:, 0], z[:, 1], z[:, 2], temperature=t, tile=tile, axis_name=axis_name
         ),
         "sup_con": of_labels,
     }[s.loss]
 
 
-def make_encode(model: models.SimCLR) -> Callable[[Any, jax.Array], jax.Array]:
+def make_encode(
+    model: models.SimCLR, pixels: str = "unit"
+) -> Callable[[Any, jax.Array], jax.Array]:
     """Returns encode(variables, uint8 images) -> h, for `evaluation.represent`."""
+    mean, std = STATISTICS[pixels]
 
     def encode(variables: Any, images: jax.Array) -> jax.Array:
         pixels = images.astype(jnp.float32) / 255
+        if mean is not None and std is not None:
+            pixels = (pixels - jnp.array(mean)) / jnp.array(std)
         h = model.apply(variables, pixels, train=False, method="represent")
         return jnp.asarray(h)
 
@@ -224,13 +304,24 @@ def main(s: Settings) -> training.TrainState:
     steps_per_epoch = len(images.images) // s.batch_size
     num_steps = s.epochs * steps_per_epoch
     last_step = min(num_steps, s.max_steps or num_steps)
+    if s.num_views < (3 if s.loss == "is_info_nce" else 2):
+        raise ValueError(
+            f"num_views must be at least 2, and 3 for is_info_nce, got {s.num_views}"
+        )
     height, width = images.images.shape[1:3]
+    mean, std = STATISTICS[s.pixels]
     transform = {
         "characters": lambda: augment.images.characters(
-            rotation=20, translation=0.15, scale=(0.7, 1.3), shear=20, noise=0.1
+            rotation=20,
+            translation=0.15,
+            scale=(0.7, 1.3),
+            shear=20,
+            noise=0.1,
+            mean=mean,
+            std=std,
         ),
         "photographs": lambda: augment.images.simclr(
-            (height, width), strength=s.jitter, blur=s.blur
+            (height, width), strength=s.jitter, blur=s.blur, mean=mean, std=std
         ),
     }[s.augmentation]()
 
@@ -247,25 +338,35 @@ def main(s: Settings) -> training.TrainState:
 
     # Loss: a function of embeddings [b, v, d], spread over the mesh.
     loss = jaxcl.sharded(make_loss(s), mesh)
-    view_key = jax.random.fold_in(key, 1)
+    view_key = jax.device_put(jax.random.fold_in(key, 1), whole)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: training.TrainState, images: jax.Array, labels: jax.Array) -> Any:
+    def step(
+        state: training.TrainState,
+        images: jax.Array,
+        labels: jax.Array,
+        view_key: jax.Array,  # an argument, so that seeds share one program
+    ) -> Any:
         views = augment.images.views(
-            jax.random.fold_in(view_key, state.step), images, transform
+            jax.random.fold_in(view_key, state.step), images, transform, s.num_views
         )
         return training.train_step(lambda z: loss(z, labels), state, views)
 
-    encode = make_encode(model)
+    encode = make_encode(model, s.pixels)
     leader = jax.process_index() == 0
     training.save_settings(s.directory, dataclasses.asdict(s), may_change=MAY_CHANGE)
 
     with checkpoints.open(s.directory) as manager:
         state, position = checkpoints.restore_latest(manager, state)
         first = int(state.step)
-        if position is not None:
+        if position is not None and s.progress:
             print(f"resuming {s.directory} after step {first}")
-        bar = tqdm.tqdm(total=last_step, initial=first, unit="step", disable=not leader)
+        bar = tqdm.tqdm(
+            total=last_step,
+            initial=first,
+            unit="step",
+            disable=not (leader and s.progress),
+        )
         pending: list[tuple[int, dict[str, jax.Array]]] = []
         with (
             bar,
@@ -280,7 +381,7 @@ def main(s: Settings) -> training.TrainState:
                     jax.make_array_from_process_local_data(rows, x)
                     for x in (batch["image"], batch.get("label", batch["index"]))
                 ]
-                state, metrics = step(state, *arrays)
+                state, metrics = step(state, *arrays, view_key)
                 pending.append((i + 1, metrics))
                 done = i + 1
                 end = done == last_step

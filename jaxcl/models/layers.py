@@ -59,6 +59,7 @@ def batch_norm(
     dtype: jax.typing.DTypeLike,
     axis_name: str | None = None,
     scale_init: nn.initializers.Initializer = nn.initializers.ones,
+    use_bias: bool = True,
 ) -> jax.Array:
     """Batch normalisation over every axis but the last, inside a compact module.
 
@@ -74,6 +75,7 @@ def batch_norm(
       axis_name: mesh axis to average statistics over inside `shard_map`; under `jit`
         on global arrays statistics are global without it.
       scale_init: initialiser of the scale [c].
+      use_bias: whether a bias is added.
 
     Returns:
       Normalised activations [..., c].
@@ -85,5 +87,6 @@ def batch_norm(
         dtype=jnp.float32,
         axis_name=axis_name,
         scale_init=scale_init,
+        use_bias=use_bias,
     )
     return norm(x.astype(jnp.float32)).astype(dtype)

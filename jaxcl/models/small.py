@@ -104,6 +104,8 @@ class Projector(nn.Module):
       hidden: units of each hidden layer; None is as many as h has.
       depth: number of linear layers; 1 is a linear map.
       batch_norm: whether hidden layers are normalised; without, they have a bias.
+      normalize_output: whether z is batch-normalised as well, with a scale and without
+        a bias.
       dtype: of the hidden computation, bfloat16 or float32. Parameters are float32.
       axis_name: mesh axis to average batch statistics over inside `shard_map`.
 
@@ -133,6 +135,7 @@ class Projector(nn.Module):
     hidden: int | None = None
     depth: int = 2
     batch_norm: bool = True
+    normalize_output: bool = False
     dtype: jax.typing.DTypeLike = jnp.float32
     axis_name: str | None = None
 
@@ -159,4 +162,13 @@ class Projector(nn.Module):
                     x, train=train, dtype=self.dtype, axis_name=self.axis_name
                 )
             x = nn.relu(x)
-        return nn.Dense(self.output, use_bias=False, dtype=jnp.float32)(x)
+        z = nn.Dense(self.output, use_bias=False, dtype=jnp.float32)(x)
+        if self.normalize_output:
+            z = layers.batch_norm(
+                z,
+                train=train,
+                dtype=jnp.float32,
+                axis_name=self.axis_name,
+                use_bias=False,
+            )
+        return z

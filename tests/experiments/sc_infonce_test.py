@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from experiments import sc_infonce
+from experiments.sc_infonce import synthetic
 
-TINY = sc_infonce.Settings(
+TINY = synthetic.Settings(
     settings=("1.2,0.2", "1.5,0"), batch_size=64, steps=40, test_batches=2
 )
 
@@ -18,7 +18,7 @@ def _in(directory, **changes):
 
 @pytest.mark.slow
 def test_an_encoder_moves_towards_its_target_and_results_are_kept(tmp_path, capsys):
-    rows = sc_infonce.main(_in(tmp_path / "run"))
+    rows = synthetic.main(_in(tmp_path / "run"))
     by_name = {row["loss"]: row for row in rows}
     assert by_name["InfoNCE"]["free_critic_error"] < 1e-6
     assert by_name["SC 1.2, 0.2"]["free_critic_error"] < 1e-6
@@ -32,15 +32,15 @@ def test_an_encoder_moves_towards_its_target_and_results_are_kept(tmp_path, caps
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert set(record["cosines"]) >= {"InfoNCE", "DHEL", "KCL", "f-MICL"}
     with pytest.raises(FileExistsError, match="directory must be new"):
-        sc_infonce.main(_in(tmp_path / "run"))
+        synthetic.main(_in(tmp_path / "run"))
 
 
 def test_a_free_critic_reaches_its_target_where_theory_says_so():
-    assert sc_infonce.free_critic(None, 0.0) < 1e-6
-    assert sc_infonce.free_critic(1.2, 0.2) < 1e-6
-    assert sc_infonce.free_critic(1.5, 0.0) > 0.1
+    assert synthetic.free_critic(None, 0.0) < 1e-6
+    assert synthetic.free_critic(1.2, 0.2) < 1e-6
+    assert synthetic.free_critic(1.5, 0.0) > 0.1
 
 
 def test_settings_that_are_no_pair_are_named():
     with pytest.raises(ValueError, match=r"pairs alpha,beta.*got '1'"):
-        sc_infonce.main(_in("unused", settings=("1",)))
+        synthetic.main(_in("unused", settings=("1",)))

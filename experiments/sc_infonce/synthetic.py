@@ -1,7 +1,7 @@
 """SC-InfoNCE where the answer is known: classes that augmentation mixes as it is told.
 
 python -m experiments.sc_infonce
-python -m experiments.sc_infonce --settings 1,0 2,1 --steps 3000
+python -m experiments.sc_infonce synthetic --settings 1,0 2,1 --steps 3000
 
 Views are drawn from a known transition matrix A between K states, so the probabilities
 that InfoNCE and SC-InfoNCE converge to are known as well. Measured probabilities are
@@ -16,7 +16,6 @@ import functools
 import itertools
 import json
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,10 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tqdm
-import tyro
-from matplotlib import figure as mpl_figure
-from matplotlib.backends import backend_agg
 
+from experiments import style
 from jaxcl import graphs, kernels, losses, models, training
 
 # The authors' synthetic experiment: three classes and this mixing.
@@ -337,8 +334,7 @@ def draw_targets(path: pathlib.Path, panels: list[tuple[str, Any, Any]]) -> None
         abs(np.log(values.clip(0.05)).max()), abs(np.log(values.clip(0.05)).min())
     )
     low, high = np.exp(-reach), np.exp(reach)
-    figure = mpl_figure.Figure(figsize=(2.1 * len(panels) + 0.8, 5.2), dpi=150)
-    backend_agg.FigureCanvasAgg(figure)
+    figure = style.blank(2.1 * len(panels) + 0.8, 5.2)
     axes = figure.subplots(2, len(panels), squeeze=False)
     for column, (name, measured, wanted) in enumerate(panels):
         axes[0, column].set_title(name, fontsize=10)
@@ -346,26 +342,23 @@ def draw_targets(path: pathlib.Path, panels: list[tuple[str, Any, Any]]) -> None
             _matrix(axes[row, column], matrix, low, high, "PuOr_r")
     for row, label in enumerate(("measured", "target")):
         axes[row, 0].set_ylabel(f"{label}\nanchor's state")
-    figure.suptitle(
-        "Probability of a candidate by states, times (N - 1): 1 is chance", fontsize=11
+    style.heading(
+        figure, "Probability of a candidate by states, times (N - 1): 1 is chance"
     )
     figure.supxlabel("candidate's state", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def draw_cosines(path: pathlib.Path, cosines: list[tuple[str, np.ndarray]]) -> None:
     """Mean cosines by states, a panel for each loss."""
-    figure = mpl_figure.Figure(figsize=(2.1 * len(cosines) + 0.8, 3.1), dpi=150)
-    backend_agg.FigureCanvasAgg(figure)
+    figure = style.blank(2.1 * len(cosines) + 0.8, 3.1)
     for axes, (name, matrix) in zip(
         figure.subplots(1, len(cosines), squeeze=False)[0], cosines, strict=True
     ):
         axes.set_title(name, fontsize=10)
         _matrix(axes, matrix, -1, 1, "RdBu_r")
-    figure.suptitle("Mean cosine of two views, by their states", fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path)
+    style.heading(figure, "Mean cosine of two views, by their states")
+    style.save(figure, path)
 
 
 def _matrix(
@@ -389,14 +382,3 @@ def _matrix(
         )
     axes.set_xticks(range(len(matrix)))
     axes.set_yticks(range(len(matrix)))
-
-
-def cli() -> None:
-    try:
-        main(tyro.cli(Settings))
-    except (ValueError, FileExistsError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-if __name__ == "__main__":
-    cli()

@@ -1,0 +1,293 @@
+"""Several losses side by side: the same encoder, data, seeds and budget for all.
+
+Each pair of a loss and a seed is a run of `experiments.simclr` in a directory of its
+own, whose frozen encoder is then probed on held-out images. Finished runs are not
+repeated, and a run that was stopped goes on from its checkpoint, so the same command
+again completes a comparison.
+"""
+
+import dataclasses
+import json
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import absl.logging
+import jax
+import numpy as np
+import tqdm
+
+from experiments import linear_probe, simclr, style
+from jaxcl import evaluation, training
+from jaxcl.training import checkpoints
+
+PROBES = {
+    "knn": "5-NN",
+    "few_labels": "10 labels/class",
+    "all_labels": "all labels",
+}
+UNTRAINED = "untrained encoder"
+
+
+class Row(NamedTuple):
+    """What several seeds of one loss have reached.
+
+    Attributes:
+      name: of the loss.
+      accuracy: in [0, 1], for each of PROBES a value per seed.
+    """
+
+    name: str
+    accuracy: dict[str, list[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Instead:
+    """Settings that replace those of a protocol where they are given."""
+
+    source: str | None = None
+    """Images, instead of the protocol's; see experiments.simclr."""
+    split: str | None = None
+    """Part of the source to learn from, instead of the protocol's."""
+    encoder: Literal["small", "resnet18", "resnet34", "resnet50"] | None = None
+    """Encoder, instead of the protocol's."""
+    width: int | None = None
+    """Channels of its first stage, instead of the protocol's."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """In which the model computes, instead of the protocol's."""
+    batch_size: int | None = None
+    """Images per step, instead of the protocol's."""
+    epochs: int | None = None
+    """Passes over the images, instead of the protocol's."""
+
+
+NOTHING = Instead()
+
+
+def changed(base: simclr.Settings, instead: Instead, directory: str) -> simclr.Settings:
+    """The settings of a protocol with what was given instead of them."""
+    given = {k: v for k, v in dataclasses.asdict(instead).items() if v is not None}
+    changed = dataclasses.replace(base, **given, directory=directory)
+    # A short run must not end inside its warm-up.
+    warmup = min(base.warmup_epochs, changed.epochs // 2)
+    return dataclasses.replace(changed, warmup_epochs=warmup)
+
+
+def prepare_process() -> None:
+    """Lets runs that differ in their seed alone share compiled programs, and orbax be
+    quiet. Call it before anything is compiled.
+    """
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    directory = tempfile.TemporaryDirectory(prefix="jaxcl-programs-")
+    jax.config.update("jax_compilation_cache_dir", directory.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    _kept.append(directory)  # deleted when the process ends
+
+
+_kept: list[tempfile.TemporaryDirectory] = []
+
+
+def run(
+    base: simclr.Settings,
+    variants: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    *,
+    held_out: str = "test",
+) -> list[Row]:
+    """Trains and probes every variant with every seed.
+
+    Args:
+      base: settings that all runs share; its directory holds one directory for each
+        run, and its split is what they learn from.
+      variants: settings that differ, by the name of the variant.
+      seeds: of parameters, batches and views.
+      held_out: split on which accuracy is measured.
+
+    Returns:
+      A row for the untrained encoder and one for each variant.
+
+    Raises:
+      ValueError: if a directory holds a run with other settings, or images have no
+        labels.
+      FloatingPointError: if a run diverges.
+    """
+    train = linear_probe.labelled(base.source, "split", base.split)
+    test = linear_probe.labelled(base.source, "held_out", held_out)
+    rows = {
+        name: Row(name, {key: [] for key in PROBES}) for name in (UNTRAINED, *variants)
+    }
+    home = pathlib.Path(base.directory)
+    bar = tqdm.tqdm(total=(1 + len(variants)) * len(seeds), unit="run")
+
+    def keep(name: str, accuracy: Mapping[str, float]) -> None:
+        for key, value in accuracy.items():
+            rows[name].accuracy[key].append(value)
+        bar.update()
+
+    for seed in seeds:  # in the outer loop: a whole table of one seed comes first
+        seeded = dataclasses.replace(base, seed=seed)
+        bar.set_postfix_str(f"{UNTRAINED}, seed {seed}")
+        keep(UNTRAINED, probe(seeded, train, test))
+        for name, changes in variants.items():
+            bar.set_postfix_str(f"{name}, seed {seed}")
+            directory = home / directory_of(name) / f"seed_{seed}"
+            settings = dataclasses.replace(seeded, **changes, directory=str(directory))
+            keep(name, train_and_probe(settings, train, test, held_out))
+    bar.close()
+    return list(rows.values())
+
+
+def train_and_probe(
+    s: simclr.Settings,
+    train: linear_probe.Labelled,
+    test: linear_probe.Labelled,
+    held_out: str,
+) -> dict[str, float]:
+    """Completes one run and probes it; the accuracies are kept in its directory."""
+    training.save_settings(
+        s.directory, dataclasses.asdict(s), may_change=simclr.MAY_CHANGE
+    )
+    path = pathlib.Path(s.directory) / "accuracy.json"
+    step = last_step(s, len(train.images))
+    asked = {"step": step, "held_out": held_out}
+    if path.exists():
+        found = json.loads(path.read_text())
+        if {key: found[key] for key in asked} == asked:
+            return found["accuracy"]
+    simclr.main(dataclasses.replace(s, progress=False))
+    accuracy = probe(s, train, test, step=step)
+    path.write_text(json.dumps(asked | {"accuracy": accuracy}, indent=2) + "\n")
+    return accuracy
+
+
+def probe(
+    s: simclr.Settings,
+    train: linear_probe.Labelled,
+    test: linear_probe.Labelled,
+    *,
+    step: int | None = None,
+) -> dict[str, float]:
+    """Accuracies of a run's encoder at a step, or without one untrained."""
+    frozen = linear_probe.frozen_encoder(s, train.images.shape[1:])
+    variables = frozen.untrained
+    if step is not None:
+        variables, _ = checkpoints.restore_variables(s.directory, variables, step=step)
+    scores = evaluation.probe_scores(
+        frozen.represent(variables, train.images),
+        train.labels,
+        frozen.represent(variables, test.images),
+        test.labels,
+        num_classes=len(train.class_names),
+    )
+    return scores._asdict()
+
+
+def last_step(s: simclr.Settings, num_images: int) -> int:
+    """The step at which a run ends."""
+    steps = s.epochs * (num_images // s.batch_size)
+    return min(steps, s.max_steps or steps)
+
+
+def directory_of(name: str) -> str:
+    """A variant's name as that of a directory."""
+    kept = (c if c.isalnum() or c in ".-" else "_" for c in name)
+    return "_".join(filter(None, "".join(kept).split("_")))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A Markdown table of means and deviations over seeds, in percent."""
+    count = len(rows[0].accuracy["knn"])
+    lines = [
+        "| loss | " + " | ".join(PROBES.values()) + " |",
+        "|---" * (1 + len(PROBES)) + "|",
+    ]
+    for row in rows:
+        cells = []
+        for key in PROBES:
+            values = 100 * np.array(row.accuracy[key])
+            spread = f" ± {values.std(ddof=1):.1f}" if count > 1 else ""
+            cells.append(f"{values.mean():.1f}{spread}")
+        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def differences(rows: Sequence[Row], baseline: str, key: str) -> dict[str, Any]:
+    """Differences to a baseline in points, seed by seed: mean and standard error.
+
+    The same seed has the same first parameters, batches and views in all runs, so the
+    difference is less noisy than the two accuracies.
+
+    Args:
+      rows: from `run`.
+      baseline: the name of a row.
+      key: of PROBES.
+
+    Returns:
+      For each other row that was trained (mean, standard error); the error is nan for
+      one seed.
+    """
+    by_name = {row.name: np.array(row.accuracy[key]) for row in rows}
+    found = {}
+    for name, values in by_name.items():
+        if name in (baseline, UNTRAINED):
+            continue
+        gain = 100 * (values - by_name[baseline])
+        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.nan
+        found[name] = (float(gain.mean()), float(error))
+    return found
+
+
+def report_differences(rows: Sequence[Row], baseline: str, key: str) -> None:
+    """Prints the differences to a baseline, and which of them chance would explain."""
+    found = differences(rows, baseline, key)
+    print(f"Difference to {baseline!r} in points, accuracy with {PROBES[key]}:")
+    for name, (mean, error) in found.items():
+        if np.isnan(error):
+            print(f"  {name}: {mean:+.2f}")
+        else:
+            said = "shows" if abs(mean) > 2 * error else "does not show"
+            print(f"  {name}: {mean:+.2f} ± {error:.2f}, {said}")
+    if any(np.isnan(error) for _, error in found.values()):
+        print("  With one seed nothing can be said about chance.")
+    else:
+        print("  (what shows is more than twice its standard error)")
+    print()
+
+
+def draw(path: pathlib.Path, rows: Sequence[Row], *, title: str, baseline: str) -> None:
+    """Draws every seed's accuracies as dots and their means, a panel for each probe."""
+    figure = style.blank(12, 1.6 + 0.33 * len(rows))
+    style.heading(
+        figure, title, "a dot is a seed, the line their mean; dashed: " + baseline
+    )
+    panels = figure.subplots(1, len(PROBES), sharey=True, squeeze=False)[0]
+    places = np.arange(len(rows))[::-1]
+    for axes, (key, label) in zip(panels, PROBES.items(), strict=True):
+        style.plain(axes)
+        for row, place in zip(rows, places, strict=True):
+            values = 100 * np.array(row.accuracy[key])
+            colour = style.QUIET if row.name == UNTRAINED else style.COLOURS[0]
+            if row.name == baseline:
+                axes.axvline(values.mean(), color=style.COLOURS[6], ls="--", lw=1.2)
+            axes.plot(values, np.full(len(values), place), "o", color=colour, ms=5)
+            axes.plot(
+                [values.mean()] * 2, [place - 0.3, place + 0.3], color=colour, lw=2
+            )
+        trained = [
+            100 * np.array(row.accuracy[key]) for row in rows if row.name != UNTRAINED
+        ]
+        low, high = np.min(trained), np.max(trained)
+        margin = 0.08 * (high - low) + 0.1
+        untrained = 100 * np.mean(rows[0].accuracy[key])
+        if low - untrained > high - low:  # far away: it would squeeze the rest
+            axes.set_xlim(low - 4 * margin, high + margin)
+            axes.annotate(
+                f"{untrained:.1f}",
+                (low - 3.6 * margin, places[0]),
+                color=style.QUIET,
+                va="center",
+            )
+        axes.set_xlabel(f"accuracy with {label} (%)")
+    panels[0].set_yticks(places, [row.name for row in rows])
+    style.save(figure, path)

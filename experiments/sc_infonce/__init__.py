@@ -1,0 +1,1 @@
+"""SC-InfoNCE: where its target is known, and on images."""

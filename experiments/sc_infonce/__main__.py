@@ -1,0 +1,40 @@
+"""SC-InfoNCE: where its target is known, and on images.
+
+python -m experiments.sc_infonce                       # measured against theory
+python -m experiments.sc_infonce images                # (alpha, beta) on the digits
+python -m experiments.sc_infonce images --protocol cifar10 --seeds 0 1
+"""
+
+import sys
+from typing import Annotated
+
+import tyro
+
+from experiments import compare
+from experiments.sc_infonce import images, synthetic
+
+
+def cli() -> None:
+    compare.prepare_process()
+    try:
+        settings = tyro.cli(
+            Annotated[synthetic.Settings, tyro.conf.subcommand("synthetic")]
+            | Annotated[images.Settings, tyro.conf.subcommand("images")],
+            default=synthetic.Settings(),
+        )
+        if isinstance(settings, images.Settings):
+            images.main(settings)
+        else:
+            synthetic.main(settings)
+    except (
+        ValueError,
+        FileExistsError,
+        FileNotFoundError,
+        ImportError,
+        FloatingPointError,
+    ) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    cli()

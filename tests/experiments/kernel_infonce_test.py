@@ -1,0 +1,216 @@
+"""Comparisons of losses: the tables of kernels and of (alpha, beta), tiny."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import optuna
+import pytest
+
+from experiments import compare, kernel_infonce, simclr
+from experiments.sc_infonce import images
+from jaxcl import kernels, losses
+
+TINY = compare.Instead(split="train[:200]", width=2, batch_size=40, epochs=1)
+TWO = ("Gaussian (SimCLR)", "simple sum of losses")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The runs that were trained. Nothing is: accuracies are made of the settings."""
+    runs = []
+
+    def accuracy(s, train, test, *, step=None):
+        del train, test
+        value = 0.9 + s.seed / 100 + (0 if step is None else s.temperature / 1000)
+        return dict.fromkeys(compare.PROBES, value)
+
+    monkeypatch.setattr(simclr, "main", runs.append)
+    monkeypatch.setattr(compare, "probe", accuracy)
+    return runs
+
+
+def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys, trained):
+    s = kernel_infonce.Compare(
+        directory=str(tmp_path), kernels=TWO, seeds=(0,), instead=TINY
+    )
+    (first,) = (r for r in kernel_infonce.main(s) if r.name == TWO[1])
+    assert "| simple sum of losses |" in capsys.readouterr().out
+    for name in ("accuracy.png", "results.json"):
+        assert (tmp_path / name).stat().st_size > 500
+
+    # Another seed is added; what has been measured is not trained again.
+    trained.clear()
+    both = kernel_infonce.main(dataclasses.replace(s, seeds=(0, 1)))
+    assert [(r.kernel, r.seed) for r in trained] == [("gaussian", 1), ("simple_sum", 1)]
+    assert both[0].name == compare.UNTRAINED
+    again = next(row for row in both if row.name == TWO[1])
+    assert again.accuracy["knn"][0] == first.accuracy["knn"][0]
+    assert all(len(values) == 2 for values in again.accuracy.values())
+    assert "± 0.7" in compare.table(both)  # of 90 and 91 %
+    other = dataclasses.replace(s, instead=dataclasses.replace(TINY, width=4))
+    with pytest.raises(ValueError, match="width: 2 -> 4"):
+        kernel_infonce.main(other)
+
+
+def test_differences_are_taken_seed_by_seed():
+    rows = [
+        compare.Row(name, dict.fromkeys(compare.PROBES, values))
+        for name, values in (("a", [0.1, 0.5]), ("b", [0.2, 0.6]), ("c", [0.3, 0.5]))
+    ]
+    found = compare.differences(rows, "a", "knn")
+    np.testing.assert_allclose(found["b"], (10.0, 0.0), atol=1e-9)
+    np.testing.assert_allclose(found["c"], (10.0, 10.0))
+
+
+def test_a_search_that_was_stopped_goes_on_and_never_asks_held_out_images(
+    tmp_path, monkeypatch, trained
+):
+    s = kernel_infonce.Search(
+        directory=str(tmp_path), kernels=("Laplacian",), trials=3, rungs=2
+    )
+    asked = []
+    original = compare.train_and_probe
+
+    def train_and_probe(settings, train, test, held_out):
+        asked.append((settings.split, held_out))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return original(settings, train, test, held_out)
+
+    monkeypatch.setattr(compare, "train_and_probe", train_and_probe)
+    with pytest.raises(KeyboardInterrupt):
+        kernel_infonce.main(s)
+    tuned = kernel_infonce.main(s)
+    assert set(asked) == {("train[:80%]", "train[80%:]")}
+    assert set(tuned["Laplacian"]) == {"learning_rate", "temperature"}
+    assert json.loads((tmp_path / "tuned.json").read_text()) == tuned
+
+    def trials(*states):
+        study = kernel_infonce.open_study(tmp_path / "Laplacian" / "study.log", s)
+        return study.get_trials(states=states)
+
+    finished = trials(*kernel_infonce.FINISHED)
+    assert len(finished) == 3
+    # Accuracy was made to rise with the temperature.
+    best = max(trial.params["temperature"] for trial in finished)
+    assert tuned["Laplacian"]["temperature"] == best
+    # The one that was stopped has gone on with its own settings, in its directory, and
+    # no draw came twice.
+    (failed,) = trials(kernel_infonce.FAILED)
+    (resumed,) = (t for t in finished if t.params == failed.params)
+    assert resumed.user_attrs == failed.user_attrs
+    assert len({trial.params["temperature"] for trial in finished}) == 3
+    # Again: nothing is left to do.
+    asked.clear()
+    assert kernel_infonce.main(s) == tuned
+    assert not asked
+
+
+@pytest.mark.slow
+def test_a_real_comparison_trains_and_probes(tmp_path):
+    s = kernel_infonce.Compare(
+        directory=str(tmp_path), kernels=TWO[:1], seeds=(0,), instead=TINY
+    )
+    _, row = kernel_infonce.main(s)
+    assert 0.3 < row.accuracy["all_labels"][0] <= 1
+
+
+def test_the_search_draws_from_the_space_of_each_kernel():
+    base = kernel_infonce.PROTOCOLS["digits"].settings
+    space = {
+        "Gaussian (SimCLR)": {"temperature"},
+        "simple sum": {"temperature", "second_temperature"},
+        "simple sum of losses": {"temperature", "weight", "power"},
+        "arc-cosine 1": {"arc_scale"},
+        "spectral contrastive": set(),
+    }
+    for name, expected in space.items():
+        trial = optuna.create_study().ask()
+        drawn = kernel_infonce.draw_settings(trial, name, base)
+        assert set(drawn) == expected | {"learning_rate"}
+        changed = kernel_infonce.variants(base, (name,), {name: drawn})[name]
+        simclr.make_loss(dataclasses.replace(base, **changed))
+
+
+def test_tuned_values_belong_to_rows_and_are_settings():
+    fields = {field.name for field in dataclasses.fields(simclr.Settings)}
+    assert set(kernel_infonce.TUNED) <= set(kernel_infonce.KERNELS)
+    for changes in kernel_infonce.TUNED.values():
+        assert set(changes) <= fields
+
+
+def test_losses_are_added_outside_of_the_logarithm_and_kernels_inside():
+    z = jax.random.normal(jax.random.key(0), (5, 2, 6))
+    s = simclr.Settings(
+        loss="kernel_info_nce", kernel="simple_sum", temperature=0.4, weight=0.3
+    )
+    labels = jax.numpy.arange(5)
+
+    def of(**changes):
+        changed = dataclasses.replace(s, **changes)
+        return simclr.make_loss(changed)(z, labels, axis_name=None)
+
+    gaussian, laplacian = of(kernel="gaussian"), of(kernel="laplacian")
+    outside = of(mixture="losses")
+    np.testing.assert_allclose(outside, 0.7 * gaussian + 0.3 * laplacian, rtol=1e-5)
+    assert np.abs(of() - outside).max() > 1e-3
+    # Equal weights are the paper's sum without weights.
+
+    plain = kernels.kernel_sum(kernels.gaussian(0.4), kernels.laplacian(0.4))
+    np.testing.assert_allclose(
+        of(weight=0.5), losses.kernel_info_nce(z, kernel=plain), rtol=1e-5
+    )
+    half = of(kernel="concatenation_sum", mixture="losses", weight=0.0)
+    unit = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    first = losses.kernel_info_nce(
+        unit[..., :3], kernel=kernels.gaussian(0.4, normalize=False)
+    )
+    np.testing.assert_allclose(half, first, rtol=1e-5)
+
+
+def test_alpha_and_beta_give_a_table_and_a_picture(tmp_path, capsys, trained):
+    s = images.Settings(
+        directory=str(tmp_path),
+        alphas=(1.0,),
+        betas=(0.0, 0.5),
+        losses=("IS-InfoNCE",),
+        instead=TINY,
+    )
+    rows = images.main(s)
+    names = [row.name for row in rows]
+    assert names == [compare.UNTRAINED, "IS-InfoNCE", "SC 1, 0", "SC 1, 0.5"]
+    assert "| alpha \\ beta | 0 | 0.5 |" in capsys.readouterr().out
+    assert (tmp_path / "alpha_beta.png").stat().st_size > 5_000
+    assert [(r.loss, r.num_views, r.beta) for r in trained] == [
+        ("is_info_nce", 3, 0.0),
+        ("sc_info_nce", 2, 0.0),
+        ("sc_info_nce", 2, 0.5),
+    ]
+
+
+@pytest.mark.parametrize("protocols", [kernel_infonce.PROTOCOLS, images.PROTOCOLS])
+def test_named_protocols_build_their_models_and_losses(protocols):
+    for protocol in protocols.values():
+        simclr.make_model(protocol.settings)
+        simclr.make_loss(protocol.settings)
+
+
+@pytest.mark.parametrize(
+    ("run", "changes", "words"),
+    [
+        (kernel_infonce.main, {"protocol": "svhn"}, "protocol must be one of digits"),
+        (kernel_infonce.main, {"kernels": ("Gauss",)}, r"kernels must be of.*'Gauss'"),
+        (images.main, {"protocol": "svhn"}, "protocol must be one of digits"),
+        (images.main, {"losses": ("triplet",)}, r"losses must be of.*triplet"),
+    ],
+)
+def test_wrong_choices_are_named(run, changes, words, tmp_path):
+    settings = kernel_infonce.Compare if run is kernel_infonce.main else images.Settings
+    with pytest.raises(ValueError, match=words):
+        run(settings(directory=str(tmp_path), **changes))
+    with pytest.raises(ValueError, match=r"weight must lie in \[0, 1\], got 2"):
+        simclr.make_kernels(simclr.Settings(kernel="simple_sum", weight=2.0))
+    with pytest.raises(ValueError, match=r"power must lie in \(0, 2\], got 3"):
+        simclr.make_kernels(simclr.Settings(kernel="simple_sum", power=3.0))
