@@ -108,6 +108,13 @@ class Settings:
     """Bias of the target of "sc_info_nce"."""
     variant: Literal["constant", "full", "official"] = "constant"
     """Form of "sc_info_nce"; the authors' image runs had "official"."""
+    penalty: float = 0.0
+    """Factor c of the penalty on norm and entropy of z, which is added with the weight
+    c 2 (1 - penalty_alignment) / (d temperature); 1 is the theory's threshold."""
+    penalty_scale: float = 0.5
+    """Pins the radius of z near sqrt(d / (2 penalty_scale))."""
+    penalty_alignment: float = 0.0
+    """Mean cosine of positives that is expected, in [0, 1]; 0 is on the safe side."""
     tile: int | None = None
     """Edge of a tile of pairs; changes memory and speed, not results."""
     batch_size: int = 128
@@ -258,6 +265,24 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
     }[s.loss]
 
 
+def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """Adds the penalty that pins the radius of z, over all views of a batch."""
+    if not (s.penalty >= 0 and 0 <= s.penalty_alignment <= 1):
+        raise ValueError(
+            "penalty must be >= 0 and penalty_alignment in [0, 1], got "
+            f"{s.penalty:g} and {s.penalty_alignment:g}"
+        )
+    weight = s.penalty * 2 * (1 - s.penalty_alignment) / (s.embedding * s.temperature)
+
+    def penalised(z: jax.Array, labels: jax.Array, axis_name: str) -> jax.Array:
+        penalty = losses.norm_entropy_penalty(
+            z.reshape(-1, z.shape[-1]), scale=s.penalty_scale, axis_name=axis_name
+        )
+        return loss(z, labels, axis_name=axis_name) + weight * penalty
+
+    return penalised if s.penalty else loss
+
+
 def make_encode(
     model: models.SimCLR, pixels: str = "unit"
 ) -> Callable[[Any, jax.Array], jax.Array]:
@@ -337,7 +362,7 @@ def main(s: Settings) -> training.TrainState:
     state = jax.device_put(state, whole)
 
     # Loss: a function of embeddings [b, v, d], spread over the mesh.
-    loss = jaxcl.sharded(make_loss(s), mesh)
+    loss = jaxcl.sharded(add_penalty(s, make_loss(s)), mesh)
     view_key = jax.device_put(jax.random.fold_in(key, 1), whole)
 
     @functools.partial(jax.jit, donate_argnums=0)

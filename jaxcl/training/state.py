@@ -86,8 +86,8 @@ def train_step(
       views: images [b, v, h, w, c], floating point.
 
     Returns:
-      The next state, and the scalars `loss` and `gradient_norm` of this step, both
-      before the update and still on the device.
+      The next state, and the scalars `loss`, `gradient_norm` and `embedding_norm` (the
+      mean length of z) of this step, all before the update and still on the device.
 
     Raises:
       ValueError: if views are not of rank 5.
@@ -110,13 +110,19 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        losses = loss_fn(z.reshape(b, v, -1).astype(jnp.float32))
-        return jnp.mean(losses), updated.get("batch_stats", state.batch_stats)
+        z = z.astype(jnp.float32)
+        losses = loss_fn(z.reshape(b, v, -1))
+        norm = jnp.linalg.norm(z, axis=-1).mean()
+        return jnp.mean(losses), (updated.get("batch_stats", state.batch_stats), norm)
 
-    (loss, batch_stats), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
-        state.params
-    )
-    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+    (loss, (batch_stats, norm)), gradients = jax.value_and_grad(
+        mean_loss, has_aux=True
+    )(state.params)
+    metrics = {
+        "loss": loss,
+        "gradient_norm": optax.tree.norm(gradients),
+        "embedding_norm": norm,
+    }
     # optax raises a float to an integer step: refused where promotion is strict.
     with jax.numpy_dtype_promotion("standard"):
         state = state.apply_gradients(grads=gradients, batch_stats=batch_stats)

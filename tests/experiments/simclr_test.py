@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import linear_probe, simclr
-from jaxcl import training
+from jaxcl import losses, training
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -69,13 +69,31 @@ def test_a_run_with_other_settings_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "loss", ["kernel_info_nce", "dcl", "info_nce", "clip", "sc_info_nce", "sup_con"]
+    "loss", ["kernel_info_nce", "dcl", "info_nce", "sc_info_nce", "sup_con"]
 )
 def test_every_loss_of_the_flags_is_a_finite_loss_of_embeddings(loss):
     settings = dataclasses.replace(TINY, loss=loss, kernel="concatenation_sum")
     z = jax.random.normal(jax.random.key(0), (8, 2, 6))
     values = simclr.make_loss(settings)(z, jax.numpy.arange(8) // 2, axis_name=None)
     assert np.isfinite(values).all()
+
+
+def test_the_penalty_is_added_with_the_weight_of_the_theory():
+    settings = dataclasses.replace(
+        TINY, loss="nt_xent", temperature=0.2, penalty=1.5, penalty_alignment=0.4
+    )
+    z = jax.random.normal(jax.random.key(0), (8, 2, 8))
+    labels = jax.numpy.zeros(8, int)
+    loss = simclr.make_loss(settings)
+    penalised = simclr.add_penalty(settings, loss)(z, labels, axis_name=None)
+    penalty = losses.norm_entropy_penalty(z.reshape(16, 8), scale=0.5)
+    weight = 1.5 * 2 * (1 - 0.4) / (8 * 0.2)  # c 2 alpha (1 - eta) / d
+    expected = loss(z, labels, axis_name=None) + weight * penalty
+    np.testing.assert_allclose(penalised, expected, rtol=1e-5)
+    plain = dataclasses.replace(settings, penalty=0.0)
+    assert simclr.add_penalty(plain, loss) is loss
+    with pytest.raises(ValueError, match=r"penalty must be >= 0 .* got -1 and 0\.4"):
+        simclr.add_penalty(dataclasses.replace(settings, penalty=-1.0), loss)
 
 
 def test_a_batch_that_devices_do_not_divide_is_refused(tmp_path):

@@ -88,12 +88,11 @@ class TrainStepTest(parameterized.TestCase):
                     train=True,
                     mutable=["batch_stats"],
                 )
-                return tiny.loss(z.reshape(16, 2, 4)).mean()
+                return tiny.loss(z.reshape(16, 2, 4)).mean(), z
 
-            loss, gradient = jax.value_and_grad(mean_loss)(params)
-            return loss, gradient
+            return jax.value_and_grad(mean_loss, has_aux=True)(params)
 
-        loss, gradient = expected(state.params)
+        (loss, z), gradient = expected(state.params)
         moved = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient)
         squares = [
             np.sum(np.square(g, dtype=np.float64)) for g in jax.tree.leaves(gradient)
@@ -104,6 +103,8 @@ class TrainStepTest(parameterized.TestCase):
         np.testing.assert_allclose(
             metrics["gradient_norm"], np.sqrt(sum(squares)), rtol=1e-5
         )
+        lengths = np.linalg.norm(np.asarray(z, np.float64), axis=1)
+        np.testing.assert_allclose(metrics["embedding_norm"], lengths.mean(), rtol=1e-5)
         self.assertEqual(int(new.step), 1)
         self.assertGreater(
             max(
