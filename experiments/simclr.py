@@ -181,6 +181,25 @@ def make_model(s: Settings) -> models.SimCLR:
     return models.SimCLR(encoder, projector)
 
 
+def make_transform(s: Settings, size: tuple[int, int]) -> augment.images.Transform:
+    """Returns transform(key, image) -> view of one image of a size [height, width]."""
+    mean, std = STATISTICS[s.pixels]
+    return {
+        "characters": lambda: augment.images.characters(
+            rotation=20,
+            translation=0.15,
+            scale=(0.7, 1.3),
+            shear=20,
+            noise=0.1,
+            mean=mean,
+            std=std,
+        ),
+        "photographs": lambda: augment.images.simclr(
+            size, strength=s.jitter, blur=s.blur, mean=mean, std=std
+        ),
+    }[s.augmentation]()
+
+
 def make_kernels(s: Settings) -> list[tuple[float, kernels.Kernel]]:
     """Returns kernels and the weights with which their losses are added."""
     t, second = s.temperature, s.second_temperature or s.temperature
@@ -292,7 +311,10 @@ def make_encode(
     def encode(variables: Any, images: jax.Array) -> jax.Array:
         pixels = images.astype(jnp.float32) / 255
         if mean is not None and std is not None:
-            pixels = (pixels - jnp.array(mean)) / jnp.array(std)
+            standardise = functools.partial(
+                augment.images.normalise, mean=mean, std=std
+            )
+            pixels = jax.vmap(standardise)(pixels)
         h = model.apply(variables, pixels, train=False, method="represent")
         return jnp.asarray(h)
 
@@ -334,21 +356,7 @@ def main(s: Settings) -> training.TrainState:
             f"num_views must be at least 2, and 3 for is_info_nce, got {s.num_views}"
         )
     height, width = images.images.shape[1:3]
-    mean, std = STATISTICS[s.pixels]
-    transform = {
-        "characters": lambda: augment.images.characters(
-            rotation=20,
-            translation=0.15,
-            scale=(0.7, 1.3),
-            shear=20,
-            noise=0.1,
-            mean=mean,
-            std=std,
-        ),
-        "photographs": lambda: augment.images.simclr(
-            (height, width), strength=s.jitter, blur=s.blur, mean=mean, std=std
-        ),
-    }[s.augmentation]()
+    transform = make_transform(s, (height, width))
 
     # Model and optimiser.
     model = make_model(s)

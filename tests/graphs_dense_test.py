@@ -157,7 +157,200 @@ def test_targets_that_no_softmax_can_reach_warn():
         graphs.sc_infonce_target(PI, TRANSITION, 4, alpha=0.1, beta=1.0)
 
 
+def test_clip_over_drawn_rewrites_has_the_rewritten_pair_graphs_cross_entropy(x64):
+    # Two images share the first text; the expectation is over every draw, by name.
+    images, texts, rewrites = 3, 2, 2
+    w = np.array([[1.0, 0.0], [2.0, 0.0], [1.0, 3.0]])
+    versions = rewrites + 1
+    s = np.random.default_rng(3).standard_normal((images, texts * versions))
+    to_text = -np.log(np.exp(s) / np.exp(s).sum(1, keepdims=True))
+    to_image = -np.log(np.exp(s) / np.exp(s).sum(0, keepdims=True)).T
+    graph = np.asarray(graphs.rewritten_pair_graph(w, rewrites))
+    assert graph.shape == (images + texts * versions,) * 2
+    for i in range(images):
+        expected = 0.0
+        for j in range(texts):
+            for m in range(versions):
+                probability = w[i, j] / w[i].sum() / versions
+                expected += probability * to_text[i, j * versions + m]
+        row = graph[i]
+        np.testing.assert_allclose(row[images:] @ to_text[i], expected, rtol=1e-14)
+        assert not row[:images].any()
+    for j in range(texts):
+        expected = 0.0
+        for m in range(versions):
+            for i in range(images):
+                probability = w[i, j] / w[:, j].sum() / versions
+                expected += probability * to_image[j * versions + m, i]
+        rows = slice(images + j * versions, images + (j + 1) * versions)
+        entropies = (graph[rows, :images] * to_image[j * versions :][:versions]).sum(1)
+        np.testing.assert_allclose(entropies.mean(), expected, rtol=1e-14)
+        assert not graph[rows, images:].any()
+
+
+def test_a_pair_of_its_own_gives_each_of_its_texts_an_equal_share():
+    graph = graphs.rewritten_pair_graph(np.eye(2), 3)
+    np.testing.assert_allclose(graph[0], [0, 0] + [0.25] * 4 + [0] * 4)
+    np.testing.assert_allclose(graph[2:6, 0], 1)
+    without = graphs.rewritten_pair_graph(np.eye(2), 0)
+    np.testing.assert_array_equal(without, graphs.pair_graph(np.eye(2)))
+
+
+def test_an_augmentation_graph_is_the_law_of_the_other_view(x64):
+    rng = np.random.default_rng(4)
+    law = rng.dirichlet(np.ones(5), 3)
+    graph = np.asarray(graphs.augmentation_graph(law))
+    for i in range(5):
+        posterior = law[:, i] / law[:, i].sum()  # of the image, given view i
+        other = [sum(posterior[s] * law[s, j] for s in range(3)) for j in range(5)]
+        expected = np.array(other) / (sum(other) - other[i])
+        expected[i] = 0
+        np.testing.assert_allclose(graph[i], expected, rtol=1e-12)
+
+
+def test_images_that_share_no_view_have_the_graph_of_their_groups():
+    law = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 1 / 3, 1 / 3, 1 / 3]])
+    graph = graphs.augmentation_graph(law.astype(np.float32))
+    expected = graphs.views_graph(np.array([0, 0, 1, 1, 1]))
+    np.testing.assert_allclose(graph, expected, rtol=1e-6)
+
+
+def _simulated(n, v):
+    """States of n sources and of v views of each, by PI and TRANSITION."""
+    rng = np.random.default_rng(5)
+    sources = rng.choice(3, n, p=PI)
+    draws = rng.random((n, v, 1))
+    return sources, (draws > TRANSITION.cumsum(1)[sources][:, None]).sum(-1)
+
+
+def test_estimates_converge_to_the_distributions_of_the_simulation(x64):
+    n, v = 40_000, 2
+    sources, views = _simulated(n, v)
+    same_source = sum(PI[s] * np.outer(TRANSITION[s], TRANSITION[s]) for s in range(3))
+    q = PI @ TRANSITION
+    estimate = graphs.estimate_pair_distributions(views[:, 0], views[:, 1], 3)
+    pi, transition = graphs.estimate_transition(sources, views, 3)
+    for got, truth, draws in (
+        (estimate.same_source, same_source, n),
+        (estimate.marginal, q, n),
+        (pi, PI, n),
+        (transition, TRANSITION, v * n * PI[:, None]),
+    ):
+        error = np.sqrt(truth * (1 - truth) / draws)
+        assert (np.abs(got - truth) < 4 * error).all()
+        assert np.abs(got - truth).max() > 0  # drawn, and not the truth handed back
+    # The ratio's error is that of a count, relative: some 1 / sqrt(n C1_ij).
+    truth = same_source / np.outer(q, q)
+    relative = np.abs(np.asarray(estimate.ratio) / truth - 1)
+    assert (relative < 4 * np.sqrt(1 / (n * same_source))).all()
+    # What is estimated feeds the targets: the two ways to one quantity agree.
+    by_transition, _ = graphs.pair_distributions(pi, transition)
+    difference = np.abs(by_transition - estimate.same_source)
+    assert (difference < 6 * np.sqrt(same_source / n)).all()
+
+
+def test_estimates_are_counts_of_views_in_both_orders():
+    first, second = np.array([0, 0, 2, 2, 0]), np.array([2, 0, 0, 2, 2])
+    estimate = graphs.estimate_pair_distributions(first, second, 4)
+    counts = np.zeros((4, 4))
+    for i, j in zip(first, second, strict=True):
+        counts[i, j] += 1
+        counts[j, i] += 1
+    np.testing.assert_allclose(estimate.same_source, counts / 10, rtol=1e-6)
+    np.testing.assert_allclose(estimate.marginal, [0.5, 0, 0.5, 0], rtol=1e-6)
+    np.testing.assert_allclose(estimate.ratio[0], [0.8, 0, 1.2, 0], rtol=1e-6)
+
+
+def test_a_state_that_no_source_is_in_changes_no_target():
+    sources, views = np.array([0, 0, 2]), np.array([[0, 1], [1, 1], [2, 0]])
+    pi, transition = graphs.estimate_transition(sources, views, 4)
+    np.testing.assert_allclose(pi, [2 / 3, 0, 1 / 3, 0], rtol=1e-6)
+    np.testing.assert_allclose(transition[0], [0.25, 0.75, 0, 0])
+    np.testing.assert_allclose(transition[1], 0.25)
+    target = graphs.infonce_target(pi, transition, 4)
+    other = transition.at[jnp.array([1, 3])].set(jnp.eye(4)[0])
+    np.testing.assert_array_equal(target, graphs.infonce_target(pi, other, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (
+            lambda: graphs.rewritten_pair_graph(np.eye(2), -1),
+            ValueError,
+            "num_rewrites must be at least 0, got -1",
+        ),
+        (
+            lambda: graphs.rewritten_pair_graph(np.eye(2), 1.0),
+            TypeError,
+            "num_rewrites must be an integer, got float",
+        ),
+        (
+            lambda: graphs.augmentation_graph(np.ones((2, 3))),
+            ValueError,
+            "law must sum to 1 in each row",
+        ),
+        (
+            lambda: graphs.estimate_pair_distributions(np.arange(3), np.arange(3), 2),
+            ValueError,
+            r"states1 must lie in \[0, 2\), got values from 0 to 2",
+        ),
+        (
+            lambda: graphs.estimate_pair_distributions(
+                np.arange(3), np.array([0, -1, 1]), 3
+            ),
+            ValueError,
+            r"states2 must lie in \[0, 3\), got values from -1 to 1",
+        ),
+        (
+            lambda: graphs.estimate_pair_distributions(np.arange(3), np.arange(2), 3),
+            ValueError,
+            "states1 and states2 must have one shape",
+        ),
+        (
+            lambda: graphs.estimate_pair_distributions(np.ones(3), np.arange(3), 3),
+            TypeError,
+            "states1 must be an integer array",
+        ),
+        (
+            lambda: graphs.estimate_transition(np.arange(3), np.ones((3, 2)), 3),
+            TypeError,
+            "view_states must be an integer array",
+        ),
+        (
+            lambda: graphs.estimate_transition(np.arange(3), np.arange(3), 3),
+            ValueError,
+            r"view_states must have shape \[n, v\]",
+        ),
+        (
+            lambda: graphs.estimate_transition(np.arange(3), np.ones((2, 2), int), 3),
+            ValueError,
+            r"view_states must hold the views of 3 sources, got \(2, 2\)",
+        ),
+        (
+            lambda: graphs.estimate_transition(np.arange(3), np.ones((3, 0), int), 3),
+            ValueError,
+            "view_states must hold at least one state",
+        ),
+        (
+            lambda: graphs.estimate_transition(np.arange(3), np.ones((3, 2), int), 0),
+            ValueError,
+            "num_states must be at least 1, got 0",
+        ),
+    ],
+)
+def test_wrong_arguments_of_constructions_are_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
 def test_everything_passes_through_jit():
     run = jax.jit(graphs.sc_infonce_target, static_argnums=2)
     target = run(jnp.asarray(PI), jnp.asarray(TRANSITION), 4, alpha=0.1, beta=1.0)
     assert np.isfinite(target).all()
+    sources, views = _simulated(20, 2)
+    estimate = jax.jit(graphs.estimate_transition, static_argnums=2)
+    pi, transition = estimate(sources, views, 3)
+    pi_now, transition_now = graphs.estimate_transition(sources, views, 3)
+    np.testing.assert_allclose(pi, pi_now, rtol=1e-6)
+    np.testing.assert_allclose(transition, transition_now, rtol=1e-6)

@@ -7,10 +7,15 @@ targets as small matrices.
 """
 
 from jaxcl.graphs.dense import (
+    PairEstimate,
+    augmentation_graph,
+    estimate_pair_distributions,
+    estimate_transition,
     infonce_target,
     laplacian,
     pair_distributions,
     pair_graph,
+    rewritten_pair_graph,
     row_normalize,
     sample_neighbors,
     sc_infonce_target,
@@ -36,9 +41,13 @@ from jaxcl.graphs.nodes import (
 
 __all__ = [
     "Nodes",
+    "PairEstimate",
+    "augmentation_graph",
     "count_negatives",
     "count_positives",
     "count_valid",
+    "estimate_pair_distributions",
+    "estimate_transition",
     "has_positive",
     "infonce_target",
     "keyed",
@@ -50,6 +59,7 @@ __all__ = [
     "pair_graph",
     "pairs",
     "positives",
+    "rewritten_pair_graph",
     "row_normalize",
     "sample_neighbors",
     "sc_infonce_target",

@@ -1,7 +1,7 @@
 """Target graphs as dense matrices: small ones, for theory, tests and pictures."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -187,6 +187,85 @@ def pair_graph(w: ArrayLike) -> jax.Array:
     return jnp.concatenate([top, low])
 
 
+def rewritten_pair_graph(w: ArrayLike, num_rewrites: int) -> jax.Array:
+    """Builds the pair graph of images and of texts that also come rewritten: LaCLIP's.
+
+    With M rewrites every text is M + 1 nodes, as likely as each other; (j, 0) is the
+    original, (j, m) its m-th rewrite:
+
+        P[i, (j, m)] = row_normalize(w)_ij / (M + 1)
+        P[(j, m), i] = row_normalize(w^T)_ji
+
+    For pairs one to one these are 1 / (M + 1) and 1. A CLIP whose denominators run over
+    the rewrites of all texts, and which draws the text of each image among its M + 1,
+    has as its mean the cross entropy of this graph with that softmax, the rows of an
+    image's texts averaged. With one drawn rewrite per text in the denominator, it only
+    samples that.
+
+    Args:
+      w: weights between a images and b texts [a, b], not negative.
+      num_rewrites: M >= 0 of each text; 0 gives `pair_graph`.
+
+    Returns:
+      The graph, floating [a + b (M + 1), a + b (M + 1)], node (j, m) at
+      a + j (M + 1) + m; a node without edges has a row of zeros.
+
+    Raises:
+      TypeError: if the weights are not real numbers, or num_rewrites no integer.
+      ValueError: if the shape is wrong, a weight is negative or not finite, or
+        num_rewrites < 0.
+
+    Source:
+      A construction of ours for the setting of LaCLIP,
+      https://arxiv.org/abs/2305.20088, which Kernel-InfoNCE,
+      https://arxiv.org/abs/2303.15103, discusses without stating a graph.
+
+    >>> print(rewritten_pair_graph(jnp.ones((1, 1)), 1))  # an image and its two texts
+    [[0.  0.5 0.5]
+     [1.  0.  0. ]
+     [1.  0.  0. ]]
+    """
+    _integer("num_rewrites", num_rewrites, 0)
+    w = _weights("w", w)
+    return pair_graph(jnp.repeat(w, num_rewrites + 1, axis=1))
+
+
+def augmentation_graph(law: ArrayLike) -> jax.Array:
+    """Builds the similarity graph of augmentation from the law of its views.
+
+        P_ij = w_ij / sum_{l != i} w_il    for j != i,    w_ij = sum_s law_si law_sj
+
+    Row i is the distribution of the other view of i's image, given that it is another
+    one, if all images are as likely. `views_graph` is the case of images that share no
+    view and have equally likely ones.
+
+    Args:
+      law: law_si, the probability that augmentation turns image s into view i [m, n];
+        rows sum to 1.
+
+    Returns:
+      The graph, floating [n, n]; a view that meets no other has a row of zeros.
+
+    Raises:
+      TypeError: if the law is not real numbers.
+      ValueError: if the shape is wrong, a probability is negative, or a row does not
+        sum to 1.
+
+    Source:
+      A construction of ours for the similarity graph of Kernel-InfoNCE,
+      https://arxiv.org/abs/2303.15103, section 2.
+
+    >>> law = jnp.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])  # both images give view 1
+    >>> print(augmentation_graph(law))
+    [[0.  1.  0. ]
+     [0.5 0.  0.5]
+     [0.  1.  0. ]]
+    """
+    law = _weights("law", law)
+    _distribution("law", law)
+    return similarity_graph(law.T @ law)
+
+
 def sample_neighbors(key: jax.Array, graph: ArrayLike) -> jax.Array:
     """Draws a subgraph in which every node has one outgoing edge.
 
@@ -265,6 +344,111 @@ def pair_distributions(
     return same_source, q[:, None] * q[None, :]
 
 
+class PairEstimate(NamedTuple):
+    """How often views of one source were seen in each pair of states.
+
+    same_source: frequency of each pair of states, symmetric [k, k], sums to 1.
+    marginal: frequency q of each state of a view [k], the row sums of same_source.
+    ratio: same_source_ij / (q_i q_j) [k, k]; 0 for states that never occurred.
+    """
+
+    same_source: jax.Array
+    marginal: jax.Array
+    ratio: jax.Array
+
+
+def estimate_pair_distributions(
+    states1: jax.Array, states2: jax.Array, num_states: int
+) -> PairEstimate:
+    """Estimates `pair_distributions` and their ratio from two views of each source.
+
+        same_source_ij = (count of (i, j) + count of (j, i)) / (2 n)
+        q_i            = sum_j same_source_ij,    ratio_ij = same_source_ij / (q_i q_j)
+
+    Which view came first says nothing, so both orders are counted. The logarithm of
+    the ratio is the similarity that InfoNCE converges to, but for a constant per row.
+
+    Args:
+      states1: state of the first view of each source, such as its cluster, integers
+        [n] in [0, num_states). Under `jit` the range is not checked.
+      states2: state of the second view [n].
+      num_states: k >= 1.
+
+    Returns:
+      The estimates; a standard error of same_source_ij is at most
+      sqrt(same_source_ij / n).
+
+    Raises:
+      TypeError: if states are not integers, or num_states is none.
+      ValueError: if a shape is wrong, there is no source, or a state is out of range.
+
+    Source:
+      The quantities are SC-InfoNCE's, https://arxiv.org/abs/2511.12180, as read from
+      the authors' code; that they are estimated by counting is ours.
+
+    >>> estimate = estimate_pair_distributions(jnp.array([0, 0]), jnp.array([0, 1]), 2)
+    >>> print(estimate.same_source, estimate.marginal)
+    [[0.5  0.25]
+     [0.25 0.  ]] [0.75 0.25]
+    """
+    _integer("num_states", num_states, 1)
+    states1 = _states("states1", states1, "n", num_states)
+    states2 = _states("states2", states2, "n", num_states)
+    _checks.same_shape("states1", states1, "states2", states2)
+    counts = jnp.zeros((num_states, num_states), int).at[states1, states2].add(1)
+    same_source = (counts + counts.T).astype(float) / (2 * states1.size)
+    q = same_source.sum(axis=1)
+    return PairEstimate(same_source, q, _ratio(same_source, q[:, None] * q[None, :]))
+
+
+def estimate_transition(
+    source_states: jax.Array, view_states: jax.Array, num_states: int
+) -> tuple[jax.Array, jax.Array]:
+    """Estimates where augmentation takes each state, from sources and their views.
+
+        pi_s = count of sources in s / n
+        A_si = count of views in i of sources in s / count of views of sources in s
+
+    Both are what `pair_distributions` and the targets take.
+
+    Args:
+      source_states: state of each source before augmentation, such as its cluster,
+        integers [n] in [0, num_states). Under `jit` the range is not checked.
+      view_states: states of its views [n, v].
+      num_states: k >= 1.
+
+    Returns:
+      pi [k] and the transition matrix A [k, k], whose rows sum to 1. A state that no
+      source is in has pi 0 and a uniform row, which therefore changes no target.
+
+    Raises:
+      TypeError: if states are not integers, or num_states is none.
+      ValueError: if a shape is wrong, there is no view, or a state is out of range.
+
+    Source:
+      The quantities are SC-InfoNCE's, https://arxiv.org/abs/2511.12180, as read from
+      the authors' code; that they are estimated by counting is ours.
+
+    >>> views = jnp.array([[0, 0], [0, 1]])  # of two sources, both in state 0
+    >>> pi, transition = estimate_transition(jnp.array([0, 0]), views, 2)
+    >>> print(pi, transition)
+    [1. 0.] [[0.75 0.25]
+     [0.5  0.5 ]]
+    """
+    _integer("num_states", num_states, 1)
+    sources = _states("source_states", source_states, "n", num_states)
+    views = _states("view_states", view_states, "n v", num_states)
+    if views.shape[0] != sources.shape[0]:
+        raise ValueError(
+            f"view_states must hold the views of {sources.shape[0]} sources, "
+            f"got {views.shape}"
+        )
+    of_source = jnp.zeros(num_states, int).at[sources].add(1)
+    counts = jnp.zeros((num_states, num_states), int).at[sources[:, None], views].add(1)
+    counts = jnp.where((of_source > 0)[:, None], counts, 1)
+    return of_source.astype(float) / sources.size, row_normalize(counts.astype(float))
+
+
 def infonce_target(
     pi: ArrayLike, transition: ArrayLike, num_candidates: int
 ) -> jax.Array:
@@ -294,7 +478,7 @@ def infonce_target(
     [[0.5 0. ]
      [0.  0.5]]
     """
-    _candidates(num_candidates)
+    _integer("num_candidates", num_candidates, 2)
     same, apart = pair_distributions(pi, transition)
     return _ratio(same, same + (num_candidates - 1) * apart)
 
@@ -338,7 +522,7 @@ def sc_infonce_target(
     [[1. 0.]
      [0. 1.]]
     """
-    _candidates(num_candidates)
+    _integer("num_candidates", num_candidates, 2)
     for name, value in (("alpha", alpha), ("beta", beta)):
         _checks.scalar(name, value)
     same, apart = pair_distributions(pi, transition)
@@ -392,12 +576,24 @@ def _distribution(name: str, x: jax.Array) -> None:
         raise ValueError(f"{name} must sum to 1{rows}, got sums {sums}")
 
 
-def _candidates(num_candidates: Any) -> None:
-    if isinstance(num_candidates, bool) or not isinstance(
-        num_candidates, int | np.integer
-    ):
-        raise TypeError(
-            f"num_candidates must be an integer, got {type(num_candidates).__name__}"
-        )
-    if num_candidates < 2:
-        raise ValueError(f"num_candidates must be at least 2, got {num_candidates}")
+def _states(name: str, x: Any, axes: str, num_states: int) -> jax.Array:
+    """Checked states: one out of range would be counted elsewhere, or not at all."""
+    _checks.array(name, x, axes)
+    _checks.labels(name, x.reshape(-1), x.size)
+    if not x.size:
+        raise ValueError(f"{name} must hold at least one state, got shape {x.shape}")
+    if not isinstance(x, jax.core.Tracer):
+        lowest, highest = int(x.min()), int(x.max())
+        if not 0 <= lowest <= highest < num_states:
+            raise ValueError(
+                f"{name} must lie in [0, {num_states}), got values from {lowest} to "
+                f"{highest}"
+            )
+    return jnp.asarray(x)
+
+
+def _integer(name: str, x: Any, lowest: int) -> None:
+    if isinstance(x, bool) or not isinstance(x, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
+    if x < lowest:
+        raise ValueError(f"{name} must be at least {lowest}, got {x}")

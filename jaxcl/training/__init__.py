@@ -1,4 +1,4 @@
-"""Training: state and step, optimiser recipes, checkpoints, metrics, settings.
+"""Training: state and step, MoCo's queue, optimisers, checkpoints, metrics, settings.
 
 The step receives the model and the loss as arguments; nothing here knows either.
 """
@@ -7,6 +7,10 @@ from jaxcl.training import checkpoints as checkpoints
 from jaxcl.training.metrics import MetricWriter as MetricWriter
 from jaxcl.training.metrics import check_finite as check_finite
 from jaxcl.training.metrics import read_metrics as read_metrics
+from jaxcl.training.momentum import Queue as Queue
+from jaxcl.training.momentum import create_queue as create_queue
+from jaxcl.training.momentum import momentum_update as momentum_update
+from jaxcl.training.momentum import push as push
 from jaxcl.training.optimizers import adamw as adamw
 from jaxcl.training.optimizers import is_weight as is_weight
 from jaxcl.training.optimizers import lars as lars

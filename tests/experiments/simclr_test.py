@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -94,6 +95,20 @@ def test_the_penalty_is_added_with_the_weight_of_the_theory():
     assert simclr.add_penalty(plain, loss) is loss
     with pytest.raises(ValueError, match=r"penalty must be >= 0 .* got -1 and 0\.4"):
         simclr.add_penalty(dataclasses.replace(settings, penalty=-1.0), loss)
+
+
+def test_pixels_are_standardised_for_views_and_for_probes_alike():
+    settings = dataclasses.replace(TINY, pixels="cifar")
+    grey = np.full((2, 8, 8, 3), 128, np.uint8)
+    model = types.SimpleNamespace(apply=lambda variables, x, **_: x)
+    h = simclr.make_encode(model, "cifar")({}, grey)
+    mean, std = (np.array(x) for x in simclr.STATISTICS["cifar"])
+    np.testing.assert_allclose(h[0, 0, 0], (128 / 255 - mean) / std, rtol=1e-5)
+    # Moved and disturbed, but in the same units: the centre is near what it was.
+    view = simclr.make_transform(settings, (8, 8))(
+        jax.random.key(0), np.float32(grey[0] / 255)
+    )
+    np.testing.assert_allclose(view[3:5, 3:5].mean((0, 1)), h[0, 0, 0], atol=0.3)
 
 
 def test_a_batch_that_devices_do_not_divide_is_refused(tmp_path):

@@ -1,0 +1,190 @@
+"""MoCo's script: its losses against NumPy, and two steps of it on real images."""
+
+import dataclasses
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcl
+from experiments import moco
+
+TINY = moco.Settings(
+    split="train[:200]",
+    test_split="test[:60]",
+    width=2,
+    embedding=8,
+    kernels=("simple_sum",),
+    decoupled=True,
+    mixture="losses",
+    temperature=0.7,
+    second_temperature=0.4,
+    weight=0.3,
+    queue_size=48,
+    batch_size=16,
+    momentum=0.75,
+    epochs=1,
+    save_every=100,
+)
+
+# Log-kernels of the distance of unit vectors, with the temperatures of TINY.
+LOG_KERNELS = {
+    "cosine": lambda d: (1 - d**2 / 2) / 0.7,
+    "gaussian": lambda d: -(d**2) / 0.7,
+    "laplacian": lambda d: -d / 0.7,
+    "power_half": lambda d: -np.sqrt(d) / 0.7,
+    "simple_sum": lambda d: np.log(
+        0.7 * np.exp(-(d**2) / 0.7) + 0.3 * np.exp(-d / 0.4)
+    ),
+}
+
+
+def _arrays():
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((n, 5)).astype(np.float32) for n in (8, 8, 24)]
+
+
+def _oracle(log_kernel, decoupled):
+    """Each query with its key and the queue, one at a time, float64."""
+    queries, keys, queue = (
+        x / np.linalg.norm(x, axis=1, keepdims=True)
+        for x in (np.asarray(x, np.float64) for x in _arrays())
+    )
+    loss = []
+    for query, key in zip(queries, keys, strict=True):
+        positive = np.exp(log_kernel(np.linalg.norm(query - key)))
+        below = np.exp(log_kernel(np.linalg.norm(query - queue, axis=1))).sum()
+        loss.append(-np.log(positive / (below if decoupled else below + positive)))
+    return np.array(loss)
+
+
+def _loss(settings, mesh=None):
+    queries, keys, queue = _arrays()
+    loss = moco.make_loss(settings)
+    if mesh is not None:
+        loss = jaxcl.sharded(loss, mesh)
+    groups = np.zeros(8, np.int32)
+    return jax.jit(loss)(queries, keys, negatives=queue, groups=groups)
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+@pytest.mark.parametrize("kernel", list(LOG_KERNELS))
+def test_a_loss_contrasts_a_query_with_its_key_and_the_queue(kernel, decoupled):
+    settings = dataclasses.replace(
+        TINY, kernels=(kernel,), decoupled=decoupled, mixture="kernels"
+    )
+    expected = _oracle(LOG_KERNELS[kernel], decoupled)
+    np.testing.assert_allclose(_loss(settings), expected, rtol=2e-5, atol=2e-6)
+
+
+def test_a_mixture_of_losses_is_their_weighted_sum_on_any_mesh():
+    gaussian = _oracle(lambda d: -(d**2) / 0.7, decoupled=True)
+    exponential = _oracle(lambda d: -d / 0.4, decoupled=True)
+    expected = 0.7 * gaussian + 0.3 * exponential
+    np.testing.assert_allclose(_loss(TINY), expected, rtol=2e-5, atol=2e-6)
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=auto)
+    np.testing.assert_allclose(_loss(TINY, mesh), expected, rtol=2e-5, atol=2e-6)
+
+
+# One loss instead of two: what compiles.
+RUN = dataclasses.replace(TINY, kernels=("gaussian",))
+
+
+def _pretrain(directory, steps):
+    settings = dataclasses.replace(RUN, directory=str(directory), max_steps=steps)
+    return moco.pretrain(settings)
+
+
+def _assert_close(got, expected):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_a_stopped_run_ends_bit_equal_and_is_probed(tmp_path):
+    whole = _pretrain(tmp_path / "whole", 2)
+    run = tmp_path / "run"
+    half = jax.device_get(_pretrain(run / "gaussian", 1))
+    resumed = _pretrain(run / "gaussian", 2)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert resumed.queue.keys.sharding.spec == jax.P("data")
+
+    # Step 1 begins with equal encoders; at step 2 the keys' moves by a quarter.
+    start, first = half.key_params, half.query.params
+    moved = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, start, first)
+    _assert_close(resumed.key_params, moved)
+    difference = jax.tree.map(lambda a, b: np.abs(a - b).max(), start, first)
+    assert max(jax.tree.leaves(difference)) > 1e-3
+
+    # Each row of the batch owns three rows of the queue, and has written two.
+    keys = np.asarray(resumed.queue.keys).reshape(16, 3, 8)
+    before = half.queue.keys.reshape(16, 3, 8)
+    np.testing.assert_allclose(np.linalg.norm(keys, axis=-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(keys[:, [0, 2]], before[:, [0, 2]])
+    assert (np.abs(keys[:, 1] - before[:, 1]).max(-1) > 1e-3).all()
+    assert (int(half.queue.position), int(resumed.queue.position)) == (1, 2)
+
+    # What the run left is probed, drawn and reported.
+    scores = moco.main(dataclasses.replace(RUN, directory=str(run), max_steps=2))
+    assert list(scores) == ["untrained", "gaussian"]
+    assert all(0.2 < x <= 1 for each in scores.values() for x in each)
+    written = json.loads((run / "probe.json").read_text())
+    assert written["num_test"] == 60
+    assert written["accuracy"]["gaussian"] == scores["gaussian"]._asdict()
+    for name in ("curves.png", "embedding.png"):
+        assert (run / "gaussian" / name).stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--queue_size", "100"], "queue_size must be divisible by the 128 rows"),
+        (["digits", "--batch_size", "12"], "batch_size must be divisible by the 8"),
+        (["--kernels", "cosine", "cosine"], "kernels must be one or more different"),
+        (["--source", "nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_wrong_flags_end_with_a_message(flags, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys, "argv", ["moco", *flags, "--directory", str(tmp_path / "run")]
+    )
+    with pytest.raises(SystemExit, match=words):
+        moco.cli()
+    assert not (tmp_path / "run" / "probe.json").exists()
+
+
+def test_named_settings_may_be_changed_by_flags(monkeypatch):
+    asked = []
+    monkeypatch.setattr(moco, "main", asked.append)
+    for flags in ([], ["--seed", "3"], ["cifar100", "--epochs", "7"]):
+        monkeypatch.setattr(sys, "argv", ["moco", *flags])
+        moco.cli()
+    assert asked == [
+        moco.Settings(),
+        moco.Settings(seed=3),
+        dataclasses.replace(moco.PROTOCOLS["cifar100"][1], epochs=7),
+    ]
+
+
+def test_the_authors_settings_fit_their_images():
+    for name in ("cifar10", "cifar100", "tinyimagenet"):
+        settings = moco.PROTOCOLS[name][1]
+        transform = moco.make_transform(settings, (32, 32))
+        image = jax.ShapeDtypeStruct((32, 32, 3), np.float32)
+        view = jax.eval_shape(transform, jax.random.key(0), image)
+        batch = jax.ShapeDtypeStruct((2, *view.shape), view.dtype)
+        model = moco.make_model(settings)
+        z, variables = jax.eval_shape(
+            lambda x, model=model: model.init_with_output(
+                jax.random.key(0), x, train=False
+            ),
+            batch,
+        )
+        assert z.shape == (2, 128)
+        head = variables["params"]["projector"]
+        assert head["Dense_0"]["kernel"].shape == (512, 512)
+        assert moco.make_loss(settings)
