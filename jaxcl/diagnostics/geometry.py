@@ -1,0 +1,303 @@
+"""How embeddings lie: norms, cosines, rank, and whether partners find each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcl import _checks, graphs, kernels, mesh, pairwise
+
+
+def norm_cv(
+    z: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> jax.Array:
+    """Coefficient of variation of the norms: how thick the shell is.
+
+        cv = std_i |z_i| / mean_i |z_i|,    std over n, not n - 1
+
+    Args:
+      z: embeddings [n, d]; any float dtype.
+      valid: rows to keep [n].
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+
+    Returns:
+      A dimensionless scalar, float32 (float64 for float64 input). Normalised embeddings
+      give 0, Gaussian ones `gaussian_norm_cv(d)`, about 1 / sqrt(2 d); NaN where all
+      norms are 0.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong.
+
+    Source:
+      InfoNCE Induces Gaussian Distribution, https://arxiv.org/abs/2602.24012,
+      equation 20.
+
+    >>> print(norm_cv(jnp.array([[3.0, 0.0], [0.0, 1.0]])))
+    0.5
+    """
+    x, keep = rows("z", z, valid)
+    # From the direction: the square of an embedding may lie outside of float32.
+    norm = jnp.sum(x * kernels.unit(x), axis=1)
+    mean = mesh.mean(norm, keep, axis_name)
+    # Of the differences: a mean of squares minus the squared mean has no digits left
+    # where the shell is thin.
+    relative = norm / mean - 1
+    return jnp.sqrt(mesh.mean(jnp.square(relative), keep, axis_name))
+
+
+def alignment_cosine(
+    z1: jax.Array,
+    z2: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> jax.Array:
+    """Cosine of positive pairs.
+
+        cos_i = z1_i . z2_i / (|z1_i| |z2_i|)
+
+    Args:
+      z1: embeddings [n, d]; any float dtype.
+      z2: embeddings [n, d], row i the positive of row i.
+      valid: pairs to keep [n].
+      axis_name: for `jaxcl.sharded`, which gives it; nothing crosses devices here.
+
+    Returns:
+      Cosines, float32 [n] (float64 for float64 input); 0 where not valid, and for a
+      zero vector.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong.
+
+    >>> print(alignment_cosine(jnp.array([[3.0, 4.0]]), jnp.array([[2.0, 0.0]])))
+    [0.6]
+    """
+    _checks.paired("z1", z1, "z2", z2)
+    first, second = graphs.pairs(z1, z2, valid, axis_name)
+    return kernels.matched(kernels.cosine(1.0), first.z, second.z)
+
+
+def uniformity_cosine(
+    z: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of the cosine over all pairs of embeddings.
+
+        mean, std of cos(z_i, z_j) over i != j
+
+    Args:
+      z: embeddings [n, d]; any float dtype.
+      valid: rows to keep [n].
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      The mean and the standard deviation, float32 (float64 for float64 input).
+      Directions uniform on the sphere give 0 and 1 / sqrt(d) in expectation; fewer than
+      two embeddings NaN.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong.
+
+    >>> mean, std = uniformity_cosine(jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]))
+    >>> print(f"{mean:.4f} {std:.4f}")  # one pair of three is parallel
+    0.3333 0.4714
+    """
+    _checks.embeddings("z", z, "n d")
+    nodes = graphs.labelled(z, jnp.zeros(z.shape[0], int), valid, axis_name)
+    unit = kernels.unit(nodes.z.astype(kernels.accumulator(nodes.z.dtype)))
+    count = graphs.count_valid(nodes, axis_name).astype(unit.dtype)
+    pairs = jnp.maximum(count * (count - 1), 1)
+    # The mean of all cosines is that of the sum of all directions with itself. Around
+    # it the squares are taken: far from it they would cancel.
+    whole = jnp.square(mesh.total(unit.sum(axis=0), axis_name)).sum()
+    center = (whole - mesh.total(jnp.square(unit).sum(), axis_name)) / pairs
+    # Cosines are compared with each other: reduced precision would widen them.
+    with jax.default_matmul_precision("highest"):
+        first, second = pairwise.reduce_pairs(
+            nodes,
+            kernel=kernels.cosine(1.0),
+            reductions=(
+                pairwise.Reduction("mean", graphs.others, _deviation, (center,)),
+                pairwise.Reduction("mean", graphs.others, _squared, (center,)),
+            ),
+            axis_name=axis_name,
+            exchange=exchange,
+            tile=tile,
+            impl=impl,
+        )
+    shift = mesh.mean(first, nodes.valid, axis_name)
+    variance = mesh.mean(second, nodes.valid, axis_name) - jnp.square(shift)
+    std = jnp.sqrt(jnp.maximum(variance, 0))
+    enough = count > 1
+    return jnp.where(enough, center + shift, jnp.nan), jnp.where(enough, std, jnp.nan)
+
+
+def _deviation(pair: pairwise.Pair, center: jax.Array) -> jax.Array:
+    return pair.logits - center
+
+
+def _squared(pair: pairwise.Pair, center: jax.Array) -> jax.Array:
+    return jnp.square(pair.logits - center)
+
+
+def effective_rank(
+    z: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> jax.Array:
+    """Effective rank: how many directions the embeddings use.
+
+        exp(-sum_k p_k log p_k),    p = singular values of z / their sum
+
+    The embeddings are taken as they are, not centred.
+
+    Args:
+      z: embeddings [n, d]; any float dtype.
+      valid: rows to keep [n].
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+
+    Returns:
+      A number from 1 to min(n, d), float32 (float64 for float64 input). Collapsed
+      embeddings give 1; NaN where all embeddings are 0.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong.
+
+    Source:
+      The effective rank: a measure of effective dimensionality, Roy and Vetterli,
+      EUSIPCO 2007, definition 1.
+
+    >>> print(f"{effective_rank(2.0 * jnp.eye(3)):.4f}")
+    3.0000
+    """
+    x, _ = rows("z", z, valid)
+    # The triangular factor has the singular values of z. Those of z^T z are squares,
+    # in which small singular values are lost in rounding.
+    factor = jnp.linalg.qr(x, mode="r")
+    devices = mesh.size(axis_name)
+    if devices > 1:
+        # Summed with zeros elsewhere rather than gathered: then JAX knows that the
+        # result is the same on all devices.
+        mine = jnp.arange(devices) == mesh.position(axis_name)
+        parts = jnp.where(mine[:, None, None], factor[None], 0)
+        factor = mesh.total(parts, axis_name).reshape(-1, x.shape[1])
+    values = jnp.linalg.svd(factor, compute_uv=False)
+    share = values / values.sum()
+    return jnp.exp(jax.scipy.special.entr(share).sum())
+
+
+def retrieval_accuracy(
+    queries: jax.Array,
+    keys: jax.Array,
+    k: int = 1,
+    *,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """Retrieval accuracy: how often a query's own key is among the k most similar.
+
+        mean_i [ #{j != i : cos(q_i, k_j) >= cos(q_i, k_i)} < k ]
+
+    A key as similar as the own one, to rounding, counts as ahead of it: collapsed
+    embeddings find nothing.
+
+    Args:
+      queries: embeddings [n, d]; any float dtype.
+      keys: embeddings [m, d], m >= n; key i belongs to query i.
+      k: >= 1; an integer.
+      valid: masks query i and key i [n]; further keys are always valid.
+      axis_name: mesh axes over which both are sharded, inside `shard_map`.
+      exchange: how keys travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      A share from 0 to 1, float32 (float64 for float64 input); 0 where nothing is
+      valid. Chance is k / m. A query that is not a number finds nothing.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong, there are fewer keys than queries, or k < 1.
+
+    >>> queries = jnp.array([[1.0, 0.1], [0.3, 1.0], [1.0, 0.4]])
+    >>> keys = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 5.0]])
+    >>> print(f"{retrieval_accuracy(queries, keys):.4f}")
+    0.3333
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+        raise TypeError(f"k must be an integer, got {type(k).__name__}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    query, key = graphs.keyed(queries, keys, None, valid, axis_name)
+    kernel = kernels.cosine(1.0)
+    n, d = queries.shape
+    own = kernels.matched(kernel, query.z, key.z[:n]) if keys.shape[0] == n else None
+    if own is None:
+        # With more keys than queries the own key may live on another device.
+        everyone = mesh.all_rows(key.z, axis_name)
+        first = mesh.own_rows(everyone, n, axis_name)
+        own = kernels.matched(kernel, query.z, first)
+    # How far two sums of d rounded products of unit vectors may lie apart.
+    rounding = 2 * np.sqrt(d) * float(jnp.finfo(own.dtype).eps)
+    with jax.default_matmul_precision("highest"):
+        (ahead,) = pairwise.reduce_pairs(
+            query._replace(extra=own - rounding),
+            key,
+            kernel=kernel,
+            reductions=(pairwise.Reduction("sum", graphs.negatives, _not_below),),
+            axis_name=axis_name,
+            exchange=exchange,
+            tile=tile,
+            impl=impl,
+        )
+    return mesh.mean((ahead < k).astype(own.dtype), query.valid, axis_name)
+
+
+def _not_below(pair: pairwise.Pair) -> jax.Array:
+    # NaN is not below anything: a query or key that is none counts against.
+    return 1 - (pair.logits < pair.anchor).astype(pair.logits.dtype)
+
+
+def rows(
+    name: str, z: jax.Array, valid: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Gives embeddings the dtype of results, and zeroes rows that are not valid.
+
+    Args:
+      name: what the caller calls the embeddings.
+      z: embeddings [n, d].
+      valid: rows to keep [n]; None keeps all.
+
+    Returns:
+      The embeddings, float32 or float64 [n, d], and which rows are valid, bool [n].
+
+    Raises:
+      TypeError: if `z` is not floating, or `valid` not boolean.
+      ValueError: if a shape is wrong.
+    """
+    _checks.embeddings(name, z, "n d")
+    _checks.mask("valid", valid, z.shape[0])
+    x = jnp.asarray(z)
+    x = x.astype(kernels.accumulator(x.dtype))
+    if valid is None:
+        return x, jnp.ones(z.shape[0], bool)
+    keep = jnp.asarray(valid)
+    return jnp.where(keep[:, None], x, 0), keep

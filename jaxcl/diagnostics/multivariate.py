@@ -1,0 +1,352 @@
+"""All coordinates at once: a fitted Gaussian, whitening, and tests of joint normality.
+
+With mean m and covariance S = V diag(s) V^T, whitened embeddings are
+y = (z - m) V diag(s)^(-1/2): what is Gaussian becomes standard normal.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxcl import _checks, graphs, kernels, mesh, pairwise
+from jaxcl.diagnostics import geometry
+
+# From so many degrees of freedom on, Wilson and Hilferty's cube root tells chi-square
+# probabilities better than the float32 incomplete gamma function.
+_MANY_DEGREES = 300
+
+
+class Gaussian(NamedTuple):
+    """A Gaussian distribution, by the principal axes of its covariance.
+
+    Attributes:
+      mean: [d].
+      variances: along the axes, ascending [d].
+      axes: unit vectors as columns [d, d].
+    """
+
+    mean: jax.Array
+    variances: jax.Array
+    axes: jax.Array
+
+
+def fit_gaussian(
+    z: jax.Array,
+    *,
+    ridge: ArrayLike = 1e-6,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> Gaussian:
+    """Fits a Gaussian to embeddings by their mean and covariance.
+
+        S = mean_i (z_i - m)(z_i - m)^T + ridge trace(S) / d
+
+    Args:
+      z: embeddings [n, d]; any float dtype.
+      ridge: dimensionless, >= 0. With n <= d only a ridge > 0 keeps S invertible.
+      valid: rows to keep [n].
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+
+    Returns:
+      A `Gaussian`, float32 (float64 for float64 input), the same on all devices.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong, or ridge < 0.
+
+    >>> z = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> print(fit_gaussian(z, ridge=0.0).variances)
+    [0.5 2. ]
+    """
+    x, keep = geometry.rows("z", z, valid)
+    _checks.within("ridge", ridge, 0, np.inf)
+    count = jnp.maximum(mesh.total(keep.sum(), axis_name), 1).astype(x.dtype)
+    mean = mesh.total(x.sum(axis=0), axis_name) / count
+    centred = jnp.where(keep[:, None], x - mean[None, :], 0)
+    product = jnp.matmul(centred.T, centred, precision="highest")
+    covariance = mesh.total(product, axis_name) / count
+    values, axes = jnp.linalg.eigh(covariance)
+    # Rounding may leave a direction without variance slightly below zero.
+    values = jnp.maximum(values, 0)
+    return Gaussian(mean, values + jnp.asarray(ridge, x.dtype) * values.mean(), axes)
+
+
+def whiten(gaussian: Gaussian, z: jax.Array) -> jax.Array:
+    """Whitens embeddings by a Gaussian, fitted to these or to others.
+
+        y = (z - m) V diag(s)^(-1/2)
+
+    The embeddings of a fit without ridge get zero mean and unit covariance whatever
+    they are: whether whitening helped shows on held-out ones.
+
+    Args:
+      gaussian: from `fit_gaussian`.
+      z: embeddings [n, d]; any float dtype.
+
+    Returns:
+      Dimensionless coordinates, floating [n, d]; infinite or NaN along an axis without
+      variance.
+
+    Raises:
+      TypeError: if z has the wrong type or dtype.
+      ValueError: if z is not [n, d], or of another d than the Gaussian.
+
+    >>> z = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> y = whiten(fit_gaussian(z, ridge=0.0), z)
+    >>> print((y.T @ y / 4).round(3))
+    [[1. 0.]
+     [0. 1.]]
+    """
+    x, _ = geometry.rows("z", z, None)
+    _checks.same_width("z", z, "gaussian.axes", gaussian.axes)
+    centred = x - gaussian.mean.astype(x.dtype)[None, :]
+    rotated = jnp.matmul(centred, gaussian.axes.astype(x.dtype), precision="highest")
+    return rotated / jnp.sqrt(gaussian.variances.astype(x.dtype))[None, :]
+
+
+def log_likelihood(gaussian: Gaussian, z: jax.Array) -> jax.Array:
+    """Log-likelihood of embeddings under a Gaussian.
+
+        log p(z_i) = -(|y_i|^2 + log det S + d log(2 pi)) / 2,    y whitened
+
+    Args:
+      gaussian: from `fit_gaussian`.
+      z: embeddings [n, d]; any float dtype.
+
+    Returns:
+      Log-densities in nats, floating [n].
+
+    Raises:
+      TypeError: if z has the wrong type or dtype.
+      ValueError: if z is not [n, d], or of another d than the Gaussian.
+
+    >>> standard = Gaussian(jnp.zeros(2), jnp.ones(2), jnp.eye(2))
+    >>> (value,) = log_likelihood(standard, jnp.zeros((1, 2)))
+    >>> print(f"{value:.4f}")  # -log(2 pi)
+    -1.8379
+    """
+    y = whiten(gaussian, z)
+    constant = jnp.log(gaussian.variances).sum().astype(y.dtype)
+    constant += y.shape[1] * math.log(2 * math.pi)
+    return -(jnp.square(y).sum(axis=1) + constant) / 2
+
+
+class Mardia(NamedTuple):
+    """Mardia's two tests of joint normality.
+
+    Attributes:
+      skewness: mean over all pairs of (y_i . y_j)^3; 0 for a Gaussian.
+      skewness_statistic: n / 6 of it; chi-square of d (d + 1) (d + 2) / 6 degrees.
+      skewness_p: probability of so large a statistic in a Gaussian sample.
+      kurtosis: mean of |y_i|^4; d (d + 2) for a Gaussian.
+      kurtosis_statistic: its deviation over its standard error; standard normal.
+      kurtosis_p: probability of so large a deviation, to either side.
+    """
+
+    skewness: jax.Array
+    skewness_statistic: jax.Array
+    skewness_p: jax.Array
+    kurtosis: jax.Array
+    kurtosis_statistic: jax.Array
+    kurtosis_p: jax.Array
+
+
+def mardia(
+    z: jax.Array,
+    *,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> Mardia:
+    """Mardia's tests of joint normality, of skewness and of kurtosis.
+
+        skewness = mean_ij (y_i . y_j)^3,    kurtosis = mean_i |y_i|^4
+
+    of whitened embeddings y. Neither depends on an affine map of z. All pairs are
+    visited, without storing them. The probabilities are asymptotic: with few rows for
+    the d, a Gaussian has too small a kurtosis.
+
+    Args:
+      z: embeddings [n, d], n > d; any float dtype.
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      A `Mardia` of scalars, float32 (float64 for float64 input); NaN where the
+      covariance is singular.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong, or n <= d.
+
+    Source:
+      Measures of multivariate skewness and kurtosis with applications, Mardia 1970,
+      equations 2.23, 3.10, 5.5 and 5.7.
+
+    >>> result = mardia(jax.random.normal(jax.random.key(0), (200, 2)))
+    >>> print(bool(result.skewness_p > 0.05), bool(result.kurtosis_p > 0.05))
+    True True
+    """
+    y, n = _whitened(z, axis_name)
+    d = y.shape[1]
+    squared = jnp.square(y).sum(axis=1)
+    with jax.default_matmul_precision("highest"):
+        (others,) = pairwise.reduce_pairs(
+            graphs.labelled(y, jnp.zeros(y.shape[0], int), None, axis_name),
+            kernel=kernels.dot(),
+            reductions=(pairwise.Reduction("sum", graphs.others, _cubed),),
+            axis_name=axis_name,
+            exchange=exchange,
+            tile=tile,
+            impl=impl,
+        )
+    # A row with itself is known from its length.
+    skewness = mesh.mean((others + squared**3) / n, axis_name=axis_name)
+    # The mean of |y|^2 is d, since y is whitened. Around it the fourth powers differ
+    # from those of a Gaussian by a small number, without it by a difference of large.
+    excess = mesh.mean(jnp.square(squared - d), axis_name=axis_name) - 2 * d
+    statistic = n / 6 * skewness
+    score = excess / math.sqrt(8 * d * (d + 2) / n)
+    return Mardia(
+        skewness=skewness,
+        skewness_statistic=statistic,
+        skewness_p=_chi_square_tail(statistic, d * (d + 1) * (d + 2) // 6),
+        kurtosis=excess + d * (d + 2),
+        kurtosis_statistic=score,
+        kurtosis_p=jax.scipy.special.erfc(jnp.abs(score) / math.sqrt(2)),
+    )
+
+
+class HenzeZirkler(NamedTuple):
+    """Henze and Zirkler's test of joint normality.
+
+    Attributes:
+      statistic: distance from a Gaussian.
+      p: probability of so large a statistic in a Gaussian sample.
+    """
+
+    statistic: jax.Array
+    p: jax.Array
+
+
+def henze_zirkler(
+    z: jax.Array,
+    *,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> HenzeZirkler:
+    """Henze and Zirkler's test of joint normality, by characteristic functions.
+
+        HZ = (1 / n) sum_ij exp(-b |y_i - y_j|^2 / 2)
+             - 2 (1 + b)^(-d / 2) sum_i exp(-b |y_i|^2 / (2 (1 + b)))
+             + n (1 + 2 b)^(-d / 2)
+        b  = ((2 d + 1) n / 4)^(2 / (d + 4)) / 2
+
+    of whitened embeddings y. It does not depend on an affine map of z, and is zero only
+    for a Gaussian. All pairs are visited, without storing them. p takes the statistic
+    of a Gaussian sample as log-normal. It loses power where d is large for n: of 300
+    rows of Student's t with 5 degrees it rejects 9 in 10 samples at d = 20 and 4 in 10
+    at d = 40.
+
+    Args:
+      z: embeddings [n, d], n > d; any float dtype.
+      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+      exchange: how embeddings travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      A `HenzeZirkler` of scalars, float32 (float64 for float64 input); NaN where the
+      covariance is singular.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong, or n <= d.
+
+    Source:
+      A class of invariant consistent tests for multivariate normality, Henze and
+      Zirkler 1990, section 2 and theorem 3.2.
+
+    >>> result = henze_zirkler(jax.random.normal(jax.random.key(0), (200, 2)))
+    >>> print(bool(result.p > 0.05))
+    True
+    """
+    y, n = _whitened(z, axis_name)
+    d = y.shape[1]
+    b = ((2 * d + 1) * n / 4) ** (2 / (d + 4)) / 2
+    (others,) = pairwise.reduce_pairs(
+        graphs.labelled(y, jnp.zeros(y.shape[0], int), None, axis_name),
+        kernel=kernels.gaussian(2 / b, normalize=False),
+        reductions=(pairwise.Reduction("sum", graphs.others, _exponential),),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
+    center = jnp.exp(-b / (2 * (1 + b)) * jnp.square(y).sum(axis=1))
+    center *= 2 * (1 + b) ** (-d / 2)
+    # Row by row, so that sums of the size of n never stand against each other. Rows
+    # with themselves add up to 1, beside which all else may be tiny.
+    row = others / n - center + (1 + 2 * b) ** (-d / 2)
+    excess = n * mesh.mean(row, axis_name=axis_name)
+    shortfall, variance = _henze_zirkler_moments(d, b)
+    mean = 1 - shortfall
+    spread = math.log1p(variance / mean**2)
+    center_log = math.log1p(-shortfall) - spread / 2
+    score = (jnp.log1p(excess) - center_log) / math.sqrt(spread)
+    return HenzeZirkler(1 + excess, jax.scipy.special.erfc(score / math.sqrt(2)) / 2)
+
+
+def _henze_zirkler_moments(d: int, b: float) -> tuple[float, float]:
+    """One minus the mean, and the variance, of the statistic of a Gaussian sample."""
+    a = 1 + 2 * b
+    w = (1 + b) * (1 + 3 * b)
+    shortfall = 1 + d * b / a + d * (d + 2) * b**2 / (2 * a**2)
+    shortfall *= a ** (-d / 2)
+    variance = 2 * (1 + 4 * b) ** (-d / 2)
+    second = 1 + 2 * d * b**2 / a**2 + 3 * d * (d + 2) * b**4 / (4 * a**4)
+    variance += 2 * a**-d * second
+    third = 1 + 3 * d * b**2 / (2 * w) + d * (d + 2) * b**4 / (2 * w**2)
+    variance -= 4 * w ** (-d / 2) * third
+    return shortfall, variance
+
+
+def _whitened(z: jax.Array, axis_name: mesh.AxisName | None) -> tuple[jax.Array, int]:
+    """Embeddings whitened by their own covariance, and how many all devices hold."""
+    _checks.embeddings("z", z, "n d")
+    n, d = z.shape[0] * mesh.size(axis_name), z.shape[1]
+    if n <= d:
+        raise ValueError(f"z must have more rows than columns, got {n} rows of {d}")
+    gaussian = fit_gaussian(z, ridge=0.0, axis_name=axis_name)
+    values = gaussian.variances
+    # What rounding leaves of no variance is no direction to test.
+    least = d * float(jnp.finfo(values.dtype).eps) * values[-1]
+    values = jnp.where(values > least, values, jnp.nan)
+    return whiten(gaussian._replace(variances=values), z), n
+
+
+def _cubed(pair: pairwise.Pair) -> jax.Array:
+    return pair.logits**3
+
+
+def _exponential(pair: pairwise.Pair) -> jax.Array:
+    return jnp.exp(pair.logits)
+
+
+def _chi_square_tail(x: jax.Array, degrees: int) -> jax.Array:
+    """Probability that a chi-square variable exceeds x."""
+    if degrees <= _MANY_DEGREES:
+        half = jnp.asarray(degrees / 2, x.dtype)
+        return jax.scipy.special.gammaincc(half, x / 2)
+    variance = 2 / (9 * degrees)
+    score = (jnp.cbrt(x / degrees) - (1 - variance)) / math.sqrt(variance)
+    return jax.scipy.special.erfc(score / math.sqrt(2)) / 2

@@ -1,0 +1,149 @@
+"""Norms, cosines, rank and retrieval, against float64 NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcl import diagnostics
+from tests.diagnostics import oracles
+
+RNG = np.random.default_rng(0)
+N, D = 37, 5
+Z = RNG.normal(size=(N, D)).astype(np.float32) + 0.5
+KEYS = (Z + 0.8 * RNG.normal(size=(N, D))).astype(np.float32)
+KEEP = np.arange(N) % 5 != 3
+
+
+def _spoiled(z):
+    """What is not valid holds NaN."""
+    return jnp.asarray(np.where(KEEP[:, None], z, np.nan))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["norm_cv", "effective_rank", "uniformity_cosine"])
+def test_equals_the_formula(name, masked):
+    function = getattr(diagnostics, name)
+    got = function(_spoiled(Z), valid=KEEP) if masked else function(Z)
+    expected = getattr(oracles, name)(Z[KEEP] if masked else Z)
+    np.testing.assert_allclose(got, expected, rtol=2e-6)
+
+
+def test_alignment_is_the_cosine_of_each_pair():
+    got = diagnostics.alignment_cosine(_spoiled(Z), KEYS, valid=KEEP)
+    expected = (oracles.unit(Z) * oracles.unit(KEYS)).sum(1)
+    np.testing.assert_allclose(got, np.where(KEEP, expected, 0), atol=1e-6)
+
+
+def test_a_thin_shell_is_measured_in_float32():
+    radius = 1 + 1e-4 * RNG.normal(size=(1000, 1))
+    z = (radius * oracles.unit(RNG.normal(size=(1000, D)))).astype(np.float32)
+    got = diagnostics.norm_cv(z)
+    np.testing.assert_allclose(got, oracles.norm_cv(z), rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_scale_of_embeddings_does_not_matter(scale):
+    scaled = Z * np.float32(scale)
+    for name in ("norm_cv", "effective_rank"):
+        function = getattr(diagnostics, name)
+        np.testing.assert_allclose(function(scaled), function(Z), rtol=1e-5)
+
+
+def test_the_spread_of_nearly_equal_directions_is_measured_in_float32():
+    z = (np.ones(64) + 0.03 * RNG.normal(size=(50, 64))).astype(np.float32)
+    mean, std = diagnostics.uniformity_cosine(z)
+    expected_mean, expected_std = oracles.uniformity_cosine(z)
+    assert expected_std < 2e-4
+    np.testing.assert_allclose(mean, expected_mean, rtol=1e-6)
+    np.testing.assert_allclose(std, expected_std, rtol=2e-3)
+
+
+@pytest.mark.parametrize("options", [{"impl": "reference"}, {"tile": 16}])
+def test_tiles_do_not_change_uniformity(options):
+    got = diagnostics.uniformity_cosine(Z, **options)
+    np.testing.assert_allclose(got, diagnostics.uniformity_cosine(Z), rtol=2e-6)
+
+
+def test_one_embedding_has_no_pairs():
+    assert np.isnan(diagnostics.uniformity_cosine(Z[:1])).all()
+
+
+def test_a_subspace_has_the_effective_rank_of_its_embeddings():
+    basis = np.linalg.qr(RNG.normal(size=(48, 3)))[0]
+    z = (RNG.normal(size=(200, 3)) @ basis.T).astype(np.float32)
+    got = diagnostics.effective_rank(z)
+    expected = oracles.effective_rank(z @ basis)
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_fewer_embeddings_than_coordinates_have_a_rank_too():
+    z = Z[:3]
+    got = diagnostics.effective_rank(z)
+    np.testing.assert_allclose(got, oracles.effective_rank(z), rtol=2e-6)
+    np.testing.assert_allclose(
+        diagnostics.effective_rank(np.ones((9, 4))), 1, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, N])
+def test_retrieval_equals_sorting_all_keys(k):
+    got = diagnostics.retrieval_accuracy(Z, KEYS, k)
+    expected = oracles.retrieval_accuracy(Z, KEYS, k)
+    assert k == N or 0.1 < expected < 0.95
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_further_keys_distract():
+    more = np.concatenate([KEYS, Z + 0.01])
+    got = diagnostics.retrieval_accuracy(Z, more, 2)
+    np.testing.assert_allclose(got, oracles.retrieval_accuracy(Z, more, 2), rtol=1e-6)
+
+
+def test_rows_that_are_not_valid_neither_ask_nor_answer():
+    got = diagnostics.retrieval_accuracy(_spoiled(Z), _spoiled(KEYS), valid=KEEP)
+    expected = oracles.retrieval_accuracy(Z[KEEP], KEYS[KEEP], 1)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_collapsed_embeddings_retrieve_nothing():
+    for row in RNG.normal(size=(3, D)):
+        z = np.tile(row, (N, 1)).astype(np.float32)
+        assert diagnostics.retrieval_accuracy(z, z, N - 1) == 0
+
+
+def test_a_query_that_is_not_a_number_retrieves_nothing():
+    queries = KEYS.copy()
+    queries[:3] = np.nan
+    got = diagnostics.retrieval_accuracy(queries, KEYS, 2)
+    np.testing.assert_allclose(got, (N - 3) / N, rtol=1e-6)
+
+
+def test_a_million_embeddings_need_no_square_matrix():
+    z = jax.ShapeDtypeStruct((1_000_000, 8), jnp.float32)
+    for function in (diagnostics.uniformity_cosine, diagnostics.uniformity_potential):
+        memory = jax.jit(function).lower(z).compile().memory_analysis()
+        assert memory.temp_size_in_bytes < 2**30
+
+
+def test_bfloat16_is_accepted():
+    z = jnp.asarray(Z, jnp.bfloat16)
+    assert diagnostics.norm_cv(z).dtype == jnp.float32
+    assert diagnostics.retrieval_accuracy(z, z).dtype == jnp.float32
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match=r"z must have shape \[n, d\], got \(5,\)"):
+        diagnostics.norm_cv(jnp.ones(5))
+    with pytest.raises(TypeError, match="z must be a floating array"):
+        diagnostics.effective_rank(jnp.ones((5, 2), int))
+    with pytest.raises(ValueError, match="z1 and z2 must have one shape"):
+        diagnostics.alignment_cosine(Z, KEYS[:3])
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        diagnostics.retrieval_accuracy(Z, KEYS, 0)
+    with pytest.raises(TypeError, match="k must be an integer, got float"):
+        diagnostics.retrieval_accuracy(Z, KEYS, 1.0)
+    with pytest.raises(ValueError, match="keys must have at least as many rows"):
+        diagnostics.retrieval_accuracy(Z, KEYS[:3])
+    with pytest.raises(ValueError, match="valid must have shape"):
+        diagnostics.norm_cv(Z, valid=np.ones(3, bool))

@@ -1,0 +1,143 @@
+"""Whitening, likelihood and tests of joint normality, against float64 NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import datasets
+
+from jaxcl import diagnostics
+from jaxcl.diagnostics import multivariate
+from tests.diagnostics import oracles
+
+# Compiled once for each shape.
+MARDIA = jax.jit(diagnostics.mardia, static_argnames="tile")
+HENZE_ZIRKLER = jax.jit(diagnostics.henze_zirkler, static_argnames="tile")
+
+RNG = np.random.default_rng(0)
+N, D = 150, 3
+MIXING = RNG.normal(size=(D, D))
+GAUSSIAN = RNG.normal(size=(N, D)) @ MIXING + 2
+LAPLACE = RNG.laplace(size=(N, D)) @ MIXING
+SPHERE = oracles.unit(RNG.normal(size=(N, D)))
+
+
+@pytest.mark.parametrize("z", [GAUSSIAN, LAPLACE, SPHERE])
+def test_tests_equal_their_formulas(x64, z):
+    np.testing.assert_allclose(MARDIA(z), oracles.mardia(z), rtol=1e-9)
+    got, expected = HENZE_ZIRKLER(z), oracles.henze_zirkler(z)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_tests_agree_with_published_values_for_the_flowers_of_iris_setosa(x64):
+    # Korkmaz, Goksuluk and Zararsiz, MVN: An R Package for Assessing Multivariate
+    # Normality, The R Journal 2014.
+    flowers = datasets.load_iris().data[:50]
+    got = MARDIA(flowers)
+    expected = 3.079721, 25.66435, 0.1771859, 26.53766, 1.294992, 0.1953229
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    got = HENZE_ZIRKLER(flowers)
+    np.testing.assert_allclose(got, (0.9488453, 0.04995356), rtol=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, 20])
+def test_float32_is_enough(d):
+    z = (RNG.standard_t(30, size=(2000, d)) + 5).astype(np.float32)
+    got, expected = MARDIA(z), oracles.mardia(z)
+    np.testing.assert_allclose(got[:4], expected[:4], rtol=1e-4)
+    np.testing.assert_allclose(got[4:], expected[4:], rtol=2e-3, atol=1e-5)
+    got, expected = HENZE_ZIRKLER(z), oracles.henze_zirkler(z)
+    np.testing.assert_allclose(got.statistic, expected[0], rtol=1e-4)
+    np.testing.assert_allclose(got.p, expected[1], rtol=2e-3, atol=1e-4)
+
+
+def test_affine_maps_change_nothing(x64):
+    moved = LAPLACE @ RNG.normal(size=(D, D)) + RNG.normal(size=D)
+    for test in (MARDIA, HENZE_ZIRKLER):
+        np.testing.assert_allclose(test(moved), test(LAPLACE), rtol=1e-8, atol=1e-15)
+
+
+def test_gaussian_samples_pass_and_others_do_not():
+    keys = jax.random.split(jax.random.key(0), 100)
+    draw = jax.vmap(lambda key: jax.random.normal(key, (N, D)))(keys)
+
+    @jax.jit
+    @jax.vmap
+    def probabilities(z):
+        mardia, other = MARDIA(z), HENZE_ZIRKLER(z)
+        return mardia.skewness_p, mardia.kurtosis_p, other.p
+
+    for p in probabilities(draw):
+        # Three standard deviations of a share of 100 samples.
+        assert abs(np.mean(p < 0.05) - 0.05) < 0.065
+    others = np.stack([LAPLACE, SPHERE]).astype(np.float32)
+    _, kurtosis_p, p = probabilities(jnp.concatenate([others, draw[2:]]))
+    assert (kurtosis_p[:2] < 1e-3).all()
+    assert (p[:2] < 1e-3).all()
+
+
+def test_a_singular_covariance_is_nan():
+    z = np.concatenate([GAUSSIAN, GAUSSIAN[:, :1]], axis=1).astype(np.float32)
+    assert np.isnan(MARDIA(z)).all()
+    assert np.isnan(HENZE_ZIRKLER(z)).all()
+
+
+def test_tiles_do_not_change_the_tests():
+    z = GAUSSIAN.astype(np.float32)
+    for test in (MARDIA, HENZE_ZIRKLER):
+        np.testing.assert_allclose(test(z, tile=16), test(z), rtol=1e-5)
+
+
+@pytest.mark.parametrize("degrees", [4, 286, 364, 2_829_056])
+def test_the_tail_of_chi_square_holds_for_any_degrees(degrees):
+    probabilities = np.array([0.999, 0.9, 0.5, 0.1, 1e-3])
+    x = stats.chi2.isf(probabilities, degrees)
+    got = multivariate._chi_square_tail(jnp.asarray(x, jnp.float32), degrees)
+    np.testing.assert_allclose(got, probabilities, atol=2e-4)
+
+
+def test_whitening_gives_its_own_embeddings_unit_covariance_and_held_out_ones_not():
+    z = LAPLACE.astype(np.float32)
+    seen, held_out = z[:100], z[100:]
+    gaussian = diagnostics.fit_gaussian(seen, ridge=0.0)
+    y = np.asarray(diagnostics.whiten(gaussian, seen))
+    np.testing.assert_allclose(y.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.cov(y.T, ddof=0), np.eye(D), atol=1e-5)
+    y = np.asarray(diagnostics.whiten(gaussian, held_out))
+    centred = held_out.astype(float) - seen.astype(float).mean(0)
+    covariance = np.cov(seen.astype(float).T, ddof=0)
+    expected = np.einsum("id,id->i", centred, np.linalg.solve(covariance, centred.T).T)
+    np.testing.assert_allclose((y**2).sum(1), expected, rtol=1e-4)
+    assert abs(np.cov(y.T, ddof=0) - np.eye(D)).max() > 0.1
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_log_likelihood_is_that_of_scipy(ridge):
+    keep = np.arange(N) % 4 != 0
+    z = np.where(keep[:, None], GAUSSIAN, np.nan).astype(np.float32)
+    gaussian = diagnostics.fit_gaussian(z, ridge=ridge, valid=keep)
+    kept = GAUSSIAN[keep]
+    covariance = np.cov(kept.T, ddof=0)
+    covariance += ridge * np.trace(covariance) / D * np.eye(D)
+    expected = stats.multivariate_normal(kept.mean(0), covariance).logpdf(GAUSSIAN)
+    got = diagnostics.log_likelihood(gaussian, GAUSSIAN.astype(np.float32))
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_a_ridge_whitens_fewer_embeddings_than_coordinates():
+    z = jax.random.normal(jax.random.key(0), (4, 9))
+    y = diagnostics.whiten(diagnostics.fit_gaussian(z), z)
+    assert np.isfinite(y).all()
+
+
+def test_wrong_arguments_are_named():
+    z = jnp.ones((3, 3))
+    with pytest.raises(ValueError, match="more rows than columns, got 3 rows of 3"):
+        MARDIA(z)
+    with pytest.raises(ValueError, match="more rows than columns, got 3 rows of 3"):
+        HENZE_ZIRKLER(z)
+    with pytest.raises(ValueError, match=r"ridge must lie in \[0, inf\), got -1"):
+        diagnostics.fit_gaussian(z, ridge=-1.0)
+    with pytest.raises(ValueError, match="must have one embedding size"):
+        diagnostics.whiten(diagnostics.fit_gaussian(z), jnp.ones((3, 2)))

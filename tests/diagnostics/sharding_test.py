@@ -1,0 +1,65 @@
+"""Diagnostics over a mesh are those of one device."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcl
+from jaxcl import diagnostics
+
+RNG = np.random.default_rng(0)
+N, D = 48, 4
+Z = jnp.asarray(RNG.normal(size=(N, D)) + 0.3, jnp.float32)
+KEYS = Z + jnp.asarray(0.8 * RNG.normal(size=(N, D)), jnp.float32)
+MORE = jnp.concatenate([KEYS, Z[::-1] + 0.1])
+KEEP = jnp.arange(N) % 5 != 3
+
+
+def _everything(z, keys, more, keep, axis_name=None, exchange="gather"):
+    options = {"axis_name": axis_name, "exchange": exchange}
+    masked = {"valid": keep, "axis_name": axis_name}
+    return {
+        "norm_cv": diagnostics.norm_cv(z, **masked),
+        "alignment_cosine": diagnostics.alignment_cosine(z, keys, **masked),
+        "uniformity_cosine": diagnostics.uniformity_cosine(z, valid=keep, **options),
+        "effective_rank": diagnostics.effective_rank(z, **masked),
+        "retrieval_accuracy": diagnostics.retrieval_accuracy(z, more, 2, **options),
+        "masked_retrieval": diagnostics.retrieval_accuracy(
+            z, keys, valid=keep, **options
+        ),
+        "potential": diagnostics.uniformity_potential(z, keys, valid=keep, **options),
+        "mardia": diagnostics.mardia(z, **options),
+        "henze_zirkler": diagnostics.henze_zirkler(z, **options),
+        "variances": diagnostics.fit_gaussian(z, **masked).variances,
+    }
+
+
+@functools.cache
+def _whole():
+    return jax.jit(_everything)(Z, KEYS, MORE, KEEP)
+
+
+@pytest.mark.parametrize("exchange", ["gather", "ring"])
+def test_sharding_changes_nothing(exchange):
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=auto)
+    rows = jax.P("data")
+    specs = dict.fromkeys(_whole(), jax.P()) | {"alignment_cosine": rows}
+    split = jax.shard_map(
+        functools.partial(_everything, axis_name="data", exchange=exchange),
+        mesh=mesh,
+        in_specs=rows,
+        out_specs=specs,
+    )
+    got = jax.jit(split)(Z, KEYS, MORE, KEEP)
+    chex.assert_trees_all_close(got, _whole(), rtol=1e-5)
+
+
+def test_global_arrays_need_no_shard_map():
+    mesh = jax.make_mesh((8,), ("data",))
+    got = jax.jit(jaxcl.sharded(diagnostics.norm_cv, mesh))(Z, valid=KEEP)
+    np.testing.assert_allclose(got, diagnostics.norm_cv(Z, valid=KEEP), rtol=1e-5)
