@@ -12,7 +12,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,14 +81,17 @@ class Frozen(NamedTuple):
 
 
 def frozen_encoder(
-    run: simclr.Settings, shape: tuple[int, ...], batch_size: int = 500
+    run: simclr.Settings,
+    shape: tuple[int, ...],
+    batch_size: int = 500,
+    layer: Literal["h", "z"] = "h",
 ) -> Frozen:
-    """The encoder of a run for images of a shape [h, w, c]."""
+    """The encoder of a run, up to h or z, for images of a shape [h, w, c]."""
     model = simclr.make_model(run)
     example = jnp.zeros((1, *shape))
     key = jax.random.fold_in(jax.random.key(run.seed), 0)
     untrained = jax.jit(lambda key: model.init(key, example, train=False))(key)
-    encode = simclr.make_encode(model, run.pixels)
+    encode = simclr.make_encode(model, run.pixels, layer)
 
     def represent(variables: Any, images: np.ndarray) -> np.ndarray:
         frozen = jax.tree_util.Partial(encode, variables)

@@ -303,10 +303,11 @@ def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., An
 
 
 def make_encode(
-    model: models.SimCLR, pixels: str = "unit"
+    model: models.SimCLR, pixels: str = "unit", layer: Literal["h", "z"] = "h"
 ) -> Callable[[Any, jax.Array], jax.Array]:
-    """Returns encode(variables, uint8 images) -> h, for `evaluation.represent`."""
+    """Returns encode(variables, uint8 images) -> h or z, for `evaluation.represent`."""
     mean, std = STATISTICS[pixels]
+    method = "represent" if layer == "h" else "__call__"
 
     def encode(variables: Any, images: jax.Array) -> jax.Array:
         pixels = images.astype(jnp.float32) / 255
@@ -315,8 +316,7 @@ def make_encode(
                 augment.images.normalise, mean=mean, std=std
             )
             pixels = jax.vmap(standardise)(pixels)
-        h = model.apply(variables, pixels, train=False, method="represent")
-        return jnp.asarray(h)
+        return jnp.asarray(model.apply(variables, pixels, train=False, method=method))
 
     return encode
 

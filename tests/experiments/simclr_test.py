@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import linear_probe, simclr
+from experiments import embed, linear_probe, simclr
 from jaxcl import losses, training
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -44,6 +44,17 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(tmp_path):
         np.testing.assert_array_equal(a, b)
     steps = [line["step"] for line in training.read_metrics(tmp_path / "broken")]
     assert sorted(set(steps)) == [1, 2, 3, 4]
+
+    # Embeddings go into a file, of either layer, and never over another one.
+    ask = embed.Settings(str(tmp_path / "broken"), str(tmp_path / "z.npz"), layer="z")
+    ask = dataclasses.replace(ask, split="test[:30]")
+    z = embed.main(ask)
+    with np.load(tmp_path / "z.npz") as written:
+        np.testing.assert_array_equal(written["embeddings"], z)
+        assert written["labels"].shape == (30,)
+    assert z.shape == (30, TINY.embedding)
+    with pytest.raises(FileExistsError, match="out must be a new file"):
+        embed.main(ask)
 
     # What the run left is what the probe reads, and it draws all its pictures.
     probe = linear_probe.Settings(
