@@ -13,10 +13,12 @@ from jaxcl.diagnostics.multivariate import (
     Gaussian,
     HenzeZirkler,
     Mardia,
+    MardiaKurtosis,
     fit_gaussian,
     henze_zirkler,
     log_likelihood,
     mardia,
+    mardia_kurtosis,
     whiten,
 )
 from jaxcl.diagnostics.normality import (
@@ -40,6 +42,7 @@ __all__ = [
     "GaussianityReport",
     "HenzeZirkler",
     "Mardia",
+    "MardiaKurtosis",
     "alignment_cosine",
     "anderson_darling",
     "dagostino_pearson",
@@ -52,6 +55,7 @@ __all__ = [
     "log_likelihood",
     "log_sphere_potential",
     "mardia",
+    "mardia_kurtosis",
     "maximal_correlation",
     "norm_cv",
     "random_projections",

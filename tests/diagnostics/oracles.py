@@ -63,8 +63,12 @@ def mardia(z):
     n, d = z.shape
     g = whitened_products(z)
     skewness, kurtosis = (g**3).mean(), (np.diag(g) ** 2).mean()
-    chi = n * skewness / 6
-    score = (kurtosis - d * (d + 2)) / np.sqrt(8 * d * (d + 2) / n)
+    # Mardia 1974: exact means of both in a Gaussian sample, and the variance of one.
+    usual = d * (d + 2) * ((n + 1) * (d + 1) - 6) / ((n + 1) * (n + 3))
+    chi = skewness / usual * (d * (d + 1) * (d + 2) / 6)
+    mean = d * (d + 2) * (n - 1) / (n + 1)
+    variance = 8 * d * (d + 2) * (n - 3) / ((n + 1) ** 2 * (n + 3) * (n + 5))
+    score = (kurtosis - mean) / np.sqrt(variance * (n - d - 1) * (n - d + 1))
     chi_p = stats.chi2.sf(chi, d * (d + 1) * (d + 2) / 6)
     return skewness, chi, chi_p, kurtosis, score, 2 * stats.norm.sf(abs(score))
 

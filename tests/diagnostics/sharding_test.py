@@ -56,7 +56,8 @@ def test_sharding_changes_nothing(exchange):
         out_specs=specs,
     )
     got = jax.jit(split)(Z, KEYS, MORE, KEEP)
-    chex.assert_trees_all_close(got, _whole(), rtol=1e-5)
+    # Scores, such as of kurtosis, come in standard deviations and may lie near 0.
+    chex.assert_trees_all_close(got, _whole(), rtol=1e-5, atol=1e-5)
 
 
 def test_global_arrays_need_no_shard_map():
