@@ -1,0 +1,1 @@
+"""Are embeddings Gaussian? Of known inputs, of images, and any given ones."""

@@ -1,0 +1,293 @@
+"""Pictures of the experiments on Gaussianity."""
+
+import math
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import axes as mpl_axes
+from matplotlib import figure as mpl_figure
+from matplotlib import ticker
+from scipy import special, stats
+
+from experiments import style
+from experiments.gaussianity import measures
+from jaxcl import diagnostics
+
+_GREY = "#999999"
+_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
+# By the name of a moment, so that it looks the same in every picture of a run.
+_ORDER = (_GREY, style.COLOURS[0], style.COLOURS[6])
+
+Moments = Mapping[str, Mapping[str, measures.Snapshot]]
+
+
+class History(NamedTuple):
+    """A curve of measures.
+
+    Attributes:
+      label: for the legend.
+      colour: number of its colour.
+      dashes: number of its dashes.
+      epochs: at which was measured.
+      history: what was measured.
+    """
+
+    label: str
+    colour: int
+    dashes: int
+    epochs: Sequence[int]
+    history: Sequence[measures.Measures]
+
+
+def _panels(
+    rows: int, columns: int, *, width: float = 4.0, height: float = 3.1
+) -> tuple[mpl_figure.Figure, np.ndarray]:
+    # Headings and legends need some width, however few panels there are.
+    figure = style.blank(max(width * columns + 0.4, 8.4), height * rows + 0.9)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for each in axes.flat:
+        style.plain(each)
+    return figure, axes
+
+
+def _legend_below(figure: mpl_figure.Figure, axes: mpl_axes.Axes, columns: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=11,
+    )
+
+
+def norms(path: pathlib.Path, moments: Moments) -> None:
+    """Histograms of norms in units of their root mean square, with the chi density."""
+    figure, axes = _panels(1, len(moments))
+    for panel, (name, of_name) in zip(axes[0], moments.items(), strict=True):
+        d = next(iter(of_name.values())).z.shape[1]
+        relative = {}
+        for kind, moment in of_name.items():
+            length = np.linalg.norm(moment.z, axis=1)
+            relative[kind] = length / math.sqrt(np.square(length).mean())
+        # What lies further out than this is rare, and would squeeze the rest.
+        low = min(np.quantile(x, 0.002) for x in relative.values())
+        high = max(np.quantile(x, 0.998) for x in relative.values())
+        low, high = (
+            min(low, 1 - 3 / math.sqrt(2 * d)),
+            max(high, 1 + 3 / math.sqrt(2 * d)),
+        )
+        bins = np.linspace(low, high, 31)
+        for colour, (kind, x) in zip(_ORDER, relative.items(), strict=False):
+            panel.hist(
+                x, bins, density=True, histtype="step", lw=2, color=colour, label=kind
+            )
+        at = np.linspace(low, high, 300)
+        density = math.sqrt(d) * stats.chi.pdf(at * math.sqrt(d), d)
+        panel.plot(at, density, color="black", lw=1.2, ls="--", label="if Gaussian")
+        panel.set_title(f"{name}, d = {d}", fontsize=12)
+        panel.set_xlabel("norm / root mean square norm")
+        panel.set_yticks([])
+    axes[0, 0].set_ylabel("density")
+    style.heading(figure, "Norms of embeddings")
+    _legend_below(figure, axes[0, 0], 4)
+    style.save(figure, path)
+
+
+def _grid(
+    moments: Moments, ylabel: str, xlabel: str, height: float
+) -> tuple[mpl_figure.Figure, list[tuple[mpl_axes.Axes, str, measures.Snapshot]]]:
+    """A panel for each moment, with its colour: a row for each name."""
+    kinds = list(next(iter(moments.values())))
+    figure, axes = _panels(len(moments), len(kinds), height=height)
+    panels = []
+    for row, (name, of_name) in zip(axes, moments.items(), strict=True):
+        row[0].set_ylabel(f"{name}\n{ylabel}")
+        for panel, colour, kind in zip(row, _ORDER, kinds, strict=False):
+            panels.append((panel, colour, of_name[kind]))
+    for panel, kind in zip(axes[0], kinds, strict=True):
+        panel.set_title(kind, fontsize=12)
+    for panel in axes[-1]:
+        panel.set_xlabel(xlabel)
+    return figure, panels
+
+
+def quantiles(path: pathlib.Path, moments: Moments) -> None:
+    """Each coordinate's quantiles minus the normal ones, one line each."""
+    figure, panels = _grid(moments, "difference", "normal quantile", 2.6)
+    for panel, colour, moment in panels:
+        n = len(moment.z)
+        # The ends, and enough of the rest.
+        ends = np.arange(1, min(n, 30) + 1)
+        rest = np.linspace(1, n, min(n, 200)).astype(int)
+        order = np.unique(np.concatenate([ends, rest, n + 1 - ends]))
+        normal = special.ndtri((order - 0.5) / n)
+        z = moment.z[:, np.ptp(moment.z, axis=0) > 0]
+        y = np.sort((z - z.mean(axis=0)) / z.std(axis=0), axis=0)[order - 1]
+        panel.plot(normal, y - normal[:, None], color=colour, lw=0.7, alpha=0.35)
+        for chance in (0.025, 0.975):
+            edge = special.ndtri(stats.beta.ppf(chance, order, n + 1 - order))
+            panel.plot(normal, edge - normal, color="black", lw=1, ls="--")
+        panel.set_xlim(-3.6, 3.6)
+        panel.set_ylim(-1.5, 1.5)
+    style.heading(
+        figure,
+        "Quantiles of standardised coordinates minus normal quantiles, one line each",
+        "dashed: band that holds 95 % of normal samples at each place",
+    )
+    style.save(figure, path)
+
+
+def cosines(path: pathlib.Path, moments: Moments) -> None:
+    """Histograms of the cosines of positives and negatives."""
+    figure, panels = _grid(moments, "density", "cosine", 2.5)
+    bins = np.linspace(-1, 1, 101).tolist()
+    at = np.linspace(-1, 1, 400)
+    for panel, _, moment in panels:
+        d = moment.z.shape[1]
+        for x, colour, label in (
+            (moment.negatives, style.COLOURS[8], "two inputs"),
+            (moment.positives, style.COLOURS[2], "two views of one input"),
+        ):
+            panel.hist(x, bins, density=True, color=colour, alpha=0.7, label=label)
+        # The law of a cosine on the sphere.
+        density = stats.beta.pdf((at + 1) / 2, (d - 1) / 2, (d - 1) / 2) / 2
+        panel.plot(
+            at, density, color="black", lw=1.2, ls="--", label="two points at random"
+        )
+        panel.set_xlim(-0.75, 1.02)
+        panel.set_xticks([-0.5, 0, 0.5, 1])
+        panel.set_ylim(0, 2.2 * density.max())
+        panel.set_yticks([])
+    style.heading(figure, "Cosines of embeddings", "the highest bars are cut")
+    _legend_below(figure, panels[0][0], 3)
+    style.save(figure, path)
+
+
+def histories(path: pathlib.Path, curves: Sequence[History], d: int) -> None:
+    """Measures against epochs, with what Gaussian embeddings have."""
+    shown: tuple[tuple[str, Callable[[Any], float], float | None], ...] = (
+        ("CV of the norm", lambda m: m.cv, diagnostics.gaussian_norm_cv(d)),
+        ("Anderson-Darling, mean", lambda m: m.ad_mean, 0.385),
+        ("D'Agostino-Pearson p, mean", lambda m: m.dp_mean, 0.5),
+        ("share that passes Anderson-Darling", lambda m: m.ad_pass, 0.95),
+        ("share that passes D'Agostino-P.", lambda m: m.dp_pass, 0.95),
+        ("alignment: cosine of positives", lambda m: m.alignment, None),
+        ("deviation of negative cosines", lambda m: m.negative_std, d**-0.5),
+        ("length of the mean direction", lambda m: m.mean_direction, 0.0),
+    )
+    figure, axes = _panels(2, 4, width=3.5, height=2.8)
+    for panel, (title, of, ideal) in zip(axes.flat, shown, strict=True):
+        for curve in curves:
+            panel.plot(
+                curve.epochs,
+                [of(m) for m in curve.history],
+                color=style.COLOURS[2 * curve.colour % len(style.COLOURS)],
+                ls=_DASHES[curve.dashes % len(_DASHES)],
+                lw=2,
+                label=curve.label,
+            )
+        if ideal is not None:
+            panel.axhline(ideal, color="black", lw=1.2, ls=":", label="if Gaussian")
+        panel.set_title(title, fontsize=11)
+        if "Anderson-Darling, mean" in title:
+            panel.set_yscale("log")
+            panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            panel.yaxis.set_minor_formatter(ticker.NullFormatter())
+        elif "share" in title or "p, mean" in title or "alignment" in title:
+            panel.set_ylim(-0.03, 1.03)
+        else:
+            panel.set_ylim(bottom=0)
+    for panel in axes[-1]:
+        panel.set_xlabel("epoch")
+    style.heading(figure, f"Held-out embeddings while training, d = {d}")
+    _legend_below(figure, axes[0, 0], 4)
+    style.save(figure, path)
+
+
+def radii(
+    path: pathlib.Path, runs: Mapping[str, Mapping[str, np.ndarray]], target: float
+) -> None:
+    """Norm of the views against steps, without and with the penalty."""
+    figure, axes = _panels(1, len(runs))
+    for panel, (name, of_name) in zip(axes[0], runs.items(), strict=True):
+        for colour, (kind, norm) in zip(_ORDER[1:], of_name.items(), strict=False):
+            panel.plot(
+                np.arange(1, len(norm) + 1), norm, color=colour, lw=1.8, label=kind
+            )
+        panel.axhline(
+            target, color="black", lw=1.2, ls="--", label="target of the penalty"
+        )
+        panel.set_ylim(bottom=0)
+        panel.set_title(name, fontsize=12)
+        panel.set_xlabel("step")
+    axes[0, 0].set_ylabel("root mean square norm")
+    style.heading(
+        figure, "Norm of the views while training, with and without the penalty"
+    )
+    _legend_below(figure, axes[0, 0], 3)
+    style.save(figure, path)
+
+
+def sweep(
+    path: pathlib.Path,
+    batch_sizes: Sequence[int],
+    dimensions: Sequence[int],
+    found: Mapping[str, np.ndarray],
+    untrained: Mapping[str, np.ndarray],
+    theory: Mapping[str, Sequence[float]],
+    law: str,
+) -> None:
+    """Measures against the batch size, one curve for each dimension.
+
+    Args:
+      path: where to.
+      batch_sizes: N.
+      dimensions: d.
+      found: title to numbers [dimensions, seeds, batch sizes].
+      untrained: title to numbers [dimensions, seeds].
+      theory: title to a number for each dimension; titles may be missing.
+      law: of the inputs.
+    """
+    figure, axes = _panels(1, len(found), width=4.4, height=3.6)
+    for panel, (title, values) in zip(axes[0], found.items(), strict=True):
+        for i, d in enumerate(dimensions):
+            colour = style.COLOURS[2 * i % len(style.COLOURS)]
+            panel.fill_between(
+                batch_sizes,
+                values[i].min(axis=0),
+                values[i].max(axis=0),
+                color=colour,
+                alpha=0.2,
+                lw=0,
+            )
+            panel.plot(
+                batch_sizes,
+                values[i].mean(axis=0),
+                color=colour,
+                marker=style.MARKERS[i % len(style.MARKERS)],
+                lw=2,
+                label=f"d = {d}",
+            )
+            panel.axhline(untrained[title][i].mean(), color=colour, lw=1, ls=":")
+            if title in theory:
+                panel.axhline(theory[title][i], color=colour, lw=1.2, ls="--")
+        panel.plot([], [], color="black", lw=1, ls=":", label="untrained")
+        panel.plot([], [], color="black", lw=1.2, ls="--", label="theory")
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(batch_sizes, [str(n) for n in batch_sizes])
+        panel.minorticks_off()
+        panel.set_ylim(0, 1 if title == "alignment" else None)
+        panel.set_title(title, fontsize=12)
+        panel.set_xlabel("batch size N")
+    style.heading(
+        figure,
+        f"{law}: encoders of one dimension take the same number of steps",
+        "theory: Gaussian embeddings left and right, the views' correlation between",
+    )
+    _legend_below(figure, axes[0, 0], len(dimensions) + 2)
+    style.save(figure, path)

@@ -1,0 +1,202 @@
+"""How batch size and dimension change the thin shell of norms and the spread of angles.
+
+python -m experiments.gaussianity sweep
+
+All batch sizes and seeds of one dimension are trained at once, in one compiled program:
+every encoder sees the same batch, of which a smaller batch size keeps the first
+examples (`valid`). So all take the same number of steps; the paper gives all the same
+number of epochs, hence small batches more steps.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tqdm
+
+from experiments.gaussianity import encoders, inputs, pictures
+from jaxcl import diagnostics
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(inputs.Scales):
+    """Trains linear encoders over batch sizes, dimensions and seeds."""
+
+    directory: str = "runs/gaussianity_sweep"
+    """Where the table and the picture go; one that holds results is refused."""
+    law: inputs.Name = "laplace"
+    """Law to draw inputs from."""
+    batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
+    """N; the paper has 48 and 96 as well."""
+    dimensions: tuple[int, ...] = (32, 64, 128)
+    """d; the paper has 256 and 512 as well."""
+    seeds: int = 2
+    """Encoders for each; the band in the picture is their range."""
+    steps: int = 500
+    """Optimisation steps."""
+    num_test: int = 2000
+    """Held-out inputs that are measured."""
+    temperature: float = 0.1
+    """Divides cosines."""
+    learning_rate: float = 1e-3
+    """Of Adam, constant."""
+    seed: int = 0
+    """Of inputs, parameters and views."""
+
+
+TITLES = ("CV of the norm", "alignment", "deviation of negative cosines")
+
+
+def train(s: Settings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what is measured [3, seeds, batch sizes], and untrained [3, seeds]."""
+    source = inputs.make(s.law, s)
+    model, tx = encoders.make("linear", dimension), optax.adam(s.learning_rate)
+    update = encoders.make_update(model, tx, s.temperature)
+    largest = max(s.batch_sizes)
+    sizes = jnp.asarray(s.batch_sizes)
+    key = jax.random.key(s.seed)
+    tests = source.draw(jax.random.fold_in(key, 0), s.num_test)
+    clean = source.clean(jax.random.fold_in(key, 1), tests)
+    views = source.views(jax.random.fold_in(key, 2), tests)
+
+    def of_seed(key: jax.Array) -> Any:
+        init_key, run_key = jax.random.split(key)
+        params = model.init(init_key, clean[:1])
+        lanes = jax.tree.map(
+            lambda p: jnp.broadcast_to(p, (len(sizes), *p.shape)),
+            (params, tx.init(params)),
+        )
+
+        def step(lanes: Any, i: jax.Array) -> Any:
+            draw_key, view_key = jax.random.split(jax.random.fold_in(run_key, i))
+            # New inputs in every step: nothing to overfit, whatever the batch size.
+            batch = source.views(view_key, source.draw(draw_key, largest))
+
+            def of_size(lane: Any, size: jax.Array) -> Any:
+                valid = jnp.arange(largest) < size
+                *lane, _ = update(*lane, batch, valid=valid)
+                return tuple(lane)
+
+            return jax.vmap(of_size)(lanes, sizes), None
+
+        return params, jax.lax.scan(step, lanes, jnp.arange(s.steps))[0][0]
+
+    keys = jax.random.split(jax.random.fold_in(key, 3), s.seeds)
+    first, last = jax.jit(jax.vmap(of_seed))(keys)
+
+    def measured(params: Any) -> list[float]:
+        z = jnp.asarray(model.apply(params, clean))
+        pair = jnp.asarray(model.apply(params, views.reshape(-1, s.size)))
+        pair = pair.reshape(-1, 2, dimension)
+        cosines = diagnostics.alignment_cosine(pair[:, 0], pair[:, 1])
+        spread = diagnostics.uniformity_cosine(z)[1]
+        return [float(diagnostics.norm_cv(z)), float(cosines.mean()), float(spread)]
+
+    untrained = np.zeros((3, s.seeds))
+    trained = np.zeros((3, s.seeds, len(s.batch_sizes)))
+    for i in range(s.seeds):
+        untrained[:, i] = measured(jax.tree.map(lambda p, i=i: p[i], first))
+        for j in range(len(s.batch_sizes)):
+            lane = jax.tree.map(lambda p, i=i, j=j: p[i, j], last)
+            trained[:, i, j] = measured(lane)
+    return trained, untrained
+
+
+def check(s: Settings) -> None:
+    if (pathlib.Path(s.directory) / "results.json").exists():
+        raise FileExistsError(f"directory must be new, and {s.directory} holds results")
+    if not s.batch_sizes or min(s.batch_sizes) < 2:
+        raise ValueError(f"batch_sizes must be at least 2 each, got {s.batch_sizes}")
+    if not s.dimensions or min(s.dimensions) < 2:
+        raise ValueError(f"dimensions must be at least 2 each, got {s.dimensions}")
+
+
+def main(s: Settings) -> dict[str, np.ndarray]:
+    """Trains all encoders and returns what is measured, by title."""
+    check(s)
+    both = [train(s, d) for d in tqdm.tqdm(s.dimensions, unit="dimension")]
+    trained = np.stack([x for x, _ in both], axis=1)  # [3, dimensions, seeds, sizes]
+    untrained = np.stack([x for _, x in both], axis=1)
+    found = dict(zip(TITLES, trained, strict=True))
+    first = dict(zip(TITLES, untrained, strict=True))
+    theory = {
+        TITLES[0]: [diagnostics.gaussian_norm_cv(d) for d in s.dimensions],
+        TITLES[2]: [d**-0.5 for d in s.dimensions],
+    }
+    if s.law == "laplace":
+        theory[TITLES[1]] = [inputs.view_correlation(s)] * len(s.dimensions)
+    directory = pathlib.Path(s.directory)
+    pictures.sweep(
+        directory / "sweep.png",
+        s.batch_sizes,
+        s.dimensions,
+        found,
+        first,
+        theory,
+        s.law,
+    )
+    findings = list(conclude(s, found))
+    record = {
+        "settings": dataclasses.asdict(s),
+        "trained": {title: x.tolist() for title, x in found.items()},
+        "untrained": {title: x.tolist() for title, x in first.items()},
+        "theory": theory,
+        "findings": findings,
+    }
+    (directory / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+
+    for title, values in found.items():
+        print(f"\n{title}, mean over {s.seeds} seeds\n")
+        head = " | ".join(f"N = {n:>3}" for n in s.batch_sizes)
+        print(f"|     d | untrained | {head} | theory |")
+        print(
+            "|------:|"
+            + "-" * 10
+            + ":|"
+            + "--------:|" * len(s.batch_sizes)
+            + "-------:|"
+        )
+        for i, d in enumerate(s.dimensions):
+            cells = " | ".join(f"{x:7.3f}" for x in values[i].mean(axis=0))
+            ideal = f"{theory[title][i]:6.3f}" if title in theory else "     -"
+            print(f"| {d:5} | {first[title][i].mean():9.3f} | {cells} | {ideal} |")
+    print(f"\nIn {s.directory}: results.json, sweep.png\n")
+    print("\n".join(findings))
+    return found
+
+
+def conclude(s: Settings, found: dict[str, np.ndarray]) -> Iterator[str]:
+    """Sentences about what agrees with the paper's findings, computed."""
+    if s.law == "laplace":
+        largest = int(np.argmax(s.batch_sizes))
+        for d, cv in zip(s.dimensions, found[TITLES[0]][..., largest], strict=True):
+            yield (
+                f"d = {d}: cv {cv.mean():.3f} with the largest batch, of an "
+                f"orthonormal projection {inputs.projection_cv(s, d):.3f}, if Gaussian "
+                f"{diagnostics.gaussian_norm_cv(d):.3f}."
+            )
+    claims = (
+        (TITLES[0], "falls", 1e-3),
+        (TITLES[1], "stays", 0.02),
+        (TITLES[2], "falls", 1e-3),
+    )
+    for title, claim, tolerance in claims:
+        mean = found[title].mean(axis=1)  # [dimensions, sizes]
+        for about, change in (("d", np.diff(mean, axis=0)), ("N", np.diff(mean))):
+            if not change.size:
+                continue
+            if claim == "falls":
+                holds = bool((change < tolerance).all() and change.mean() < -tolerance)
+            else:
+                holds = bool(np.ptp(mean, axis=0 if about == "d" else 1).max() < 0.05)
+            yield (
+                f"The paper: {title} {claim} with {about}. Here it "
+                f"{'does' if holds else 'does NOT'} (mean change per step "
+                f"{change.mean():+.4f})."
+            )
