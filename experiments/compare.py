@@ -9,6 +9,7 @@ again completes a comparison.
 import dataclasses
 import json
 import pathlib
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -72,6 +73,15 @@ def changed(base: simclr.Settings, instead: Instead, directory: str) -> simclr.S
     # A short run must not end inside its warm-up.
     warmup = min(base.warmup_epochs, changed.epochs // 2)
     return dataclasses.replace(changed, warmup_epochs=warmup)
+
+
+def arguments(default: str) -> list[str]:
+    """The command line, with the default subcommand where only flags were given."""
+    given = sys.argv[1:]
+    only_flags = bool(given) and given[0].startswith("-")
+    if only_flags and given[0] not in ("-h", "--help"):
+        return [default, *given]
+    return given
 
 
 def prepare_process() -> None:

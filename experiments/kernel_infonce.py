@@ -1,8 +1,8 @@
 """Kernel-InfoNCE: which kernel should a contrastive loss have?
 
 python -m experiments.kernel_infonce                        # digits, on a CPU
+python -m experiments.kernel_infonce --protocol cifar10 --seeds 0 1
 python -m experiments.kernel_infonce search --trials 20     # its hyperparameters
-python -m experiments.kernel_infonce compare --protocol cifar10 --seeds 0 1
 
 Trains the same encoder with each kernel of the paper, on the same data, seeds and
 budget, and probes it on held-out images. The hyperparameters of each kernel come from a
@@ -374,7 +374,7 @@ def run_search(s: Search) -> dict[str, dict[str, Any]]:
     print("| kernel | accuracy | whole trials | best settings |\n|---|---|---|---|")
     print("\n".join(lines))
     print(
-        f"\nNow: python -m experiments.kernel_infonce compare --protocol {s.protocol} "
+        f"\nNow: python -m experiments.kernel_infonce --protocol {s.protocol} "
         f"--tuned {directory / 'tuned.json'}"
     )
     return tuned
@@ -425,6 +425,7 @@ def cli() -> None:
                 Annotated[Compare, tyro.conf.subcommand("compare")]
                 | Annotated[Search, tyro.conf.subcommand("search")],
                 default=Compare(),
+                args=compare.arguments("compare"),
             )
         )
     except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:

@@ -34,7 +34,7 @@ import tqdm
 import tyro
 
 import jaxcl
-from experiments import linear_probe, pictures, simclr
+from experiments import compare, linear_probe, pictures, simclr
 from jaxcl import (
     augment,
     data,
@@ -460,15 +460,10 @@ def report(
 
 
 def cli() -> None:
-    given = sys.argv[1:]
-    named = given and given[0] in (*PROTOCOLS, "-h", "--help")
+    compare.prepare_process()
     try:
-        main(
-            tyro.extras.overridable_config_cli(
-                PROTOCOLS,
-                args=given if named else ["digits", *given],
-            )
-        )
+        given = compare.arguments("digits") or ["digits"]
+        main(tyro.extras.overridable_config_cli(PROTOCOLS, args=given))
     except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -21,6 +21,7 @@ def cli() -> None:
             Annotated[synthetic.Settings, tyro.conf.subcommand("synthetic")]
             | Annotated[images.Settings, tyro.conf.subcommand("images")],
             default=synthetic.Settings(),
+            args=compare.arguments("synthetic"),
         )
         if isinstance(settings, images.Settings):
             images.main(settings)
