@@ -460,7 +460,6 @@ def report(
 
 
 def cli() -> None:
-    compare.prepare_process()
     try:
         given = compare.arguments("digits") or ["digits"]
         main(tyro.extras.overridable_config_cli(PROTOCOLS, args=given))
