@@ -77,6 +77,7 @@ PROTOCOLS = {
             width=16,
             epochs=25,
             warmup_epochs=2,
+            learning_rate=8e-3,
             evaluate_every=10**9,
             save_every=10**9,
         )
@@ -90,6 +91,7 @@ PROTOCOLS = {
             width=8,
             epochs=2,
             warmup_epochs=1,
+            learning_rate=8e-3,
             evaluate_every=10**9,
             save_every=10**9,
         )

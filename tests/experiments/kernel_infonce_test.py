@@ -128,8 +128,9 @@ def test_the_search_draws_from_the_space_of_each_kernel():
     }
     for name, expected in space.items():
         trial = optuna.create_study().ask()
-        drawn = kernel_infonce.draw_settings(trial, name, base)
+        drawn = kernel_infonce.draw_settings(trial, name, "adamw", 1e-3)
         assert set(drawn) == expected | {"learning_rate"}
+        assert drawn["learning_rate"] == 1e-3
         changed = kernel_infonce.variants(base, (name,), {name: drawn})[name]
         simclr.make_loss(dataclasses.replace(base, **changed))
 

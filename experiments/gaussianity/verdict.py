@@ -1,0 +1,183 @@
+"""What the numbers mean, each by a stated rule, and all of them summed up."""
+
+from typing import Any
+
+import numpy as np
+
+from experiments.gaussianity import samples
+
+Check = dict[str, Any]  # name, passed (None: not asked), rule, found, means
+
+
+def judge(found: dict[str, Any]) -> list[Check]:
+    """What the numbers of the report mean, by stated rules.
+
+    Args:
+      found: the report's results, without checks and verdict.
+
+    Returns:
+      Dictionaries of name, passed (None: not asked), rule, found and means.
+    """
+    together = found["joint"]
+    return [
+        _columns("Coordinates", found["coordinates"], _tails(found["per_coordinate"])),
+        _columns("Random directions", found["directions"], ""),
+        _norms(found["norms"]),
+        _thin_shell(found["norms"], found["columns"]["tested"]),
+        _centred(found["mean"]["share_of_mean_square"]),
+        _isotropic(found["covariance"], found["columns"]["tested"]),
+        {"name": "Joint tests"}
+        | {key: together[key] for key in ("passed", "rule", "found", "means")},
+    ]
+
+
+def _tails(per_coordinate: list[dict[str, Any]]) -> str:
+    """How coordinates that fail differ from a Gaussian's."""
+    tails = np.median([c["excess_kurtosis"] for c in per_coordinate])
+    skewed = np.median([abs(c["skewness"]) for c in per_coordinate])
+    weight = "heavier tails" if tails > 0 else "lighter tails"
+    return (
+        f" The median coordinate has an excess kurtosis of {tails:.2g}"
+        + (f" ({weight})" if abs(tails) > 0.1 else "")
+        + f" and a skewness of {skewed:.2g} in size; a Gaussian has 0, 0."
+    )
+
+
+def _columns(name: str, x: dict[str, Any], differs: str) -> Check:
+    """Of coordinates or random directions, each tested by itself."""
+    what = "Coordinate by coordinate" if name == "Coordinates" else "Along them"
+    passed = (
+        x["ad_mean"] < samples.AD_LIMIT
+        and x["dp_mean"] > samples.DP_LIMIT
+        and min(x["ad_pass"], x["dp_pass"]) >= x["needed_pass"]
+    )
+    return {
+        "name": name,
+        "passed": passed,
+        "rule": f"mean AD < {samples.AD_LIMIT}, mean p of DP > {samples.DP_LIMIT}, and "
+        f"each test passed by {100 * x['needed_pass']:.0f} % (Gaussian: 0.385, 0.50, "
+        "95 %)",
+        "found": f"{x['num_tested']} on {x['num_samples']} rows: "
+        f"AD {x['ad_mean']:.3g}, {100 * x['ad_pass']:.1f} % pass; "
+        f"DP p {x['dp_mean']:.2g}, {100 * x['dp_pass']:.1f} % pass",
+        "means": f"{what} they cannot be told from a Gaussian by this many rows."
+        if passed
+        else f"{what} they are not Gaussian.{differs}",
+    }
+
+
+def _norms(norms: dict[str, Any]) -> Check:
+    cv, gaussian = norms["cv"], norms["cv_gaussian_of_this_covariance"]
+    if gaussian is None:
+        return {
+            "name": "Norms",
+            "passed": None,
+            "rule": "not asked of normalised rows",
+            "found": f"CV of the norms in the file {cv:.3g}",
+            "means": "Normalising removes the norms; nothing about them counts here.",
+        }
+    ratio = cv / gaussian
+    passed = 2 / 3 <= ratio <= 1.5
+    wide = "more" if ratio > 1 else "less"
+    return {
+        "name": "Norms",
+        "passed": passed,
+        "rule": "CV (standard deviation over mean) within a factor 1.5 of that of a "
+        "Gaussian with the same mean and covariance",
+        "found": f"CV {cv:.3g}, that Gaussian {gaussian:.3g}, ratio {ratio:.2f}",
+        "means": "Norms spread as those of a Gaussian with this covariance do."
+        if passed
+        else f"Norms spread {wide} than those of a Gaussian with this covariance.",
+    }
+
+
+def _thin_shell(norms: dict[str, Any], d: int) -> Check:
+    cv, shell = norms["cv"], norms["cv_isotropic_gaussian"]
+    thin = cv <= 2 * shell
+    means = {
+        True: "The rows lie on a shell as thin as theory asks.",
+        False: "Norms vary too much for a thin shell.",
+        None: "Norms before normalising, told for what they are.",
+    }
+    passed = None if norms["cv_gaussian_of_this_covariance"] is None else thin
+    return {
+        "name": "Thin shell",
+        "passed": passed,
+        "rule": f"CV at most twice that of an isotropic Gaussian in {d} dimensions, "
+        f"{shell:.4g} (1/sqrt(2d) = {norms['cv_thin_shell_approximation']:.4g})",
+        "found": f"CV {cv:.3g}, {cv / shell:.2f} times as much",
+        "means": means[passed],
+    }
+
+
+def _centred(share: float) -> Check:
+    return {
+        "name": "Centred",
+        "passed": share <= 0.1,
+        "rule": "at most 10 % of the mean squared norm is the mean's",
+        "found": f"{100 * share:.2f} %",
+        "means": "The embeddings lie around the origin."
+        if share <= 0.1
+        else "The embeddings lie to one side of the origin: cosines are raised, and "
+        "norms and cosines say less about their shape.",
+    }
+
+
+def _isotropic(cov: dict[str, Any], d: int) -> Check:
+    reference = cov["participation_of_isotropic_gaussian"]
+    passed = cov["participation"] >= 0.8 * reference
+    condition = "infinite" if cov["condition"] is None else f"{cov['condition']:.3g}"
+    return {
+        "name": "Isotropic",
+        "passed": passed,
+        "rule": "participation (tr S)^2 / tr(S^2) of the covariance S at least 80 % of "
+        f"that of an isotropic Gaussian, {reference:.4g}",
+        "found": f"participation {cov['participation']:.4g} of {d}; largest eigenvalue "
+        f"{100 * cov['largest_share']:.2g} % of the variance, condition {condition}",
+        "means": "All directions are used alike."
+        if passed
+        else "Directions are used unevenly, as if there were "
+        f"{cov['participation']:.0f} of {d}.",
+    }
+
+
+def verdict(checks: list[Check]) -> dict[str, Any]:
+    """Sums the checks up.
+
+    Returns:
+      gaussian, isotropic_gaussian, headline and rule.
+    """
+    failed = [c["name"] for c in checks if c["passed"] is False]
+    first, second = (
+        [name for name in names if name in failed]
+        for names in (
+            ("Coordinates", "Random directions", "Norms"),
+            ("Thin shell", "Centred", "Isotropic"),
+        )
+    )
+    asked = {c["name"] for c in checks if c["passed"] is not None}
+    seen = "single directions and norms tell"
+    if "Norms" not in asked:
+        seen = "single directions of normalised rows tell"
+    if first:
+        headline = "Not Gaussian. Failed: " + ", ".join(first + second).lower() + "."
+    elif second:
+        headline = (
+            f"Gaussian as far as {seen}, but not an isotropic Gaussian around 0. "
+            f"Failed: {', '.join(second).lower()}."
+        )
+    else:
+        headline = (
+            f"Gaussian as far as {seen}, and isotropic around 0, as InfoNCE is said to "
+            "make embeddings."
+        )
+    if "Joint tests" in failed and not first:
+        headline += " Joint tests of all directions at once do see a difference."
+    return {
+        "gaussian": not first,
+        "isotropic_gaussian": not first and not second,
+        "headline": headline,
+        "rule": "Gaussian: coordinates, random directions and norms pass. Isotropic: "
+        "thin shell, centred and isotropic pass too. Joint tests are told beside: with "
+        "thousands of rows they see differences that do not matter.",
+    }
