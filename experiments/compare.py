@@ -248,10 +248,45 @@ def differences(rows: Sequence[Row], baseline: str, key: str) -> dict[str, Any]:
     return found
 
 
+def report(
+    directory: str,
+    rows: Sequence[Row],
+    *,
+    settings: Any,
+    variants: Mapping[str, Mapping[str, Any]],
+    title: str,
+    baseline: str,
+) -> None:
+    """Writes accuracy.png and results.json, prints the table and what shows in it.
+
+    Args:
+      directory: where they go.
+      rows: from `run`.
+      settings: a dataclass, kept in results.json.
+      variants: what the rows changed, kept there as well.
+      title: of the picture and the table.
+      baseline: the row that the others are compared with.
+    """
+    home = pathlib.Path(directory)
+    draw(home / "accuracy.png", rows, title=title, baseline=baseline)
+    record = {
+        "settings": dataclasses.asdict(settings),
+        "variants": variants,
+        "rows": [row._asdict() for row in rows],
+    }
+    (home / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+    count = len(rows[0].accuracy["knn"])
+    spread = f"mean ± deviation of {count} seeds" if count > 1 else "one seed"
+    print(f"\n{title} (%), {spread}\n")
+    print(table(rows))
+    for key in ("few_labels", "all_labels"):
+        report_differences(rows, baseline, key)
+
+
 def report_differences(rows: Sequence[Row], baseline: str, key: str) -> None:
     """Prints the differences to a baseline, and which of them chance would explain."""
     found = differences(rows, baseline, key)
-    print(f"Difference to {baseline!r} in points, accuracy with {PROBES[key]}:")
+    print(f"\nDifference to {baseline!r} in points, accuracy with {PROBES[key]}:")
     for name, (mean, error) in found.items():
         if np.isnan(error):
             print(f"  {name}: {mean:+.2f}")
@@ -260,9 +295,11 @@ def report_differences(rows: Sequence[Row], baseline: str, key: str) -> None:
             print(f"  {name}: {mean:+.2f} ± {error:.2f}, {said}")
     if any(np.isnan(error) for _, error in found.values()):
         print("  With one seed nothing can be said about chance.")
-    else:
-        print("  (what shows is more than twice its standard error)")
-    print()
+    elif found:
+        print(
+            "  What shows is more than twice its standard error, which comes from "
+            f"{len(rows[0].accuracy[key])} seeds:\n  a hint with two or three."
+        )
 
 
 def draw(path: pathlib.Path, rows: Sequence[Row], *, title: str, baseline: str) -> None:

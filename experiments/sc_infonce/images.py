@@ -9,7 +9,6 @@ probed on held-out images.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -159,10 +158,11 @@ def main(s: Settings) -> list[compare.Row]:
         variants[name] = {"alpha": alpha, "beta": beta}
     rows = compare.run(base, variants, s.seeds, held_out=named.held_out)
 
-    directory = pathlib.Path(s.directory)
-    compare.draw(
-        directory / "accuracy.png",
+    compare.report(
+        s.directory,
         rows,
+        settings=s,
+        variants=variants,
         title=f"SC-InfoNCE {base.variant}, {s.protocol}: accuracy on held-out images",
         baseline=s.losses[0],
     )
@@ -176,24 +176,12 @@ def main(s: Settings) -> list[compare.Row]:
         )
         for key in compare.PROBES
     }
-    draw_surface(directory / "alpha_beta.png", surface, s.alphas, s.betas)
-    record = {
-        "settings": dataclasses.asdict(s),
-        "variants": variants,
-        "rows": [row._asdict() for row in rows],
-    }
-    (directory / "results.json").write_text(json.dumps(record, indent=2) + "\n")
-
-    print(
-        f"\n{s.protocol}, {base.variant!r}, seeds {', '.join(map(str, s.seeds))}; %\n"
-    )
-    print(compare.table(rows))
+    picture = pathlib.Path(s.directory) / "alpha_beta.png"
+    draw_surface(picture, surface, s.alphas, s.betas)
     for key in ("few_labels", "all_labels"):
-        print(f"\nAccuracy with {compare.PROBES[key]}, means over seeds:\n")
+        print(f"\nAccuracy with {compare.PROBES[key]} (%), means over seeds:\n")
         print(surface_table(surface[key], s.alphas, s.betas))
-    print(f"\nIn {directory}: accuracy.png, alpha_beta.png, results.json\n")
-    for key in ("few_labels", "all_labels"):
-        compare.report_differences(rows, s.losses[0], key)
+    print(f"\nIn {s.directory}: accuracy.png, alpha_beta.png, results.json\n")
     ridge = [
         f"({a:g}, {b:g})" for a in s.alphas for b in s.betas if abs(a - b - 1) < 1e-9
     ]
