@@ -219,7 +219,7 @@ def restore_variables(
     return restored, found
 
 
-class _Mismatch(ValueError):
+class Mismatch(ValueError):
     """A checkpoint that can be read and does not fit."""
 
 
@@ -237,7 +237,7 @@ def _newest_readable(
     for step in sorted(steps, reverse=True):
         try:
             return step, read(step), broken
-        except _Mismatch:
+        except Mismatch:
             raise
         except Exception as error:  # a broken file surfaces as any of a dozen types
             if jax.process_count() > 1:
@@ -277,7 +277,7 @@ def _check_same(
         shown = lines[:8]
         if len(lines) > len(shown):
             shown.append(f"  and {len(lines) - len(shown)} more")
-        raise _Mismatch(
+        raise Mismatch(
             f"{run}: the checkpoint of step {step} is of another model or optimiser:\n"
             + "\n".join(shown)
             + "\nUse the settings it was trained with, or another directory."
