@@ -313,12 +313,12 @@ def report(s: Settings, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         exact = row["alpha"] is None or abs(row["alpha"] - row["beta"] - 1) < 1e-9
         reached = row["free_critic_error"] < 1e-6
-        near = row["encoder_error"] < 0.02
+        error = row["encoder_error"]
         print(
             f"{row['loss']}: the free critic "
             f"{'reaches' if reached else 'does not reach'} its target, as theory "
             f"{'says' if reached == exact else 'does NOT say'}; the encoder "
-            f"{'comes within 2 %' if near else 'stays away'}."
+            f"{'comes within 2 %' if error < 0.02 else f'stays {error:.0%} away'}."
         )
     print(
         "\nWhat stays away though a free critic does not: views of one state have "
