@@ -84,7 +84,7 @@ PROTOCOLS = {
     "mnist": Protocol(
         simclr.Settings(
             source="tfds:mnist",
-            split="train[:10000]",
+            split="train[:5000]",
             loss="sc_info_nce",
             temperature=0.15,
             width=8,
