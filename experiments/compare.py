@@ -18,6 +18,7 @@ import absl.logging
 import jax
 import numpy as np
 import tqdm
+from scipy import stats
 
 from experiments import linear_probe, simclr, style
 from jaxcl import evaluation, training
@@ -37,10 +38,12 @@ class Row(NamedTuple):
     Attributes:
       name: of the loss.
       accuracy: in [0, 1], for each of PROBES a value per seed.
+      num_held_out: images that it was measured on.
     """
 
     name: str
     accuracy: dict[str, list[float]]
+    num_held_out: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +128,8 @@ def run(
     train = linear_probe.labelled(base.source, "split", base.split)
     test = linear_probe.labelled(base.source, "held_out", held_out)
     rows = {
-        name: Row(name, {key: [] for key in PROBES}) for name in (UNTRAINED, *variants)
+        name: Row(name, {key: [] for key in PROBES}, len(test.images))
+        for name in (UNTRAINED, *variants)
     }
     home = pathlib.Path(base.directory)
     bar = tqdm.tqdm(total=(1 + len(variants)) * len(seeds), unit="run")
@@ -223,7 +227,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def differences(rows: Sequence[Row], baseline: str, key: str) -> dict[str, Any]:
-    """Differences to a baseline in points, seed by seed: mean and standard error.
+    """Differences to a baseline in points, seed by seed: mean and margin.
 
     The same seed has the same first parameters, batches and views in all runs, so the
     difference is less noisy than the two accuracies.
@@ -234,17 +238,21 @@ def differences(rows: Sequence[Row], baseline: str, key: str) -> dict[str, Any]:
       key: of PROBES.
 
     Returns:
-      For each other row that was trained (mean, standard error); the error is nan for
-      one seed.
+      For each other row that was trained (mean, margin): half of Student's interval of
+      95 % over seeds, nan for one seed. The standard error counts as no less than one
+      image in one of the seeds, so that equal counts are not taken for certainty.
     """
     by_name = {row.name: np.array(row.accuracy[key]) for row in rows}
+    image = 100 / rows[0].num_held_out
     found = {}
     for name, values in by_name.items():
         if name in (baseline, UNTRAINED):
             continue
-        gain = 100 * (values - by_name[baseline])
-        error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.nan
-        found[name] = (float(gain.mean()), float(error))
+        gain, margin = 100 * (values - by_name[baseline]), np.nan
+        if len(gain) > 1:
+            error = max(gain.std(ddof=1) / np.sqrt(len(gain)), image / len(gain))
+            margin = error * stats.t.ppf(0.975, len(gain) - 1)
+        found[name] = (float(gain.mean()), float(margin))
     return found
 
 
@@ -287,19 +295,17 @@ def report_differences(rows: Sequence[Row], baseline: str, key: str) -> None:
     """Prints the differences to a baseline, and which of them chance would explain."""
     found = differences(rows, baseline, key)
     print(f"\nDifference to {baseline!r} in points, accuracy with {PROBES[key]}:")
-    for name, (mean, error) in found.items():
-        if np.isnan(error):
+    for name, (mean, margin) in found.items():
+        if np.isnan(margin):
             print(f"  {name}: {mean:+.2f}")
         else:
-            said = "shows" if abs(mean) > 2 * error else "does not show"
-            print(f"  {name}: {mean:+.2f} ± {error:.2f}, {said}")
-    if any(np.isnan(error) for _, error in found.values()):
+            said = "shows" if abs(mean) > margin else "does not show"
+            print(f"  {name}: {mean:+.2f} ± {margin:.2f}, {said}")
+    count = len(rows[0].accuracy[key])
+    if count == 1:
         print("  With one seed nothing can be said about chance.")
-    elif found:
-        print(
-            "  What shows is more than twice its standard error, which comes from "
-            f"{len(rows[0].accuracy[key])} seeds:\n  a hint with two or three."
-        )
+    else:
+        print(f"  (an interval of 95 % over {count} seeds, each row by itself)")
 
 
 def draw(path: pathlib.Path, rows: Sequence[Row], *, title: str, baseline: str) -> None:

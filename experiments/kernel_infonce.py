@@ -264,12 +264,12 @@ def conclude(found: Mapping[str, tuple[float, float]]) -> None:
     name, published = PUBLISHED
     if name not in found:
         return
-    mean, error = found[name]
-    if not error < np.inf:
+    mean, margin = found[name]
+    if np.isnan(margin):
         said = "one seed cannot tell whether it does so here"
-    elif mean > 2 * error:
+    elif mean > margin:
         said = "here it gains as well"
-    elif mean < -2 * error:
+    elif mean < -margin:
         said = "here it LOSES"
     else:
         said = "here neither gain nor loss shows"
