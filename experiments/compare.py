@@ -125,31 +125,45 @@ def run(
         labels.
       FloatingPointError: if a run diverges.
     """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be one or more different ones, got {seeds}")
     train = linear_probe.labelled(base.source, "split", base.split)
     test = linear_probe.labelled(base.source, "held_out", held_out)
     rows = {
         name: Row(name, {key: [] for key in PROBES}, len(test.images))
         for name in (UNTRAINED, *variants)
     }
-    home = pathlib.Path(base.directory)
-    bar = tqdm.tqdm(total=(1 + len(variants)) * len(seeds), unit="run")
-
-    def keep(name: str, accuracy: Mapping[str, float]) -> None:
-        for key, value in accuracy.items():
+    # In the order they are made: a whole table of one seed comes first.
+    runs = [
+        (name, settings_of(base, name, changes, seed))
+        for seed in seeds
+        for name, changes in ((UNTRAINED, {}), *variants.items())
+    ]
+    for _, settings in runs:  # what does not fit is said before anything is trained
+        check_settings(settings)
+    bar = tqdm.tqdm(runs, unit="run")
+    for name, settings in bar:
+        bar.set_postfix_str(f"{name}, seed {settings.seed}")
+        trained = name != UNTRAINED
+        found = train_and_probe(settings, train, test, held_out, trained=trained)
+        for key, value in found.items():
             rows[name].accuracy[key].append(value)
-        bar.update()
-
-    for seed in seeds:  # in the outer loop: a whole table of one seed comes first
-        seeded = dataclasses.replace(base, seed=seed)
-        bar.set_postfix_str(f"{UNTRAINED}, seed {seed}")
-        keep(UNTRAINED, probe(seeded, train, test))
-        for name, changes in variants.items():
-            bar.set_postfix_str(f"{name}, seed {seed}")
-            directory = home / directory_of(name) / f"seed_{seed}"
-            settings = dataclasses.replace(seeded, **changes, directory=str(directory))
-            keep(name, train_and_probe(settings, train, test, held_out))
-    bar.close()
     return list(rows.values())
+
+
+def settings_of(
+    base: simclr.Settings, name: str, changes: Mapping[str, Any], seed: int
+) -> simclr.Settings:
+    """The settings of one run, in a directory of its own."""
+    directory = pathlib.Path(base.directory) / directory_of(name) / f"seed_{seed}"
+    return dataclasses.replace(base, **changes, seed=seed, directory=str(directory))
+
+
+def check_settings(s: simclr.Settings) -> None:
+    """Keeps the settings of a run in its directory, or refuses others than those."""
+    training.save_settings(
+        s.directory, dataclasses.asdict(s), may_change=simclr.MAY_CHANGE
+    )
 
 
 def train_and_probe(
@@ -157,19 +171,20 @@ def train_and_probe(
     train: linear_probe.Labelled,
     test: linear_probe.Labelled,
     held_out: str,
+    *,
+    trained: bool = True,
 ) -> dict[str, float]:
     """Completes one run and probes it; the accuracies are kept in its directory."""
-    training.save_settings(
-        s.directory, dataclasses.asdict(s), may_change=simclr.MAY_CHANGE
-    )
+    check_settings(s)
     path = pathlib.Path(s.directory) / "accuracy.json"
-    step = last_step(s, len(train.images))
+    step = last_step(s, len(train.images)) if trained else None
     asked = {"step": step, "held_out": held_out}
     if path.exists():
         found = json.loads(path.read_text())
         if {key: found[key] for key in asked} == asked:
             return found["accuracy"]
-    simclr.main(dataclasses.replace(s, progress=False))
+    if trained:
+        simclr.main(dataclasses.replace(s, progress=False))
     accuracy = probe(s, train, test, step=step)
     path.write_text(json.dumps(asked | {"accuracy": accuracy}, indent=2) + "\n")
     return accuracy
@@ -282,13 +297,24 @@ def report(
         "variants": variants,
         "rows": [row._asdict() for row in rows],
     }
-    (home / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+    keep_text(home / "results.json", json.dumps(record, indent=2) + "\n")
     count = len(rows[0].accuracy["knn"])
     spread = f"mean ± deviation of {count} seeds" if count > 1 else "one seed"
     print(f"\n{title} (%), {spread}\n")
     print(table(rows))
     for key in ("few_labels", "all_labels"):
         report_differences(rows, baseline, key)
+
+
+def keep_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file; another one of that name is kept under a free name beside it."""
+    if path.exists() and path.read_text() != text:
+        count = 1
+        while (aside := path.with_stem(f"{path.stem}_{count}")).exists():
+            count += 1
+        path.rename(aside)
+        print(f"\n{path} was there with other results: it is {aside.name} now")
+    path.write_text(text)
 
 
 def report_differences(rows: Sequence[Row], baseline: str, key: str) -> None:
@@ -336,7 +362,7 @@ def draw(path: pathlib.Path, rows: Sequence[Row], *, title: str, baseline: str) 
         if low - untrained > high - low:  # far away: it would squeeze the rest
             axes.set_xlim(low - 4 * margin, high + margin)
             axes.annotate(
-                f"{untrained:.1f}",
+                f"\N{LEFTWARDS ARROW} {untrained:.1f}",
                 (low - 3.6 * margin, places[0]),
                 color=style.QUIET,
                 va="center",

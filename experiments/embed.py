@@ -10,6 +10,7 @@ import pathlib
 import sys
 from typing import Annotated, Any, Literal
 
+import absl.logging
 import numpy as np
 import tyro
 
@@ -71,8 +72,9 @@ def main(s: Settings) -> np.ndarray:
 
 
 def cli() -> None:
+    absl.logging.set_verbosity(absl.logging.ERROR)  # orbax tells too much
     try:
-        main(tyro.cli(Settings))
+        main(tyro.cli(Settings, prog="python -m experiments.embed"))
     except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -28,6 +28,7 @@ import tyro
 from optuna.storages import journal
 
 from experiments import compare, linear_probe, simclr
+from jaxcl import training
 
 BASELINE = "Gaussian (SimCLR)"
 
@@ -206,10 +207,11 @@ def protocol(s: Compare | Search) -> Protocol:
         raise ValueError(
             f"protocol must be one of {', '.join(PROTOCOLS)}, got {s.protocol!r}"
         )
-    unknown = [name for name in s.kernels if name not in KERNELS]
-    if unknown or not s.kernels:
+    distinct = len(set(s.kernels)) == len(s.kernels) > 0
+    if not distinct or not set(s.kernels) <= set(KERNELS):
         raise ValueError(
-            f"kernels must be of {', '.join(map(repr, KERNELS))}, got {unknown}"
+            f"kernels must be one or more of {', '.join(map(repr, KERNELS))}, each "
+            f"once, got {s.kernels}"
         )
     named = PROTOCOLS[s.protocol]
     return named._replace(
@@ -233,11 +235,26 @@ def variants(
     return found
 
 
+def read_tuned(path: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """What `search` has written; says which rows it holds nothing for."""
+    tuned = json.loads(pathlib.Path(path).read_text())
+    fields = {field.name for field in dataclasses.fields(simclr.Settings)}
+    for name, changes in tuned.items():
+        unknown = set(changes) - fields
+        if name not in KERNELS or unknown:
+            raise ValueError(
+                f"tuned must hold settings of kernels, and {path} has {name!r} with "
+                f"{sorted(unknown) or changes}"
+            )
+    missing = [name for name in names if name not in tuned]
+    if missing:
+        print(f"{path} has nothing for {', '.join(missing)}: the protocol's settings")
+    return tuned
+
+
 def run_compare(s: Compare) -> list[compare.Row]:
     named = protocol(s)
-    tuned = named.tuned
-    if s.tuned is not None:
-        tuned = json.loads(pathlib.Path(s.tuned).read_text())
+    tuned = named.tuned if s.tuned is None else read_tuned(s.tuned, s.kernels)
     changes = variants(named.settings, s.kernels, tuned)
     rows = compare.run(named.settings, changes, s.seeds, held_out=named.held_out)
 
@@ -307,8 +324,13 @@ def draw_settings(
 
 def run_search(s: Search) -> dict[str, dict[str, Any]]:
     named = protocol(s)
+    for flag in ("trials", "rungs"):
+        if getattr(s, flag) < 1:
+            raise ValueError(f"{flag} must be at least 1, got {getattr(s, flag)}")
+    if s.learning_rate is not None and not s.learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive, got {s.learning_rate:g}")
     base = dataclasses.replace(
-        named.settings, split=named.search_split, save_every=10**9
+        named.settings, split=s.instead.split or named.search_split, save_every=10**9
     )
     train = linear_probe.labelled(base.source, "search_split", base.split)
     test = linear_probe.labelled(base.source, "held_out", named.search_held_out)
@@ -322,7 +344,10 @@ def run_search(s: Search) -> dict[str, dict[str, Any]]:
     tuned, lines = {}, []
     for name in s.kernels:
         home = directory / compare.directory_of(name)
-        home.mkdir(exist_ok=True)
+        # Trials with other settings must not end up in one study.
+        same = dataclasses.asdict(base) | dataclasses.asdict(s)
+        same |= {"held_out": named.search_held_out, "instead": None, "kernels": name}
+        training.save_settings(home, same, may_change=("directory", "trials"))
         study = open_study(home / "study.log", s)
 
         def objective(trial: optuna.Trial, name: str = name, home: Any = home) -> float:
@@ -347,7 +372,7 @@ def run_search(s: Search) -> dict[str, dict[str, Any]]:
                 except FloatingPointError as error:  # diverged: among the worst
                     raise optuna.TrialPruned(str(error)) from error
                 trial.report(accuracy, rung + 1)
-                if trial.should_prune():
+                if last < steps and trial.should_prune():
                     raise optuna.TrialPruned
             return accuracy
 
@@ -373,13 +398,15 @@ def run_search(s: Search) -> dict[str, dict[str, Any]]:
             f"| {name} | {100 * study.best_value:.1f} | {len(complete)} | {values} |"
         )
     bar.close()
-    (directory / "tuned.json").write_text(json.dumps(tuned, indent=2) + "\n")
+    path = directory / "tuned.json"
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(earlier | tuned, indent=2) + "\n")
     print(f"\n{s.trials} trials each; accuracy on {named.search_held_out} in %\n")
     print("| kernel | accuracy | whole trials | best settings |\n|---|---|---|---|")
     print("\n".join(lines))
     print(
-        f"\nNow: python -m experiments.kernel_infonce --protocol {s.protocol} "
-        f"--tuned {directory / 'tuned.json'}"
+        f"\nNow compare with --protocol {s.protocol} --tuned {path}, and the same "
+        "flags instead of\nthe protocol's as here."
     )
     return tuned
 
@@ -430,10 +457,13 @@ def cli() -> None:
                 | Annotated[Search, tyro.conf.subcommand("search")],
                 default=Compare(),
                 args=compare.arguments("compare"),
+                prog="python -m experiments.kernel_infonce",
             )
         )
     except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
+import absl.logging
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -225,8 +226,9 @@ def draw(
 
 
 def cli() -> None:
+    absl.logging.set_verbosity(absl.logging.ERROR)  # orbax tells too much
     try:
-        main(tyro.cli(Settings))
+        main(tyro.cli(Settings, prog="python -m experiments.linear_probe"))
     except (ValueError, FileNotFoundError, ImportError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -439,7 +439,8 @@ def report(
     """Writes the table and says in words what came out."""
     path = pathlib.Path(s.directory) / "probe.json"
     table = {name: each._asdict() for name, each in scores.items()}
-    path.write_text(json.dumps({"num_test": num_test, "accuracy": table}, indent=2))
+    text = json.dumps({"num_test": num_test, "accuracy": table}, indent=2) + "\n"
+    compare.keep_text(path, text)
     print(f"\n{s.directory}: accuracy on {num_test:,} held-out images")
     print(f"{'':20s} {'5-NN':>8s} {'10 labels/class':>16s} {'all labels':>12s}")
     for name, each in scores.items():
@@ -462,9 +463,12 @@ def report(
 def cli() -> None:
     try:
         given = compare.arguments("digits") or ["digits"]
-        main(tyro.extras.overridable_config_cli(PROTOCOLS, args=given))
+        prog = "python -m experiments.moco"
+        main(tyro.extras.overridable_config_cli(PROTOCOLS, args=given, prog=prog))
     except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from its checkpoint")
 
 
 if __name__ == "__main__":

@@ -465,7 +465,7 @@ def knn_accuracy(encode: Callable[..., Any], state: Any, images: data.Dataset) -
 
 def cli() -> None:
     try:
-        main(tyro.cli(Settings))
+        main(tyro.cli(Settings, prog="python -m experiments.simclr"))
     except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -22,6 +22,7 @@ def cli() -> None:
             | Annotated[images.Settings, tyro.conf.subcommand("images")],
             default=synthetic.Settings(),
             args=compare.arguments("synthetic"),
+            prog="python -m experiments.sc_infonce",
         )
         if isinstance(settings, images.Settings):
             images.main(settings)
@@ -35,6 +36,8 @@ def cli() -> None:
         FloatingPointError,
     ) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on with runs that are not finished")
 
 
 if __name__ == "__main__":

@@ -144,9 +144,14 @@ def main(s: Settings) -> list[compare.Row]:
         raise ValueError(
             f"protocol must be one of {', '.join(PROTOCOLS)}, got {s.protocol!r}"
         )
-    unknown = [name for name in s.losses if name not in OTHERS]
-    if unknown or not s.losses:
-        raise ValueError(f"losses must be of {', '.join(OTHERS)}, got {unknown}")
+    distinct = len(set(s.losses)) == len(s.losses) > 0
+    if not distinct or not set(s.losses) <= set(OTHERS):
+        raise ValueError(
+            f"losses must be one or more of {', '.join(OTHERS)}, each once, got "
+            f"{s.losses}"
+        )
+    if not s.alphas or not s.betas:
+        raise ValueError(f"alphas and betas must not be empty, got {s.alphas, s.betas}")
     named = PROTOCOLS[s.protocol]
     base = compare.changed(named.settings, s.instead, s.directory)
     if s.variant is not None:

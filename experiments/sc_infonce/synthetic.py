@@ -224,6 +224,11 @@ def main(s: Settings) -> list[dict[str, Any]]:
     directory = pathlib.Path(s.directory)
     if (directory / "results.json").exists():
         raise FileExistsError(f"directory must be new, and {directory} holds results")
+    for name, least in (("batch_size", 2), ("steps", 11), ("test_batches", 1)):
+        if getattr(s, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(s, name)}")
+    if not s.noise >= 0:
+        raise ValueError(f"noise must be at least 0, got {s.noise:g}")
     pairs = [parse(pair) for pair in s.settings]
     t = s.temperature
     cosine, dot = kernels.cosine(t), kernels.dot(t)
@@ -320,10 +325,17 @@ def report(s: Settings, rows: list[dict[str, Any]]) -> None:
             f"{'says' if reached == exact else 'does NOT say'}; the encoder "
             f"{'comes within 2 %' if error < 0.02 else f'stays {error:.0%} away'}."
         )
+    if rows[0]["encoder_error"] > 0.02:
+        print(
+            "\nNot even inner products (dot), which theory leaves free, have come near "
+            f"their\ntarget: after {s.steps} steps nothing is said about the others."
+        )
+        return
     print(
-        "\nWhat stays away though a free critic does not: views of one state have "
-        "cosine 1, whatever\nthe target; inner products (dot) are free of that. With "
-        "alpha - beta other than 1 the logits\ndrift until cosines end them."
+        "\nWhere encoders stay away though a free critic does not: views of one state "
+        "have cosine 1,\nwhatever the target; inner products (dot) are free of that. "
+        "With alpha - beta other than 1\nno probabilities reach the target, and the "
+        "logits drift until cosines end them."
     )
 
 

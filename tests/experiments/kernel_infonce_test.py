@@ -52,6 +52,13 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys, trained):
     other = dataclasses.replace(s, instead=dataclasses.replace(TINY, width=4))
     with pytest.raises(ValueError, match="width: 2 -> 4"):
         kernel_infonce.main(other)
+    assert not [r for r in trained if r.width == 4]
+
+    # Fewer rows do not take the place of more.
+    kernel_infonce.main(dataclasses.replace(s, kernels=TWO[:1]))
+    assert "it is results_2.json now" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "results_2.json").read_text())
+    assert [row["name"] for row in kept["rows"]] == [compare.UNTRAINED, *TWO]
 
 
 def test_differences_are_taken_seed_by_seed():
@@ -73,12 +80,13 @@ def test_a_search_that_was_stopped_goes_on_and_never_asks_held_out_images(
     s = kernel_infonce.Search(
         directory=str(tmp_path), kernels=("Laplacian",), trials=3, rungs=2
     )
-    asked = []
+    asked, stop = [], [2]
     original = compare.train_and_probe
 
     def train_and_probe(settings, train, test, held_out):
         asked.append((settings.split, held_out))
-        if len(asked) == 2:
+        if len(asked) in stop:
+            stop.clear()
             raise KeyboardInterrupt
         return original(settings, train, test, held_out)
 
@@ -105,10 +113,27 @@ def test_a_search_that_was_stopped_goes_on_and_never_asks_held_out_images(
     (resumed,) = (t for t in finished if t.params == failed.params)
     assert resumed.user_attrs == failed.user_attrs
     assert len({trial.params["temperature"] for trial in finished}) == 3
-    # Again: nothing is left to do.
+    # Again: nothing is left to do. Another kernel joins the file.
     asked.clear()
     assert kernel_infonce.main(s) == tuned
     assert not asked
+    kernel_infonce.main(dataclasses.replace(s, kernels=("power 0.5",), trials=1))
+    both = json.loads((tmp_path / "tuned.json").read_text())
+    assert set(both) == {"Laplacian", "power 0.5"}
+    assert both["Laplacian"] == tuned["Laplacian"]
+    with pytest.raises(ValueError, match='metric: "all_labels" -> "knn"'):
+        kernel_infonce.main(dataclasses.replace(s, metric="knn"))
+
+
+def test_a_file_of_hyperparameters_is_checked(tmp_path, capsys):
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps({"Laplacian": {"temperature": 0.3}}))
+    tuned = kernel_infonce.read_tuned(str(path), ("Laplacian", "power 0.5"))
+    assert tuned["Laplacian"] == {"temperature": 0.3}
+    assert "nothing for power 0.5" in capsys.readouterr().out
+    path.write_text(json.dumps({"Laplacian": {"tau": 0.3}}))
+    with pytest.raises(ValueError, match=r"settings of kernels.*\['tau'\]"):
+        kernel_infonce.read_tuned(str(path), ())
 
 
 @pytest.mark.slow
@@ -202,18 +227,28 @@ def test_named_protocols_build_their_models_and_losses(protocols):
 
 
 @pytest.mark.parametrize(
-    ("run", "changes", "words"),
+    ("settings", "words"),
     [
-        (kernel_infonce.main, {"protocol": "svhn"}, "protocol must be one of digits"),
-        (kernel_infonce.main, {"kernels": ("Gauss",)}, r"kernels must be of.*'Gauss'"),
-        (images.main, {"protocol": "svhn"}, "protocol must be one of digits"),
-        (images.main, {"losses": ("triplet",)}, r"losses must be of.*triplet"),
+        (kernel_infonce.Compare(protocol="svhn"), "protocol must be one of digits"),
+        (kernel_infonce.Compare(kernels=("Gauss",)), "each once, got .'Gauss'"),
+        (kernel_infonce.Compare(kernels=TWO + TWO), "each once, got"),
+        (kernel_infonce.Compare(seeds=()), r"seeds must be one or more .* got \(\)"),
+        (kernel_infonce.Compare(seeds=(0, 0)), r"different ones, got \(0, 0\)"),
+        (kernel_infonce.Search(trials=0), "trials must be at least 1, got 0"),
+        (kernel_infonce.Search(rungs=0), "rungs must be at least 1, got 0"),
+        (kernel_infonce.Search(learning_rate=-1.0), "must be positive, got -1"),
+        (images.Settings(protocol="svhn"), "protocol must be one of digits"),
+        (images.Settings(losses=("triplet",)), "each once, got .'triplet'"),
+        (images.Settings(alphas=()), "alphas and betas must not be empty"),
     ],
 )
-def test_wrong_choices_are_named(run, changes, words, tmp_path):
-    settings = kernel_infonce.Compare if run is kernel_infonce.main else images.Settings
+def test_wrong_choices_are_named(settings, words, tmp_path):
+    run = images.main if isinstance(settings, images.Settings) else kernel_infonce.main
     with pytest.raises(ValueError, match=words):
-        run(settings(directory=str(tmp_path), **changes))
+        run(dataclasses.replace(settings, directory=str(tmp_path)))
+
+
+def test_wrong_kernels_are_named():
     with pytest.raises(ValueError, match=r"weight must lie in \[0, 1\], got 2"):
         simclr.make_kernels(simclr.Settings(kernel="simple_sum", weight=2.0))
     with pytest.raises(ValueError, match=r"power must lie in \(0, 2\], got 3"):

@@ -44,3 +44,17 @@ def test_a_free_critic_reaches_its_target_where_theory_says_so():
 def test_settings_that_are_no_pair_are_named():
     with pytest.raises(ValueError, match=r"pairs alpha,beta.*got '1'"):
         synthetic.main(_in("unused", settings=("1",)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+        ({"steps": 0}, "steps must be at least 11, got 0"),
+        ({"test_batches": 0}, "test_batches must be at least 1, got 0"),
+        ({"noise": -1.0}, "noise must be at least 0, got -1"),
+    ],
+)
+def test_sizes_that_cannot_run_are_named_at_once(changes, words):
+    with pytest.raises(ValueError, match=words):
+        synthetic.main(_in("unused", **changes))
