@@ -52,13 +52,26 @@ def test_three_groups_end_on_a_triangle_as_theory_says(tmp_path, capsys):
         _run(tmp_path)
 
 
-def test_a_run_that_has_not_begun_is_reported_as_different(tmp_path, capsys):
+def test_a_run_that_has_not_begun_is_not_there_yet(tmp_path, capsys):
     _run(tmp_path, snapshots=(0,))
     out = capsys.readouterr().out
-    assert "DIFFERS  H/n: " in out
-    assert "DIFFERS  cosine within groups" in out
+    assert "not yet  H/n: " in out
+    assert "not yet  cosine within groups" in out
+    assert "the points still move" in out
     # Attraction plus repulsion is the loss at any point.
     assert "agrees   H/n, attraction by the Laplacian plus repulsion" in out
+
+
+def test_optima_that_are_not_those_of_theory_differ(capsys):
+    optimum = dict.fromkeys(
+        ("H/n", "entropy of P", "trace term / tau + log R / n", "trace term"), 1.0
+    )
+    theory = {"H/n": 2.0, "trace term": 1.0}
+    results = optimum | {"largest gradient": 0.0}
+    spectral_clustering.report(results, theory, True, False)
+    out = capsys.readouterr().out
+    assert "DIFFERS  H/n: 1.0000 = 2.0000" in out
+    assert "agrees   trace term" in out
 
 
 def test_the_expected_values_are_those_of_the_specification():
@@ -199,7 +212,7 @@ def test_an_array_of_its_own_is_no_npz(tmp_path):
         ({"dimension": 0}, "dimension must be at least 2, got 0"),
         ({"step_size": 0.0}, "step_size must be positive"),
         ({"power": 3.0}, r"power must lie in \(0, 2\]"),
-        ({"tau": 0.0}, "temperature must be positive"),
+        ({"tau": 0.0}, "tau must be positive, got 0"),
         ({"graph": "digits", "neighbors": 400}, r"neighbors must lie in \[2, num"),
     ],
 )
