@@ -468,6 +468,8 @@ def cli() -> None:
         main(tyro.cli(Settings, prog="python -m experiments.simclr"))
     except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command resumes from the newest checkpoint")
 
 
 if __name__ == "__main__":
