@@ -257,8 +257,9 @@ def sharded(
       axis_name: mesh axes over which rows are split.
 
     Returns:
-      A function of global arrays. Its result has one row per row of the first argument
-      and is sharded like it; a scalar result is replicated.
+      A function of global arrays. A result that varies between devices has one row per
+      row of the first argument and is sharded like it. One that does not, such as a
+      mean or a covariance over all rows, is replicated.
 
     Raises:
       ValueError: if the mesh lacks an axis, or, when called, if a number of rows is not
@@ -280,6 +281,9 @@ def sharded(
         devices *= mesh.shape[name]
     rows, whole = jax.P(names), jax.P()
     by_row = _row_keywords(loss_fn)
+
+    def out_spec(result: Any) -> jax.P:
+        return rows if jnp.ndim(result) and varying_axes(result) else whole
 
     def call(*args: Any, **kwargs: Any) -> Any:
         # What is not an array (a string, None, a kernel's static part) is closed over.
@@ -314,16 +318,15 @@ def sharded(
             local_args, local_kwargs = jax.tree.unflatten(structure, merged)
             return loss_fn(*local_args, axis_name=axis_name, **local_kwargs)
 
-        shapes: list[Any] = []
+        out_specs: list[Any] = []
 
         def probe(*arrays: jax.Array) -> tuple[()]:
-            shapes.append(jax.tree.map(jnp.ndim, local(*arrays)))
+            out_specs.append(jax.tree.map(out_spec, local(*arrays)))
             return ()
 
         run = functools.partial(jax.shard_map, mesh=mesh, in_specs=tuple(specs))
         jax.eval_shape(run(probe, out_specs=()), *arrays)
-        out_specs = jax.tree.map(lambda ndim: rows if ndim else whole, shapes[0])
-        return run(local, out_specs=out_specs)(*arrays)
+        return run(local, out_specs=out_specs[0])(*arrays)
 
     return call
 

@@ -291,6 +291,11 @@ def test_a_state_that_no_source_is_in_changes_no_target():
             "law must sum to 1 in each row",
         ),
         (
+            lambda: graphs.augmentation_graph(np.zeros((0, 2))),
+            ValueError,
+            r"law must have at least one row, got shape \(0, 2\)",
+        ),
+        (
             lambda: graphs.estimate_pair_distributions(np.arange(3), np.arange(3), 2),
             ValueError,
             r"states1 must lie in \[0, 2\), got values from 0 to 2",
@@ -342,6 +347,44 @@ def test_a_state_that_no_source_is_in_changes_no_target():
 def test_wrong_arguments_of_constructions_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+HALVES = [jnp.bfloat16, jnp.float16]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_half_precision_gives_graphs_in_float32(dtype):
+    w = jnp.ones((2, 7), dtype)
+    np.testing.assert_allclose(graphs.row_normalize(w), 1 / 7, rtol=1e-6)
+    # A law as half precision holds it sums to 1 to its own rounding only.
+    for law in (jnp.full((2, 7), 1 / 7, dtype), graphs.row_normalize(w)):
+        graph = graphs.augmentation_graph(law)
+        assert graph.dtype == jnp.float32
+        np.testing.assert_allclose(graph[0, 1:], 1 / 6, rtol=1e-6)
+    with pytest.raises(ValueError, match="law must sum to 1"):
+        graphs.augmentation_graph(jnp.full((2, 7), 1 / 7 + 1e-2, dtype))
+
+
+@pytest.mark.parametrize("weight", [jnp.float16(4e4), jnp.float32(3e38), 1e-30])
+def test_the_size_of_weights_does_not_change_a_graph(weight):
+    graph = graphs.rewritten_pair_graph(jnp.full((2, 2), weight), 1)
+    expected = graphs.rewritten_pair_graph(jnp.ones((2, 2)), 1)
+    np.testing.assert_allclose(graph, expected, rtol=1e-6)
+    large = jnp.full((2, 2), 3e38)
+    np.testing.assert_array_equal(graphs.symmetrize(large), large)
+
+
+def test_states_of_few_bits_index_any_number_of_states():
+    first, second = (np.array(x, np.int8) for x in ([0, 1, 100], [1, 1, 0]))
+    for k in (128, 300):
+        got = graphs.estimate_pair_distributions(first, jnp.asarray(second), k)
+        wanted = graphs.estimate_pair_distributions(
+            first.astype(int), second.astype(int), k
+        )
+        np.testing.assert_array_equal(got.same_source, wanted.same_source)
+        pi, transition = graphs.estimate_transition(first, second[:, None], k)
+        assert transition[100, 0] == transition[0, 1] == 1
+        np.testing.assert_allclose(pi[100], 1 / 3, rtol=1e-6)
 
 
 def test_everything_passes_through_jit():

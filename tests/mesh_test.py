@@ -107,6 +107,20 @@ def test_sharded_scalars_are_replicated_and_anything_given_is_resharded():
     assert jax.jit(run)(np.arange(16.0, dtype=np.float32)[:, None]) == 7.5
 
 
+def test_a_result_over_all_rows_is_given_once():
+    def loss(x, *, axis_name):
+        mean = jax.lax.pmean(x.mean(0), axis_name)
+        return {"mean": mean, "rows": x - mean[None, :], "scalar": mean.sum()}
+
+    x = VIEWS[:, 0]
+    got = jaxcl.sharded(loss, MESH)(x)
+    np.testing.assert_allclose(got["mean"], x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(got["rows"], x - x.mean(0)[None], rtol=0, atol=1e-6)
+    assert got["mean"].sharding.is_fully_replicated
+    assert got["rows"].sharding.spec == jax.P("data")
+    assert got["scalar"].shape == ()
+
+
 def test_rows_that_devices_do_not_divide_are_refused_with_the_remedy():
     with pytest.raises(
         ValueError, match=r"argument 0 .*divisible by the 8.*\(12, 2, 5\).*valid"

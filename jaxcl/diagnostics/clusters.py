@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcl import graphs, kernels
+from jaxcl.graphs import dense
 
 # k-means ends in a local optimum: the best of so many starts is kept.
 _STARTS = 10
@@ -51,7 +52,7 @@ def spectral_clusters(w: ArrayLike, num_clusters: int, key: jax.Array) -> jax.Ar
         raise TypeError(
             f"num_clusters must be an integer, got {type(num_clusters).__name__}"
         )
-    w = graphs.symmetrize(w)
+    w = graphs.symmetrize(dense.without_loops("w", w))
     n = w.shape[0]
     if not 1 <= num_clusters <= n:
         raise ValueError(
@@ -62,8 +63,7 @@ def spectral_clusters(w: ArrayLike, num_clusters: int, key: jax.Array) -> jax.Ar
 
 @functools.partial(jax.jit, static_argnums=1)
 def _spectral_clusters(w: jax.Array, num_clusters: int, key: jax.Array) -> jax.Array:
-    n = w.shape[0]
-    w = jnp.where(jnp.eye(n, dtype=bool), 0, w)
+    w = dense.moderate(w)
     degree = w.sum(axis=1)
     connected = degree > 0
     scale = jnp.where(connected, 1 / jnp.sqrt(jnp.where(connected, degree, 1)), 0)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxcl import _checks
+from jaxcl import _checks, kernels
+from jaxcl.graphs import dense
 
 
 def maximal_correlation(joint: ArrayLike) -> jax.Array:
@@ -22,7 +23,7 @@ def maximal_correlation(joint: ArrayLike) -> jax.Array:
 
     Returns:
       A number from 0, for independent variables, to 1, where some event of X is one of
-      Y; floating.
+      Y; float32 (float64 for float64 input).
 
     Raises:
       TypeError: if joint is no array, or does not hold real numbers.
@@ -42,11 +43,19 @@ def maximal_correlation(joint: ArrayLike) -> jax.Array:
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
         raise TypeError(f"joint must hold real numbers, got dtype {dtype}")
     _checks.no_negative("joint", joint)
-    floating = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.float32
-    p = jnp.asarray(joint).astype(floating)
+    # In one step: on the way through an integer of 32 bits large counts would wrap.
+    p = jnp.asarray(joint, kernels.accumulator(dtype))
+    p = dense.moderate(p)
     p = p / p.sum()
-    x, y = jnp.sqrt(p.sum(axis=1)), jnp.sqrt(p.sum(axis=0))
-    scale = jnp.where(x > 0, 1 / x, 0)[:, None] * jnp.where(y > 0, 1 / y, 0)[None, :]
+    (x, over_x), (y, over_y) = _roots(p.sum(axis=1)), _roots(p.sum(axis=0))
+    scale = over_x[:, None] * over_y[None, :]
     # The first singular value, 1, belongs to constant functions: it is taken out, so
     # that independence leaves zero and not the second of two close numbers.
     return jnp.linalg.norm(p * scale - x[:, None] * y[None, :], ord=2)
+
+
+def _roots(p: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Square roots and one over them; both 0, with gradient 0, where p is."""
+    occurs = p > 0
+    root = jnp.sqrt(jnp.where(occurs, p, 1))
+    return jnp.where(occurs, root, 0), jnp.where(occurs, 1 / root, 0)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
 
@@ -25,7 +26,7 @@ def norm_cv(
     Returns:
       A dimensionless scalar, float32 (float64 for float64 input). Normalised embeddings
       give 0, Gaussian ones `gaussian_norm_cv(d)`, about 1 / sqrt(2 d); NaN where all
-      norms are 0.
+      norms are 0, or nothing is valid.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
@@ -45,7 +46,8 @@ def norm_cv(
     # Of the differences: a mean of squares minus the squared mean has no digits left
     # where the shell is thin.
     relative = norm / mean - 1
-    return jnp.sqrt(mesh.mean(jnp.square(relative), keep, axis_name))
+    cv = _root(mesh.mean(jnp.square(relative), keep, axis_name))
+    return jnp.where(mean > 0, cv, jnp.nan)
 
 
 def alignment_cosine(
@@ -140,9 +142,15 @@ def uniformity_cosine(
         )
     shift = mesh.mean(first, nodes.valid, axis_name)
     variance = mesh.mean(second, nodes.valid, axis_name) - jnp.square(shift)
-    std = jnp.sqrt(jnp.maximum(variance, 0))
+    std = _root(jnp.maximum(variance, 0))
     enough = count > 1
     return jnp.where(enough, center + shift, jnp.nan), jnp.where(enough, std, jnp.nan)
+
+
+def _root(squared: jax.Array) -> jax.Array:
+    """The square root, with gradient 0 at 0 and not infinity."""
+    zero = squared == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
 
 
 def _deviation(pair: pairwise.Pair, center: jax.Array) -> jax.Array:
@@ -172,7 +180,8 @@ def effective_rank(
 
     Returns:
       A number from 1 to min(n, d), float32 (float64 for float64 input). Collapsed
-      embeddings give 1; NaN where all embeddings are 0.
+      embeddings give 1; NaN where all embeddings are 0. Its gradient leaves out
+      directions whose singular value is 0 to rounding, and has no derivative itself.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
@@ -188,7 +197,7 @@ def effective_rank(
     x, _ = rows("z", z, valid)
     # The triangular factor has the singular values of z. Those of z^T z are squares,
     # in which small singular values are lost in rounding.
-    factor = jnp.linalg.qr(x, mode="r")
+    factor = jnp.linalg.qr(lax.stop_gradient(x), mode="r")
     devices = mesh.size(axis_name)
     if devices > 1:
         # Summed with zeros elsewhere rather than gathered: then JAX knows that the
@@ -196,9 +205,19 @@ def effective_rank(
         mine = jnp.arange(devices) == mesh.position(axis_name)
         parts = jnp.where(mine[:, None, None], factor[None], 0)
         factor = mesh.total(parts, axis_name).reshape(-1, x.shape[1])
-    values = jnp.linalg.svd(factor, compute_uv=False)
+    _, values, axes = jnp.linalg.svd(factor, full_matrices=False)
+    # A singular value is u^T z v. Its derivative holds u and v constant; that of the
+    # factorisations divides by singular values, and by their differences.
+    least = x.shape[1] * float(jnp.finfo(x.dtype).eps) * values[0]
+    told = values > least
+    rotated = jnp.matmul(x, axes.T, precision="highest")
+    left = lax.stop_gradient(rotated) / jnp.where(told, values, jnp.inf)[None, :]
+    moving = mesh.total((left * rotated).sum(axis=0), axis_name)
+    values = values + moving - lax.stop_gradient(moving)
     share = values / values.sum()
-    return jnp.exp(jax.scipy.special.entr(share).sum())
+    # The logarithm of a share of 0 would give NaN even to the gradient of the others.
+    entropy = jax.scipy.special.entr(jnp.where(share == 0, 1, share)).sum()
+    return jnp.exp(entropy)
 
 
 def retrieval_accuracy(
@@ -216,8 +235,8 @@ def retrieval_accuracy(
 
         mean_i [ #{j != i : cos(q_i, k_j) >= cos(q_i, k_i)} < k ]
 
-    A key as similar as the own one, to rounding, counts as ahead of it: collapsed
-    embeddings find nothing.
+    A key as similar as the own one counts as ahead of it, to 8 units of rounding of a
+    cosine, 1e-6 in float32: collapsed embeddings find nothing.
 
     Args:
       queries: embeddings [n, d]; any float dtype.
@@ -248,15 +267,18 @@ def retrieval_accuracy(
         raise ValueError(f"k must be at least 1, got {k}")
     query, key = graphs.keyed(queries, keys, None, valid, axis_name)
     kernel = kernels.cosine(1.0)
-    n, d = queries.shape
+    n = queries.shape[0]
     own = kernels.matched(kernel, query.z, key.z[:n]) if keys.shape[0] == n else None
     if own is None:
         # With more keys than queries the own key may live on another device.
         everyone = mesh.all_rows(key.z, axis_name)
         first = mesh.own_rows(everyone, n, axis_name)
         own = kernels.matched(kernel, query.z, first)
-    # How far two sums of d rounded products of unit vectors may lie apart.
-    rounding = 2 * np.sqrt(d) * float(jnp.finfo(own.dtype).eps)
+    # How far two sums of the same rounded products of unit vectors may lie apart, added
+    # in different orders.
+    rounding = 8 * float(jnp.finfo(own.dtype).eps)
+    # At most all keys but one are ahead; a larger k need not fit into 32 bits.
+    k = min(int(k), keys.shape[0] * mesh.size(axis_name))
     with jax.default_matmul_precision("highest"):
         (ahead,) = pairwise.reduce_pairs(
             query._replace(extra=own - rounding),
@@ -268,7 +290,8 @@ def retrieval_accuracy(
             tile=tile,
             impl=impl,
         )
-    return mesh.mean((ahead < k).astype(own.dtype), query.valid, axis_name)
+    found = (ahead < k) & ~jnp.isnan(own)
+    return mesh.mean(found.astype(own.dtype), query.valid, axis_name)
 
 
 def _not_below(pair: pairwise.Pair) -> jax.Array:

@@ -70,7 +70,7 @@ def _anderson_darling(x: jax.Array) -> jax.Array:
     # distribution. The differences are small; the terms themselves add up to the size
     # of n on the way, which at a million rows leaves float32 one digit of the result.
     middle = (np.arange(1, n + 1) - 0.5) / n
-    reference = (4 * middle * np.log(middle) + 1).sum()
+    reference = float((4 * middle * np.log(middle) + 1).sum())
     u = jnp.asarray(middle, y.dtype)[:, None]
     log_u = jnp.asarray(np.log(middle), y.dtype)[:, None]
     below, above = log_ndtr(y) - log_u, log_ndtr(-y[::-1]) - log_u
@@ -262,12 +262,15 @@ def _report(x: jax.Array, directions: jax.Array | None) -> GaussianityReport:
     columns = x
     if directions is not None:
         columns = jnp.matmul(x, directions, precision="highest")
+    varies = columns.max(axis=0) != columns.min(axis=0)
+    # A constant column would give NaN, also to the gradient of what is then left out:
+    # a ramp stands in for it. A column with a NaN varies, and keeps it.
+    ramp = jnp.arange(x.shape[0]).astype(x.dtype)
+    columns = jnp.where(varies[None, :], columns, ramp[:, None])
     statistic = anderson_darling(columns)
     _, p = dagostino_pearson(columns)
-    varies = columns.max(axis=0) != columns.min(axis=0)
 
     def mean(values: jax.Array) -> jax.Array:
-        # NaN of a constant column is left out; any other NaN stays.
         return jnp.where(varies, values, 0).sum() / varies.sum().astype(x.dtype)
 
     def share(passes: jax.Array) -> jax.Array:

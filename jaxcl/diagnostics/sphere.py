@@ -110,7 +110,7 @@ def log_sphere_potential(d: int, alpha: float) -> float:
     >>> print(f"{log_sphere_potential(32, 10.0):.6f}")
     1.497904
     """
-    _dimension("d", d)
+    d = _dimension("d", d)
     size = abs(_checks.static("alpha", alpha))
     if not np.isfinite(size):
         raise ValueError(f"alpha must be finite, got {alpha}")
@@ -119,7 +119,7 @@ def log_sphere_potential(d: int, alpha: float) -> float:
     # Term k over term k - 1; all terms are positive. From k = alpha on a term is less
     # than a quarter of the one before.
     k = np.arange(1, math.ceil(size) + 40)
-    log_ratio = 2 * math.log(size / 2) - np.log((d / 2 + k - 1) * k)
+    log_ratio = 2 * (math.log(size) - math.log(2)) - np.log((d / 2 + k - 1) * k)
     log_terms = np.cumsum(log_ratio)
     top = log_terms.max()
     rest = top + math.log(np.exp(log_terms - top).sum())
@@ -145,7 +145,7 @@ def gaussian_norm_cv(d: int) -> float:
     >>> print(f"{gaussian_norm_cv(128):.5f}")
     0.06256
     """
-    _dimension("d", d)
+    d = _dimension("d", d)
     if d <= 100:
         log_mean = math.log(2) / 2 + math.lgamma((d + 1) / 2) - math.lgamma(d / 2)
         excess = math.log(d) - 2 * log_mean
@@ -178,15 +178,16 @@ def gaussian_distance_bound(d: int, k: int) -> float:
     >>> print(gaussian_distance_bound(104, 1))
     0.08
     """
-    _dimension("d", d)
-    _dimension("k", k)
+    d, k = _dimension("d", d), _dimension("k", k)
     if k > d - 4:
         raise ValueError(f"k must be at most d - 4 = {d - 4}, got {k}")
     return 2 * (k + 3) / (d - k - 3)
 
 
-def _dimension(name: str, x: int) -> None:
+def _dimension(name: str, x: int) -> int:
+    """A checked size as a Python integer, whose powers do not wrap."""
     if isinstance(x, bool) or not isinstance(x, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
     if x < 1:
         raise ValueError(f"{name} must be at least 1, got {x}")
+    return int(x)

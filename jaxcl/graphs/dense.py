@@ -33,7 +33,7 @@ def row_normalize(w: ArrayLike) -> jax.Array:
     [[0.25 0.75]
      [0.   0.  ]]
     """
-    w = _weights("w", w)
+    w = moderate(_weights("w", w), axis=1)
     total = w.sum(axis=1, keepdims=True)
     return w / jnp.where(total > 0, total, 1)
 
@@ -63,8 +63,7 @@ def similarity_graph(w: ArrayLike) -> jax.Array:
      [1.  0.  0. ]
      [0.  0.  0. ]]
     """
-    w = _square("w", _real("w", w, "n m"))
-    return row_normalize(jnp.where(jnp.eye(w.shape[0], dtype=bool), 0, w))
+    return row_normalize(without_loops("w", w))
 
 
 def laplacian(w: ArrayLike) -> jax.Array:
@@ -116,7 +115,7 @@ def symmetrize(p: ArrayLike) -> jax.Array:
      [0.75 0.  ]]
     """
     p = _square("p", _weights("p", p))
-    return (p + p.T) / 2
+    return p / 2 + p.T / 2
 
 
 def views_graph(groups: jax.Array) -> jax.Array:
@@ -261,8 +260,8 @@ def augmentation_graph(law: ArrayLike) -> jax.Array:
      [0.5 0.  0.5]
      [0.  1.  0. ]]
     """
-    law = _weights("law", law)
-    _distribution("law", law)
+    given, law = law, _weights("law", law)
+    _distribution("law", law, given)
     return similarity_graph(law.T @ law)
 
 
@@ -329,15 +328,15 @@ def pair_distributions(
     >>> print(same[0], apart[0])
     [0.5 0. ] [0.25 0.25]
     """
-    pi = _real("pi", pi, "k")
+    given, pi = (pi, transition), _real("pi", pi, "k")
     transition = _square("transition", _weights("transition", transition))
     if transition.shape[0] != pi.shape[0]:
         raise ValueError(
             f"transition must be [{pi.shape[0]}, {pi.shape[0]}] for {pi.shape[0]} "
             f"states of pi, got {transition.shape}"
         )
-    _distribution("pi", pi)
-    _distribution("transition", transition)
+    _distribution("pi", pi, given[0])
+    _distribution("transition", transition, given[1])
     with jax.numpy_dtype_promotion("standard"):
         same_source = transition.T @ (pi[:, None] * transition)
         q = pi @ transition
@@ -543,19 +542,57 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _real(name: str, x: ArrayLike, axes: str) -> jax.Array:
-    """Checked numbers as a floating array: integers and booleans are counts."""
+    """Checked numbers, float32 or float64: integers and booleans are counts."""
     x = np.asarray(x) if isinstance(x, list | tuple) else x
     _checks.array(name, x, axes)
     dtype = jnp.result_type(x)
-    if jnp.issubdtype(dtype, jnp.floating):
-        return jnp.asarray(x)
-    if jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_:
-        return jnp.asarray(x, jnp.float32)
-    raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+    real = (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(dtype, kind) for kind in real):
+        raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+    # Half precision would give sums of rows few digits, and eigenvalues none.
+    return jnp.asarray(x, jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
 def _weights(name: str, w: ArrayLike) -> jax.Array:
     w = _real(name, w, "n m")
+    _checks.no_negative(name, w)
+    return w
+
+
+def moderate(w: jax.Array, axis: int | None = None) -> jax.Array:
+    """Takes a factor from large weights whose sums may lie outside of float32.
+
+    Args:
+      w: weights [n, m], not negative, floating.
+      axis: 1 decides for each row; None for all together.
+
+    Returns:
+      The weights [n, m], times 2^-60 where the largest is above 2^60. What is divided
+      by a sum afterwards does not change.
+    """
+    largest = w.max(axis=axis, keepdims=True, initial=0)
+    # A choice, not a factor for each row: compilers would move that one into the
+    # division by the sum, whose inverse may be too small for float32.
+    return jnp.where(largest > 2.0**60, w * 2.0**-60, w)
+
+
+def without_loops(name: str, w: ArrayLike) -> jax.Array:
+    """Checks weights between nodes, whose diagonal may hold anything, and zeroes it.
+
+    Args:
+      name: what the caller calls the weights.
+      w: weights [n, n].
+
+    Returns:
+      The weights, float32 or float64 [n, n].
+
+    Raises:
+      TypeError: if the weights are not real numbers.
+      ValueError: if the matrix is not square, or a weight off the diagonal is negative
+        or not finite.
+    """
+    w = _square(name, _real(name, w, "n m"))
+    w = jnp.where(jnp.eye(w.shape[0], dtype=bool), 0, w)
     _checks.no_negative(name, w)
     return w
 
@@ -566,12 +603,18 @@ def _square(name: str, w: jax.Array) -> jax.Array:
     return w
 
 
-def _distribution(name: str, x: jax.Array) -> None:
+def _distribution(name: str, x: jax.Array, given: Any) -> None:
+    """Checks that x sums to 1, but for the rounding of what the caller gave."""
     _checks.no_negative(name, x)
+    if not x.shape[0]:
+        raise ValueError(f"{name} must have at least one row, got shape {x.shape}")
     if isinstance(x, jax.core.Tracer):
         return
     sums = np.asarray(x, np.float64).sum(axis=-1)
-    if np.abs(sums - 1).max() > _ROUNDING:
+    dtype = jnp.result_type(given) if hasattr(given, "dtype") else x.dtype
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    rounding = max(_ROUNDING, float(jnp.finfo(dtype).eps) if floating else 0)
+    if np.abs(sums - 1).max() > rounding:
         rows = "" if x.ndim == 1 else " in each row"
         raise ValueError(f"{name} must sum to 1{rows}, got sums {sums}")
 
@@ -589,7 +632,8 @@ def _states(name: str, x: Any, axes: str, num_states: int) -> jax.Array:
                 f"{name} must lie in [0, {num_states}), got values from {lowest} to "
                 f"{highest}"
             )
-    return jnp.asarray(x)
+    # Now that all fit: 8 bits could not hold the size of the array they index.
+    return jnp.asarray(x).astype(int)
 
 
 def _integer(name: str, x: Any, lowest: int) -> None:

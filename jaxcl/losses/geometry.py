@@ -1,5 +1,6 @@
 """How embeddings lie: alignment, uniformity, and a penalty on norm and entropy."""
 
+import math
 from typing import Any
 
 import jax
@@ -175,7 +176,7 @@ def norm_entropy_penalty(
     _checks.choice("exchange", exchange, pairwise.EXCHANGES)
     _checks.choice("impl", impl, pairwise.IMPLEMENTATIONS)
     nodes = graphs.labelled(z, jnp.zeros(z.shape[0], int), valid, axis_name)
-    dtype = kernels.accumulator(z.dtype)
+    dtype = kernels.accumulator(nodes.z.dtype)
     x = nodes.z.astype(dtype)
     weight, ridge = jnp.asarray(scale, dtype), jnp.asarray(ridge, dtype)
     n = graphs.count_valid(nodes, axis_name).astype(dtype)
@@ -183,7 +184,8 @@ def norm_entropy_penalty(
     if estimator == "polar":
         entropy = _polar_entropy(x, nodes.valid, ridge, axis_name)
     else:
-        covariance = _covariance(x, nodes.valid, n, axis_name)
+        centred = _centred(x, nodes.valid, n, axis_name)
+        covariance = _covariance(centred, n, axis_name)
         if estimator == "gaussian_logdet":
             entropy = _gaussian_entropy(covariance, ridge)
         else:
@@ -194,6 +196,9 @@ def norm_entropy_penalty(
                 "tile": tile,
                 "impl": impl,
             }
+            # Entropy does not see the mean, and squared distances that a tile makes of
+            # inner products would lose their digits to it.
+            nodes = nodes._replace(z=centred)
             entropy = _kernel_density_entropy(nodes, variance, n, options)
     return jnp.where(n > 0, weight * squared - entropy, 0)
 
@@ -202,14 +207,18 @@ def norm_entropy_penalty(
 _LEAST_VARIANCE = 1e-12
 
 
-def _covariance(
+def _centred(
     x: jax.Array, valid: jax.Array, n: jax.Array, axis_name: mesh.AxisName | None
 ) -> jax.Array:
-    n = jnp.maximum(n, 1)
-    center = mesh.total(x.sum(axis=0), axis_name) / n
-    centred = jnp.where(valid[:, None], x - center[None, :], 0)
+    center = mesh.total(x.sum(axis=0), axis_name) / jnp.maximum(n, 1)
+    return jnp.where(valid[:, None], x - center[None, :], 0)
+
+
+def _covariance(
+    centred: jax.Array, n: jax.Array, axis_name: mesh.AxisName | None
+) -> jax.Array:
     product = jnp.matmul(centred.T, centred, precision=lax.Precision.HIGHEST)
-    return mesh.total(product, axis_name) / n
+    return mesh.total(product, axis_name) / jnp.maximum(n, 1)
 
 
 def _gaussian_entropy(covariance: jax.Array, ridge: jax.Array) -> jax.Array:
@@ -219,7 +228,7 @@ def _gaussian_entropy(covariance: jax.Array, ridge: jax.Array) -> jax.Array:
     identity = jnp.eye(d, dtype=covariance.dtype)
     relative = covariance / mean_variance + ridge * identity
     logdet = jnp.linalg.slogdet(relative)[1] + d * jnp.log(mean_variance)
-    return (logdet + d * np.log(2 * np.pi * np.e)) / 2
+    return (logdet + d * math.log(2 * math.pi * math.e)) / 2
 
 
 def _kernel_density_entropy(

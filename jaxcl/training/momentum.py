@@ -1,10 +1,12 @@
 """What MoCo carries from step to step: a slow copy of the encoder, a queue of keys."""
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxcl import _checks
 
@@ -42,6 +44,7 @@ def create_queue(key: jax.Array, size: int, d: int) -> Queue:
       The queue; its keys are float32 vectors of length one.
 
     Raises:
+      TypeError: if size or d is no integer.
       ValueError: if size or d is below 1.
 
     Source:
@@ -51,6 +54,9 @@ def create_queue(key: jax.Array, size: int, d: int) -> Queue:
     >>> print(create_queue(jax.random.key(0), 6, 4).keys.shape)
     (6, 4)
     """
+    for name, count in (("size", size), ("d", d)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise TypeError(f"{name} must be an integer, got {type(count).__name__}")
     if size < 1 or d < 1:
         raise ValueError(f"size and d must be at least 1, got {size} and {d}")
     z = jax.random.normal(key, (size, d))
@@ -101,22 +107,28 @@ def push(queue: Queue, keys: jax.Array) -> Queue:
     return Queue(of_row.reshape(k, d), (queue.position + 1) % (k // b))
 
 
-def momentum_update(params: Params, key_params: Params, momentum: float) -> Params:
+def momentum_update(params: Params, key_params: Params, momentum: ArrayLike) -> Params:
     """Moves the parameters of the key encoder a little towards those of the query's.
 
         key_params <- momentum key_params + (1 - momentum) params
 
+    Keep key parameters in float32. Kept in bfloat16 they lose every step below half a
+    unit of their last place, about 1 / 512 of their size, and so stop short of those
+    they follow, at a momentum of 0.999 almost where they are.
+
     Args:
       params: of the query encoder, a pytree of floating arrays.
-      key_params: of the key encoder, the same pytree.
-      momentum: in [0, 1); 0 copies.
+      key_params: of the key encoder, the same pytree; dtypes may differ.
+      momentum: in [0, 1); 0 copies, to rounding.
 
     Returns:
       New parameters of the key encoder, in the dtypes that they had. No gradient
       passes.
 
     Raises:
-      ValueError: if momentum is out of range, or the pytrees differ.
+      TypeError: if momentum is no real number.
+      ValueError: if momentum is out of range, the pytrees or the shapes of two leaves
+        differ, or a leaf is not floating.
 
     Source:
       MoCo, https://arxiv.org/abs/1911.05722, equation 2.
@@ -126,9 +138,31 @@ def momentum_update(params: Params, key_params: Params, momentum: float) -> Para
     [0.25 0.25]
     """
     _checks.within("momentum", momentum, 0, 1)
+    # Of the number as it was given: rounded to bfloat16, 0.999 would be 1.
+    share = 1 - momentum
+    ours: Any = jax.tree.structure(params)
+    theirs: Any = jax.tree.structure(key_params)
+    if ours != theirs:
+        raise ValueError(
+            f"key_params must be a pytree like params, {ours}, got {theirs}"
+        )
 
-    def moved(new: jax.Array, old: jax.Array) -> jax.Array:
-        new, m = new.astype(old.dtype), jnp.asarray(momentum, old.dtype)
-        return lax.stop_gradient(m * old + (1 - m) * new)
+    def moved(path: tuple[Any, ...], new: ArrayLike, old: ArrayLike) -> jax.Array:
+        where = jax.tree_util.keystr(path)
+        for name, leaf in (("params", new), ("key_params", old)):
+            dtype = jnp.result_type(leaf)
+            if not jnp.issubdtype(dtype, jnp.floating):
+                raise ValueError(f"{name}{where} must be floating, got dtype {dtype}")
+        if jnp.shape(new) != jnp.shape(old):
+            raise ValueError(
+                f"key_params{where} must have the shape {jnp.shape(new)} of "
+                f"params{where}, got {jnp.shape(old)}"
+            )
+        dtype = jnp.result_type(old)
+        wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
+        before, after = jnp.asarray(old, wide), jnp.asarray(new, wide)
+        # As a step, so that equal parameters stay as they are.
+        result = before + jnp.asarray(share, wide) * (after - before)
+        return lax.stop_gradient(result.astype(dtype))
 
-    return jax.tree.map(moved, params, key_params)
+    return jax.tree_util.tree_map_with_path(moved, params, key_params)

@@ -72,13 +72,22 @@ def test_one_cluster_holds_all_and_n_clusters_one_each():
     assert diagnostics.spectral_clusters(jnp.zeros((3, 3)), 2, KEY).shape == (3,)
 
 
+def test_neither_dtype_nor_scale_nor_the_diagonal_changes_clusters():
+    w = (GROUPS[:, None] == GROUPS[None, :]).astype(np.float32)
+    half = diagnostics.spectral_clusters(jnp.asarray(w, jnp.bfloat16), 4, KEY)
+    large = w * np.float32(3e38)
+    np.fill_diagonal(large, np.inf)
+    for labels in (half, diagnostics.spectral_clusters(large, 4, KEY)):
+        assert metrics.adjusted_rand_score(GROUPS, labels) == 1
+
+
 def test_wrong_arguments_are_named():
     w = jnp.ones((4, 4))
     with pytest.raises(ValueError, match="num_clusters must be from 1 to the 4 nodes"):
         diagnostics.spectral_clusters(w, 5, KEY)
     with pytest.raises(TypeError, match="num_clusters must be an integer, got float"):
         diagnostics.spectral_clusters(w, 2.0, KEY)
-    with pytest.raises(ValueError, match="square"):
+    with pytest.raises(ValueError, match="w must be a square matrix"):
         diagnostics.spectral_clusters(w[:2], 2, KEY)
-    with pytest.raises(ValueError, match="not negative"):
+    with pytest.raises(ValueError, match="w must be finite and not negative"):
         diagnostics.spectral_clusters(-w, 2, KEY)

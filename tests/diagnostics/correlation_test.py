@@ -1,5 +1,6 @@
 """Maximal correlation of finite variables."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,6 +40,30 @@ def test_a_common_event_gives_one():
     joint = np.zeros((4, 4), np.float32)
     joint[:2, :2], joint[2:, 2:] = RNG.uniform(size=(2, 2, 2))
     np.testing.assert_allclose(diagnostics.maximal_correlation(joint), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "flip",
+    [
+        np.array([[4, 1], [1, 4]]) * 2**32,
+        np.array([[4, 1], [1, 4]]) * np.float32(4e37),
+        np.array([[4, 1], [1, 4]]) * np.float32(1e-30),
+        jnp.array([[4, 1], [1, 4]], jnp.bfloat16),
+        jnp.array([[4, 1], [1, 4]], jnp.float16),
+    ],
+)
+def test_counts_of_any_size_and_dtype_have_their_correlation(flip):
+    got = diagnostics.maximal_correlation(flip)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, 0.6, rtol=1e-6)
+
+
+def test_an_event_that_never_occurs_has_gradient_zero():
+    joint = jnp.array([[0.4, 0.1, 0.0], [0.1, 0.4, 0.0], [0.0, 0.0, 0.0]])
+    gradient = jax.grad(diagnostics.maximal_correlation)(joint)
+    wanted = jax.grad(diagnostics.maximal_correlation)(joint[:2, :2])
+    np.testing.assert_allclose(gradient[:2, :2], wanted, rtol=0, atol=1e-5)
+    assert np.isfinite(gradient).all()
 
 
 def test_wrong_arguments_are_named():

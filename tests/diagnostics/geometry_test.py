@@ -119,6 +119,67 @@ def test_a_query_that_is_not_a_number_retrieves_nothing():
     np.testing.assert_allclose(got, (N - 3) / N, rtol=1e-6)
 
 
+def test_the_gradient_of_the_rank_is_that_of_differences(x64):
+    z, step = Z.astype(float), 1e-6
+    of_rank = jax.jit(jax.grad(diagnostics.effective_rank))
+    gradient = of_rank(jnp.asarray(z))
+    for i, j in ((0, 0), (7, 4), (20, 2)):
+        move = np.zeros_like(z)
+        move[i, j] = step
+        difference = oracles.effective_rank(z + move) - oracles.effective_rank(z - move)
+        np.testing.assert_allclose(gradient[i, j], difference / (2 * step), rtol=1e-6)
+    wide = of_rank(jnp.asarray(z[:3]))
+    move = np.zeros_like(z[:3])
+    move[1, 1] = step
+    difference = oracles.effective_rank(z[:3] + move)
+    difference -= oracles.effective_rank(z[:3] - move)
+    np.testing.assert_allclose(wide[1, 1], difference / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.parametrize("d", [8, 4096])
+def test_a_narrow_cone_is_told_apart_in_any_dimension(d):
+    base = RNG.normal(size=(1, d))
+    z = (base + 4e-3 * RNG.normal(size=(64, d))).astype(np.float32)
+    expected = oracles.retrieval_accuracy(z, z, 1)
+    assert expected == 1
+    # In few dimensions pairs closer than float32 can tell occur by chance.
+    assert diagnostics.retrieval_accuracy(z, z) >= (0.8 if d == 8 else 1)
+    collapsed = np.tile(z[:1], (64, 1))
+    assert diagnostics.retrieval_accuracy(collapsed, collapsed, 63) == 0
+
+
+def test_any_integer_may_be_k():
+    for k in (np.int64(3), np.int32(3)):
+        assert diagnostics.retrieval_accuracy(Z, KEYS, k) == (
+            diagnostics.retrieval_accuracy(Z, KEYS, 3)
+        )
+    assert diagnostics.retrieval_accuracy(Z, KEYS, 10**12) == 1
+
+
+def test_a_query_that_is_not_a_number_is_not_found_among_all_keys():
+    queries = Z.copy()
+    queries[0] = np.nan
+    got = diagnostics.retrieval_accuracy(queries, KEYS, N)
+    np.testing.assert_allclose(got, (N - 1) / N, rtol=1e-6)
+
+
+def test_norms_of_nothing_do_not_vary_by_zero():
+    assert np.isnan(diagnostics.norm_cv(Z, valid=np.zeros(N, bool)))
+    assert np.isnan(diagnostics.norm_cv(np.zeros_like(Z)))
+
+
+def test_gradients_are_finite_where_nothing_varies():
+    alike = jnp.eye(3)
+    assert diagnostics.norm_cv(alike) == 0
+    for z in (alike, alike[:1]):
+        np.testing.assert_array_equal(jax.jit(jax.grad(diagnostics.norm_cv))(z), 0)
+    same = jnp.tile(alike[:1], (4, 1))
+    mean, std = diagnostics.uniformity_cosine(same)
+    assert (mean, std) == (1, 0)
+    spread = jax.jit(jax.grad(lambda z: diagnostics.uniformity_cosine(z)[1]))
+    assert np.isfinite(spread(same)).all()
+
+
 def test_a_million_embeddings_need_no_square_matrix():
     z = jax.ShapeDtypeStruct((1_000_000, 8), jnp.float32)
     for function in (diagnostics.uniformity_cosine, diagnostics.uniformity_potential):

@@ -103,6 +103,83 @@ def test_a_singular_covariance_is_nan():
     assert np.isnan(HENZE_ZIRKLER(z)).all()
 
 
+def _outlier():
+    z = GAUSSIAN.copy()
+    z[0, 0] = 1e5
+    return z
+
+
+REGULAR = {
+    "tiny": GAUSSIAN * 1e-19,
+    "large": GAUSSIAN * 1e19,
+    "huge": GAUSSIAN * 1e30,
+    "one small column": GAUSSIAN * np.array([1, 1e-3, 1]),
+    "columns far apart": GAUSSIAN * np.array([1e-18, 1, 1e18]),
+    "an outlier": _outlier(),
+    "close columns": GAUSSIAN @ np.array([[1, 1, 0], [0, 1e-3, 0], [0, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("name", REGULAR)
+def test_what_is_regular_is_tested_in_float32(name):
+    z = REGULAR[name].astype(np.float32)
+    # In units of each column, in which the oracle in turn keeps its digits.
+    expected = z.astype(float) / abs(z.astype(float)).max(0)
+    rtol = 1e-3 if name == "close columns" else 2e-4
+    got, wanted = MARDIA(z), oracles.mardia(expected)
+    np.testing.assert_allclose(got[:2], wanted[:2], rtol=rtol)
+    np.testing.assert_allclose(got.kurtosis, wanted[3], rtol=rtol)
+    wanted = oracles.henze_zirkler(expected)[0]
+    np.testing.assert_allclose(HENZE_ZIRKLER(z).statistic, wanted, rtol=rtol)
+
+
+def test_a_column_that_is_the_sum_of_others_is_nan_and_not_a_number_of_rounding():
+    for n in (150, 20_000):
+        z = RNG.normal(size=(n, D)).astype(np.float32) + 2
+        z = np.concatenate([z, z.sum(1, keepdims=True)], axis=1)
+        assert np.isnan(diagnostics.mardia_kurtosis(z).kurtosis)
+
+
+def test_the_gradient_of_the_tests_is_that_of_differences(x64):
+    z, step = LAPLACE[:20], 1e-5
+
+    def mix(z, module):
+        found = module.mardia(z)
+        return found[0] + 0.1 * found[3] + module.henze_zirkler(z)[0]
+
+    gradient = jax.jit(jax.grad(mix), static_argnums=1)(jnp.asarray(z), diagnostics)
+    for i, j in ((0, 0), (3, 2), (11, 1)):
+        move = np.zeros_like(z)
+        move[i, j] = step
+        difference = mix(z + move, oracles) - mix(z - move, oracles)
+        np.testing.assert_allclose(gradient[i, j], difference / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e18])
+def test_a_fit_has_variances_wherever_float32_has_them(scale):
+    z = (GAUSSIAN * scale).astype(np.float32)
+    expected = np.linalg.eigvalsh(np.cov(z.astype(float).T, ddof=0))
+    gaussian = diagnostics.fit_gaussian(z, ridge=0.0)
+    np.testing.assert_allclose(gaussian.variances, expected, rtol=1e-4)
+    y = np.asarray(diagnostics.whiten(gaussian, z))
+    np.testing.assert_allclose(np.cov(y.T, ddof=0), np.eye(D), atol=1e-4)
+
+
+def test_a_spread_that_leaves_float32_has_no_p():
+    z = jax.random.normal(jax.random.key(0), (360, 350))
+    assert np.isnan(diagnostics.henze_zirkler(z).p)
+
+
+def test_two_rows_have_a_skewness_but_no_test_of_it():
+    got = diagnostics.mardia(jnp.array([[1.0], [2.0]]))
+    np.testing.assert_allclose(got.skewness, 0, atol=1e-6)
+    assert np.isnan((got.skewness_statistic, got.skewness_p)).all()
+    assert np.isnan((got.kurtosis_statistic, got.kurtosis_p)).all()
+    three = diagnostics.mardia(jnp.array([[1.0], [2.0], [5.0]]))
+    assert np.isfinite((three.skewness_statistic, three.kurtosis)).all()
+    assert np.isnan((three.kurtosis_statistic, three.kurtosis_p)).all()
+
+
 def test_tiles_do_not_change_the_tests():
     z = GAUSSIAN.astype(np.float32)
     for test in (MARDIA, HENZE_ZIRKLER):

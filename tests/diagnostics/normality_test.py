@@ -106,6 +106,20 @@ def test_embeddings_without_a_varying_column_have_no_mean():
     assert np.isnan(report[1:5]).all()
 
 
+def test_a_constant_column_leaves_the_gradient_of_the_others_alone():
+    z = _columns(31).astype(np.float32)
+    dead = np.concatenate([z, np.full((31, 1), 3.0, np.float32)], axis=1)
+
+    def score(z):
+        report = diagnostics.gaussianity_report(z)
+        return report.ad_mean + report.dp_mean
+
+    gradient = jax.jit(jax.grad(score))(dead)
+    np.testing.assert_array_equal(gradient[:, -1], 0)
+    wanted = jax.jit(jax.grad(score))(z)
+    np.testing.assert_allclose(gradient[:, :-1], wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_the_report_draws_rows_by_its_key():
     z = RNG.normal(size=(200, 3)).astype(np.float32)
     by_default = diagnostics.gaussianity_report(z, max_samples=50)

@@ -64,3 +64,30 @@ def test_global_arrays_need_no_shard_map():
     mesh = jax.make_mesh((8,), ("data",))
     got = jax.jit(jaxcl.sharded(diagnostics.norm_cv, mesh))(Z, valid=KEEP)
     np.testing.assert_allclose(got, diagnostics.norm_cv(Z, valid=KEEP), rtol=1e-5)
+
+
+def test_a_fit_is_given_once():
+    mesh = jax.make_mesh((8,), ("data",))
+    got = jaxcl.sharded(diagnostics.fit_gaussian, mesh)(Z, valid=KEEP)
+    expected = diagnostics.fit_gaussian(Z, valid=KEEP)
+    chex.assert_trees_all_equal_shapes(got, expected)
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-5)
+    np.testing.assert_allclose(got.variances, expected.variances, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["generic", "zero rows", "dead column", "few valid"])
+def test_the_gradient_of_the_rank_is_that_of_one_device(case):
+    z = {
+        "zero rows": Z.at[:7].set(0),  # a whole device of them
+        "dead column": Z.at[:, 1].set(0),
+    }.get(case, Z)
+    keep = jnp.arange(N) < (2 if case == "few valid" else N)
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=auto)
+    split = jaxcl.sharded(diagnostics.effective_rank, mesh)
+    got, whole = (
+        jax.jit(jax.grad(lambda z, run=run: run(z, valid=keep)))(z)
+        for run in (split, diagnostics.effective_rank)
+    )
+    assert np.isfinite(whole).all()
+    np.testing.assert_allclose(got, whole, rtol=0, atol=1e-5)

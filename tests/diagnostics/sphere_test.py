@@ -93,6 +93,20 @@ def test_norms_of_a_gaussian_vary_as_products_of_neighbouring_sizes_say():
     np.testing.assert_allclose(diagnostics.gaussian_norm_cv(1), half_normal, rtol=1e-13)
 
 
+def test_sizes_of_numpy_are_as_good_as_pythons():
+    for size in (np.int32, np.int64):
+        for exact in (
+            diagnostics.gaussian_norm_cv,
+            lambda d: diagnostics.log_sphere_potential(d, 3.0),
+            lambda d: diagnostics.gaussian_distance_bound(d, d.__class__(4)),
+        ):
+            assert exact(size(65536)) == exact(65536)
+
+
+def test_the_least_number_has_no_potential_beside_zero():
+    assert diagnostics.log_sphere_potential(3, 5e-324) == 0
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(TypeError, match="d must be an integer, got float"):
         diagnostics.log_sphere_potential(8.0, 1.0)

@@ -52,6 +52,30 @@ def test_the_penalty_equals_the_oracle_in_value_and_gradient(estimator, x64):
     np.testing.assert_allclose(gradient, wanted, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+def test_entropy_does_not_see_the_mean(mean):
+    # On a grid of 1 / 512, which float32 holds also beside 1e4.
+    z = (np.round(512 * cases.random(40, 5)) / 512).astype(np.float32)
+    options = {"scale": 1e-30, "estimator": "kde_loo", "tile": 16}
+
+    def penalty(z):
+        return losses.norm_entropy_penalty(z, **options)
+
+    value, gradient = jax.value_and_grad(penalty)(jnp.asarray(z + np.float32(mean)))
+    expected = oracles.norm_entropy_penalty(
+        z, scale=0.0, estimator="kde_loo", ridge=0.0
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    wanted = jax.grad(penalty)(jnp.asarray(z))
+    np.testing.assert_allclose(gradient, wanted, rtol=0, atol=2e-5 * abs(wanted).max())
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_penalty_on_numpy_float64_is_float32_and_does_not_warn(estimator):
+    value = losses.norm_entropy_penalty(Z, scale=0.5, estimator=estimator)
+    assert value.dtype == jnp.float32
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_sharding_the_penalty_changes_nothing(estimator, x64):
     auto = (jax.sharding.AxisType.Auto,)

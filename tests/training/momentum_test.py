@@ -141,6 +141,47 @@ def test_key_parameters_keep_their_dtype():
     assert moved["a"].dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_a_momentum_near_one_still_moves(dtype):
+    old = {"a": jnp.zeros(2, dtype)}
+    moved = training.momentum_update({"a": jnp.ones(2, dtype)}, old, 0.999)
+    np.testing.assert_allclose(np.asarray(moved["a"], float), 0.001, rtol=4e-3)
+    still = training.momentum_update(
+        {"a": jnp.full(2, 0.1)}, {"a": jnp.full(2, 0.1)}, 0.7
+    )
+    np.testing.assert_array_equal(still["a"], jnp.full(2, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("params", "key_params", "words"),
+    [
+        (
+            {"w": jnp.ones((2, 3))},
+            {"w": jnp.zeros((2, 1))},
+            r"key_params\['w'\] must have the shape \(2, 3\).*got \(2, 1\)",
+        ),
+        (
+            {"w": jnp.ones(2)},
+            {"w": {"a": jnp.zeros(2)}},
+            "key_params must be a pytree like params",
+        ),
+        (
+            {"w": jnp.ones(2), "b": jnp.ones(1)},
+            {"w": jnp.zeros(2)},
+            "key_params must be a pytree like params",
+        ),
+        (
+            {"w": jnp.array([5])},
+            {"w": jnp.array([1])},
+            r"params\['w'\] must be floating, got dtype int32",
+        ),
+    ],
+)
+def test_parameters_that_do_not_match_are_named(params, key_params, words):
+    with pytest.raises(ValueError, match=words):
+        training.momentum_update(params, key_params, 0.9)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -168,6 +209,16 @@ def test_key_parameters_keep_their_dtype():
             lambda q: training.create_queue(jax.random.key(0), 0, D),
             ValueError,
             "size and d must be at least 1, got 0 and 3",
+        ),
+        (
+            lambda q: training.create_queue(jax.random.key(0), 6.0, D),
+            TypeError,
+            "size must be an integer, got float",
+        ),
+        (
+            lambda q: training.create_queue(jax.random.key(0), 6, True),
+            TypeError,
+            "d must be an integer, got bool",
         ),
         (
             lambda q: training.momentum_update(q.keys, q.keys, 1.5),
