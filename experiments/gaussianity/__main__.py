@@ -9,34 +9,60 @@ import tyro
 
 from experiments.gaussianity import embeddings, images, sweep, synthetic
 
+_PROGRAM = "python -m experiments.gaussianity"
+_PAPER = "The same with the sizes of the paper by default."
+_Any = (
+    Annotated[synthetic.Settings, tyro.conf.subcommand("synthetic")]
+    | Annotated[
+        synthetic.Settings,
+        tyro.conf.subcommand(
+            "synthetic-paper", default=synthetic.PAPER, description=_PAPER
+        ),
+    ]
+    | Annotated[sweep.Settings, tyro.conf.subcommand("sweep")]
+    | Annotated[images.Settings, tyro.conf.subcommand("images")]
+    | Annotated[embeddings.Settings, tyro.conf.subcommand("embeddings")]
+)
+
 
 def cli(arguments: list[str] | None = None) -> None:
-    settings = tyro.cli(
-        Annotated[synthetic.Settings, tyro.conf.subcommand("synthetic")]
-        | Annotated[
-            synthetic.Settings,
-            tyro.conf.subcommand(
-                "synthetic-paper",
-                default=synthetic.PAPER,
-                description="The same with the sizes of the paper by default.",
-            ),
-        ]
-        | Annotated[sweep.Settings, tyro.conf.subcommand("sweep")]
-        | Annotated[images.Settings, tyro.conf.subcommand("images")]
-        | Annotated[embeddings.Settings, tyro.conf.subcommand("embeddings")],
-        args=arguments,
-        prog="python -m experiments.gaussianity",
-    )
-    commands: dict[type, Callable[[Any], Any]] = {
-        synthetic.Settings: synthetic.main,
-        sweep.Settings: sweep.main,
-        images.Settings: images.main,
-        embeddings.Settings: embeddings.main,
-    }
+    arguments = sys.argv[1:] if arguments is None else arguments
+    run, settings = _parse(arguments)
     try:
-        commands[type(settings)](settings)
+        run(settings)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _parse(arguments: list[str]) -> tuple[Callable[[Any], Any], Any]:
+    """The script that the first word names, and its settings.
+
+    Each has its own parser: one of all would suggest the flags of the others.
+    """
+    name, rest = "".join(arguments[:1]), arguments[1:]
+    program = f"{_PROGRAM} {name}"
+    match name:
+        case "synthetic":
+            return synthetic.main, tyro.cli(synthetic.Settings, args=rest, prog=program)
+        case "synthetic-paper":
+            return synthetic.main, tyro.cli(
+                synthetic.Settings,
+                args=rest,
+                prog=program,
+                default=synthetic.PAPER,
+                description=_PAPER,
+            )
+        case "sweep":
+            return sweep.main, tyro.cli(sweep.Settings, args=rest, prog=program)
+        case "images":
+            return images.main, tyro.cli(images.Settings, args=rest, prog=program)
+        case "embeddings":
+            return embeddings.main, tyro.cli(
+                embeddings.Settings, args=rest, prog=program
+            )
+    # No script: help, or what is wrong. Flags alone would not parse either.
+    tyro.cli(_Any, args=arguments, prog=_PROGRAM)
+    raise AssertionError(f"arguments must name a script, got {arguments}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,14 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.gaussianity import reading, report, samples, streaming, verdict
+from experiments.gaussianity import (
+    folder,
+    reading,
+    report,
+    samples,
+    streaming,
+    verdict,
+)
 from jaxcl import diagnostics
 
 
@@ -108,6 +115,7 @@ def _check(s: Settings) -> pathlib.Path:
     if s.labels and s.pairs:
         raise ValueError("labels and pairs both say what a positive is: give one")
     directory = pathlib.Path(s.out or f"runs/gaussianity/{pathlib.Path(s.file).stem}")
+    folder.check("out", directory)
     written = [directory / name for name in ("report.html", "results.json")]
     if not s.overwrite and any(path.exists() for path in written):
         raise FileExistsError(
@@ -157,8 +165,14 @@ def draw_sample(
         kept[columns] = False
         z, tested = z[:, varies], tested[:, varies]
         notes.append(
-            f"{len(columns)} columns vary so rarely that they are constant among the "
-            f"rows tested, and are left out too: {streaming.first(columns, 'column')}."
+            (
+                "1 column varies so rarely that it is constant among the rows tested, "
+                "and is left out too: "
+                if len(columns) == 1
+                else f"{len(columns)} columns vary so rarely that they are constant "
+                "among the rows tested, and are left out too: "
+            )
+            + f"{streaming.first(columns, 'column')}."
         )
         if kept.sum() < 2:
             raise ValueError(
@@ -255,9 +269,11 @@ def tell_apart(
 def _left_out(argument: str, usable: np.ndarray) -> list[str]:
     if usable.all():
         return []
+    bad = np.flatnonzero(~usable)
+    are = streaming.verb(bad, "is", "are")
     return [
-        f"{int((~usable).sum())} of {len(usable)} sampled rows of {argument} are not "
-        "finite, or zero, and are left out."
+        f"{len(bad)} of {len(usable)} sampled rows of {argument} {are} not finite, or "
+        f"zero, and {are} left out."
     ]
 
 
@@ -303,7 +319,7 @@ def collect(found: Found) -> dict[str, Any]:
         },
         "norms": streaming.norms_summary(m, table, d),
         "mean": streaming.mean_summary(m),
-        "covariance": streaming.covariance_summary(eigenvalues, used)
+        "covariance": streaming.covariance_summary(m, eigenvalues)
         | {"effective_rank_of_sample": float(diagnostics.effective_rank(scaled))},
         "coordinates": tests.coordinates.summary(),
         "directions": tests.directions.summary(),
@@ -329,7 +345,7 @@ def collect(found: Found) -> dict[str, Any]:
 def pictures(found: Found) -> list[report.Picture]:
     tests, pairs = found.tests.coordinates, found.pairs
     return report.pictures(
-        norms=found.moments.norms,
+        norms=None if found.table.one_norm else found.moments.norms,
         z=found.sample.tested,
         ad=tests.ad,
         dp=tests.dp,

@@ -25,7 +25,7 @@ import optax
 import tqdm
 
 from experiments import simclr
-from experiments.gaussianity import measures, pictures
+from experiments.gaussianity import folder, measures, pictures
 from jaxcl import augment, data, evaluation, losses, models, training
 
 
@@ -210,8 +210,7 @@ def train(
 def main(s: Settings) -> dict[str, Trained]:
     """Trains both encoders, writes a table and pictures, and returns the runs."""
     directory = pathlib.Path(s.directory)
-    if (directory / "results.json").exists():
-        raise FileExistsError(f"directory must be new, and {s.directory} holds results")
+    folder.check_new("directory", directory)
     for name in ("epochs", "measurements"):
         if getattr(s, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(s, name)}")

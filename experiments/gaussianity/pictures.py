@@ -12,7 +12,7 @@ from matplotlib import ticker
 from scipy import special, stats
 
 from experiments import style
-from experiments.gaussianity import measures
+from experiments.gaussianity import measures, report
 from jaxcl import diagnostics
 
 _GREY = "#999999"
@@ -50,6 +50,11 @@ def _panels(
     for each in axes.flat:
         style.plain(each)
     return figure, axes
+
+
+def _from_zero(axes: mpl_axes.Axes) -> None:
+    """From 0 to above all that is drawn, with room for half a marker."""
+    axes.set_ylim(0, 1.06 * axes.dataLim.y1)
 
 
 def _legend_below(figure: mpl_figure.Figure, axes: mpl_axes.Axes, columns: int) -> None:
@@ -145,7 +150,7 @@ def cosines(path: pathlib.Path, moments: Moments) -> None:
     """Histograms of the cosines of positives and negatives."""
     figure, panels = _grid(moments, "density", "cosine", 2.5)
     bins = np.linspace(-1, 1, 101).tolist()
-    at = np.linspace(-1, 1, 400)
+    at = np.linspace(-1, 1, 400)[1:-1]
     for panel, _, moment in panels:
         d = moment.z.shape[1]
         for x, colour, label in (
@@ -153,8 +158,7 @@ def cosines(path: pathlib.Path, moments: Moments) -> None:
             (moment.positives, style.COLOURS[2], "two views of one input"),
         ):
             panel.hist(x, bins, density=True, color=colour, alpha=0.7, label=label)
-        # The law of a cosine on the sphere.
-        density = stats.beta.pdf((at + 1) / 2, (d - 1) / 2, (d - 1) / 2) / 2
+        density = report.cosine_density(at, d)
         panel.plot(
             at, density, color="black", lw=1.2, ls="--", label="two points at random"
         )
@@ -201,7 +205,9 @@ def histories(path: pathlib.Path, curves: Sequence[History], d: int) -> None:
         elif "share" in title or "p, mean" in title or "alignment" in title:
             panel.set_ylim(-0.03, 1.03)
         else:
-            panel.set_ylim(bottom=0)
+            _from_zero(panel)
+    for panel in axes.flat:
+        panel.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
     for panel in axes[-1]:
         panel.set_xlabel("epoch")
     style.heading(figure, f"Held-out embeddings while training, d = {d}")
@@ -222,9 +228,10 @@ def radii(
         panel.axhline(
             target, color="black", lw=1.2, ls="--", label="target of the penalty"
         )
-        panel.set_ylim(bottom=0)
+        _from_zero(panel)
         panel.set_title(name, fontsize=12)
         panel.set_xlabel("step")
+        panel.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
     axes[0, 0].set_ylabel("root mean square norm")
     style.heading(
         figure, "Norm of the views while training, with and without the penalty"
@@ -281,7 +288,10 @@ def sweep(
         panel.set_xscale("log", base=2)
         panel.set_xticks(batch_sizes, [str(n) for n in batch_sizes])
         panel.minorticks_off()
-        panel.set_ylim(0, 1 if title == "alignment" else None)
+        if title == "alignment":
+            panel.set_ylim(0, 1.05)
+        else:
+            _from_zero(panel)
         panel.set_title(title, fontsize=12)
         panel.set_xlabel("batch size N")
     style.heading(

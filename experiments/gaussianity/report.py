@@ -40,7 +40,7 @@ class Picture(NamedTuple):
 
 def pictures(
     *,
-    norms: np.ndarray,
+    norms: np.ndarray | None,
     z: np.ndarray,
     ad: np.ndarray,
     dp: np.ndarray,
@@ -55,7 +55,7 @@ def pictures(
     """Draws all pictures.
 
     Args:
-      norms: of all rows [n].
+      norms: of all rows [n]; None where they are equal, and not drawn.
       z: tested rows [m, d].
       ad: Anderson-Darling statistics [d].
       dp: p-values of D'Agostino and Pearson [d].
@@ -71,18 +71,24 @@ def pictures(
       Pictures in the order of the page.
     """
     d = z.shape[1]
-    drawn = [
-        Picture(
-            "Norms",
-            "Histogram of the norms of all rows. The line is the chi density: norms of "
-            f"an isotropic Gaussian in {d} dimensions with the same mean square.",
-            [_norms(norms, d)],
-        ),
+    drawn = []
+    if norms is not None:
+        drawn.append(
+            Picture(
+                "Norms",
+                "Histogram of the norms of all rows. The line is the chi density: "
+                f"norms of an isotropic Gaussian in {d} dimensions with the same mean "
+                "square.",
+                [_norms(norms, d)],
+            )
+        )
+    drawn += [
         Picture(
             "Quantiles",
             "Standardised values against those a Gaussian would have: a straight line "
-            "is Gaussian, ends that turn away from it are tails. First the best, the "
-            "median and the worst coordinate by Anderson-Darling, then all "
+            "is Gaussian, ends that turn away from it are tails. First the "
+            f"best{', the median' if d > 2 else ''} and the worst coordinate by "
+            "Anderson-Darling, then all "
             "coordinates together. 95 % of the points of independent Gaussian values "
             "lie inside the grey bands, each point taken by itself.",
             _quantiles(z, ad, columns),
@@ -99,7 +105,8 @@ def pictures(
             "Cosines",
             ("Cosines of all pairs" if all_pairs else "Cosines of different labels")
             + (" and of positive pairs." if positive is not None else ".")
-            + f" The line is N(0, 1/{d}), which directions uniform on the sphere give.",
+            + " The line is their density if directions are uniform on the sphere in "
+            f"{d} dimensions, in proportion to {_cosine_law(d)}.",
             [_cosines(negative, positive, all_pairs, d)],
         ),
         Picture(
@@ -196,13 +203,15 @@ def _thinned(n: int, most: int = 400) -> np.ndarray:
 def _quantiles(z: np.ndarray, ad: np.ndarray, columns: np.ndarray) -> list[bytes]:
     x = (z - z.mean(axis=0)) / z.std(axis=0)
     order = np.argsort(ad)
-    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    colours = (style.COLOURS[5], _BLUE, _RED)
+    chosen = [
+        ("best", order[0], style.COLOURS[5]),
+        ("median", order[len(order) // 2], _BLUE),
+        ("worst", order[-1], _RED),
+    ]
+    if len(order) == 2:
+        del chosen[1]  # the median would be the worst again
     panels = [
-        [
-            (f"{name}: column {columns[i]}", x[:, i], colour)
-            for (name, i), colour in zip(chosen.items(), colours, strict=True)
-        ],
+        [(f"{name}: column {columns[i]}", x[:, i], c) for name, i, c in chosen],
         [("all coordinates", x.ravel(), _BLUE)],
     ]
     drawn = []
@@ -226,6 +235,10 @@ def _quantiles(z: np.ndarray, ad: np.ndarray, columns: np.ndarray) -> list[bytes
     return drawn
 
 
+def _whole_numbers() -> ticker.Locator:
+    return ticker.MaxNLocator("auto", integer=True, min_n_ticks=1)
+
+
 def _statistics(ad: np.ndarray) -> bytes:
     figure, axes = _blank()
     places = np.arange(1, len(ad) + 1)
@@ -233,6 +246,7 @@ def _statistics(ad: np.ndarray) -> bytes:
     limit = samples.AD_LIMIT
     axes.axhline(limit, color=_RED, lw=1.5, label=f"limit, {limit}")
     axes.set(xlabel="coordinates, sorted", ylabel="statistic", yscale="log")
+    axes.xaxis.set_major_locator(_whole_numbers())
     axes.yaxis.set_major_formatter("{x:g}")
     narrow = ad.max() < 10 * ad.min()
     axes.yaxis.set_minor_formatter("{x:g}" if narrow else ticker.NullFormatter())
@@ -248,8 +262,18 @@ def _probabilities(dp: np.ndarray) -> bytes:
     limit = samples.DP_LIMIT
     axes.axvline(limit, color=_RED, lw=1.5, label=f"limit, {limit}")
     axes.set(xlabel="p of D'Agostino-Pearson", ylabel="coordinates", xlim=(0, 1))
+    axes.yaxis.set_major_locator(_whole_numbers())
     style.legend_above(axes)
     return _png(figure)
+
+
+def cosine_density(x: np.ndarray, d: int) -> np.ndarray:
+    """Of the cosine of two independent uniform directions, (1 - x^2)^((d - 3) / 2)."""
+    return stats.beta.pdf((x + 1) / 2, (d - 1) / 2, (d - 1) / 2) / 2
+
+
+def _cosine_law(d: int) -> str:
+    return "a constant" if d == 3 else f"(1 - cosine^2)^{(d - 3) / 2:g}"
 
 
 def _cosines(
@@ -263,11 +287,9 @@ def _cosines(
     for counts, colour, name in several:
         density = counts / counts.sum() / (edges[1] - edges[0])
         axes.stairs(density, edges, fill=True, color=colour, alpha=0.75, label=name)
-    x = np.linspace(-1, 1, 1001)
+    x = np.linspace(-1, 1, 1001)[1:-1]  # in two dimensions the ends are infinite
     scale = 1 / np.sqrt(d)
-    axes.plot(
-        x, stats.norm.pdf(x, scale=scale), color=_BLUE, lw=1.5, label=f"N(0, 1/{d})"
-    )
+    axes.plot(x, cosine_density(x, d), color=_BLUE, lw=1.5, label="uniform directions")
     seen = np.flatnonzero(sum(c / c.sum() for c, *_ in several) > 1e-4)
     low = min(edges[seen[0]], -4 * scale)
     high = max(edges[seen[-1] + 1], 4 * scale)
@@ -290,11 +312,12 @@ def _spectrum(eigenvalues: np.ndarray, n: int) -> bytes:
         label="isotropic Gaussian",
     )
     axes.set(xlabel="eigenvalue, largest first", ylabel="relative to the mean")
+    axes.xaxis.set_major_locator(_whole_numbers())
     if relative[0] > 10:
         axes.set_yscale("log")
         axes.set_ylim(max(relative[-1], 1e-6) / 2, relative[0] * 2)
     else:
-        axes.set_ylim(0)
+        axes.set_ylim(0, 1.08 * axes.dataLim.y1)  # room for half a marker
     style.legend_above(axes)
     return _png(figure)
 

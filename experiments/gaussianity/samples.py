@@ -119,7 +119,9 @@ def joint(x: np.ndarray, normalised: bool, key: jax.Array) -> dict[str, Any]:
         f"{len(x)} rows tell.",
         None: "Nothing is known about directions taken together.",
     }[passed]
-    rule = f"all p > {least:.3g}, which is 0.05 shared among {len(tests)} tests"
+    rule = f"p > {least:.3g}"
+    if len(tests) > 1:
+        rule = f"all {rule}, which is 0.05 shared among {len(tests)} tests"
     return {
         "passed": passed,
         "tests": tests,

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
+from scipy import stats
 
 from experiments.gaussianity import reading
 from jaxcl import diagnostics
@@ -18,6 +19,7 @@ class Moments(NamedTuple):
       norms: of the rows as they are in the file [usable rows].
       mean: [d].
       covariance: divided by the number of rows [d, d].
+      spread: mean of the fourth power of the distance from the mean.
       skewness: of each column [d]; NaN where it does not vary.
       kurtosis: excess over a Gaussian's, as skewness.
       constant: columns of one value, bool [d].
@@ -28,6 +30,7 @@ class Moments(NamedTuple):
     norms: np.ndarray
     mean: np.ndarray
     covariance: np.ndarray
+    spread: float
     skewness: np.ndarray
     kurtosis: np.ndarray
     constant: np.ndarray
@@ -44,6 +47,7 @@ def moments(
     shift: np.ndarray | None = None
     sums = np.zeros((3, d))  # of first, third and fourth powers
     second = np.zeros((d, d))
+    cubes, quartic = np.zeros(d), 0.0  # of |x|^2 x and |x|^4
     lowest, highest = np.full(d, np.inf), np.full(d, -np.inf)
     bar = tqdm.tqdm(total=n, unit="row", unit_scale=True, desc="moments")
     for i, x in enumerate(reading.blocks(array, block)):
@@ -68,6 +72,9 @@ def moments(
                 sums[0] += x.sum(axis=0)
                 sums[1] += np.einsum("nd,nd->d", square, x)
                 sums[2] += np.einsum("nd,nd->d", square, square)
+                length = square.sum(axis=1)
+                cubes += length @ x
+                quartic += length @ length
         bar.update(rows.stop - rows.start)
     bar.close()
     if shift is None:
@@ -82,6 +89,10 @@ def moments(
             f"{largest:.3g}; divide them by a constant"
         )
     first, covariance, third, fourth = _central(sums, second)
+    # E|x - f|^4, f the mean, from moments around 0.
+    far = first @ first
+    spread = quartic / count - 4 * first @ cubes / count
+    spread += 2 * far * np.trace(second) + 4 * first @ second @ first - 3 * far**2
     constant = (lowest == highest) | (np.diag(covariance) <= 0)
     variance = np.where(constant, np.nan, np.diag(covariance))
     return Moments(
@@ -90,6 +101,7 @@ def moments(
         norms=norms[usable],
         mean=shift + first,
         covariance=covariance,
+        spread=float(spread),
         skewness=third / variance**1.5,
         kurtosis=fourth / variance**2 - 3,
         constant=constant,
@@ -115,6 +127,27 @@ def _central(
     )
 
 
+def square_trace(m: Moments) -> float:
+    """tr(S^2) of the covariance S of the law behind n rows x, of any law.
+
+        n / ((n - 2) (n - 3)) ((n - 2) tr(C^2) + tr(C)^2 / (n - 1) - mean |x - mean|^4)
+
+    is unbiased, C the covariance of the rows. tr(C^2) itself is too large, by about
+    tr(C)^2 / n: with fewer rows than columns by more than what is asked for. No S has
+    less than tr(S)^2 / d, where chance can put the estimate.
+    """
+    n, trace = len(m.norms), np.trace(m.covariance)
+    inner = (n - 2) * np.square(m.covariance).sum() + trace**2 / (n - 1) - m.spread
+    least = _trace(m) ** 2 / np.sum(~m.constant)
+    return float(max(n / ((n - 2) * (n - 3)) * inner, least))
+
+
+def _trace(m: Moments) -> float:
+    """Unbiased."""
+    n = len(m.norms)
+    return float(np.trace(m.covariance) * n / (n - 1))
+
+
 def norm_cv(m: Moments) -> tuple[float, float]:
     """Standard deviation of the norms over their mean, here and if Gaussian.
 
@@ -122,9 +155,11 @@ def norm_cv(m: Moments) -> tuple[float, float]:
       That of the rows as they are in the file, and to first order that of a Gaussian
       with the same mean and covariance: sqrt(2 tr(S^2) + 4 m'Sm) / (2 E|z|^2).
     """
-    spread = 2 * np.square(m.covariance).sum() + 4 * m.mean @ m.covariance @ m.mean
-    gaussian = float(np.sqrt(spread) / (2 * _mean_square(m)))
-    return float(m.norms.std() / m.norms.mean()), gaussian
+    n, square = len(m.norms), square_trace(m)
+    # By chance alone the mean of n rows adds tr(S^2) / n to m'Sm.
+    along = m.mean @ m.covariance @ m.mean * n / (n - 1) - square / n
+    gaussian = np.sqrt(2 * square + 4 * max(along, 0.0)) / (2 * _mean_square(m))
+    return float(m.norms.std() / m.norms.mean()), float(gaussian)
 
 
 def _mean_square(m: Moments) -> float:
@@ -138,13 +173,15 @@ class Table(NamedTuple):
       kept: columns that vary, bool [width].
       cv: standard deviation of the norms over their mean, as they are in the file.
       gaussian_cv: of a Gaussian with the same mean and covariance.
-      normalised: whether all rows have the same norm, or were given it.
+      one_norm: whether all rows have the same norm in the file.
+      normalised: whether they have, or were given it.
       notes: what is left out, as sentences.
     """
 
     kept: np.ndarray
     cv: float
     gaussian_cv: float
+    one_norm: bool
     normalised: bool
     notes: list[str]
 
@@ -182,24 +219,35 @@ def look_over(m: Moments, name: str, *, normalize: bool = False) -> Table:
     notes = []
     if len(bad):
         notes.append(
-            f"{len(bad)} of {n} rows hold NaN or infinity and are left out: "
-            f"{first(bad, 'row')}."
+            f"{len(bad)} of {n} rows {verb(bad, 'holds', 'hold')} NaN or infinity and "
+            f"{verb(bad, 'is', 'are')} left out: {first(bad, 'row')}."
         )
     if no_direction := n - used - len(bad):
         notes.append(
-            f"{no_direction} rows are zero, have no direction and are left out."
+            "1 row is zero, has no direction and is left out."
+            if no_direction == 1
+            else f"{no_direction} rows are zero, have no direction and are left out."
         )
     if d < width:
+        constant = np.flatnonzero(m.constant)
+        are = verb(constant, "is", "are")
         notes.append(
-            f"{width - d} of {width} columns are constant and are left out of every "
-            f"test: {first(np.flatnonzero(m.constant), 'column')}."
+            f"{width - d} of {width} columns {are} constant and {are} left out of "
+            f"every test: {first(constant, 'column')}."
         )
     cv, gaussian_cv = norm_cv(m)
     # Rounding to bfloat16 leaves normalised rows 0.2 to 0.4 % of a Gaussian's spread.
     one_norm = cv < 0.02 * gaussian_cv
-    if one_norm and not normalize:
-        notes.append("All rows have the same norm: they are tested as normalised ones.")
-    return Table(kept, cv, gaussian_cv, normalize or one_norm, notes)
+    if one_norm:
+        notes.append(
+            f"All rows have the same norm, {m.norms.mean():.4g}: they are tested as "
+            "normalised ones, and there is no picture of norms."
+        )
+    return Table(kept, cv, gaussian_cv, one_norm, normalize or one_norm, notes)
+
+
+def verb(places: np.ndarray, one: str, many: str) -> str:
+    return one if len(places) == 1 else many
 
 
 def first(places: np.ndarray, name: str) -> str:
@@ -225,10 +273,15 @@ def norms_summary(m: Moments, table: Table, d: int) -> dict[str, Any]:
 
 
 def mean_summary(m: Moments) -> dict[str, Any]:
-    square = float(np.square(m.mean).sum())
+    n, trace, square = len(m.norms), _trace(m), float(np.square(m.mean).sum())
+    # Of rows around 0, n |mean|^2 / tr(S) is F-distributed: exactly so if isotropic,
+    # else with about as many degrees of freedom as there are directions in use.
+    used = trace**2 / square_trace(m)
     return {
         "norm": float(np.linalg.norm(m.mean)),
         "share_of_mean_square": square / _mean_square(m),
+        "share_beyond_chance": max(square - trace / n, 0.0) / _mean_square(m),
+        "p_if_centred": float(stats.f.sf(n * square / trace, used, used * (n - 1))),
     }
 
 
@@ -237,16 +290,17 @@ def eigenvalues(m: Moments, kept: np.ndarray) -> np.ndarray:
     return np.linalg.eigvalsh(m.covariance[np.ix_(kept, kept)])[::-1].clip(0)
 
 
-def covariance_summary(spectrum: np.ndarray, num_rows: int) -> dict[str, Any]:
-    """Of the eigenvalues of a covariance [d], the largest first."""
+def covariance_summary(m: Moments, spectrum: np.ndarray) -> dict[str, Any]:
+    """Of all rows, and of the eigenvalues of their covariance [d], largest first."""
     d, total = len(spectrum), float(spectrum.sum())
     largest, smallest = float(spectrum[0]), float(spectrum[-1])
     return {
         "trace": total,
         "largest_share": largest / total,
         "condition": largest / smallest if smallest > 1e-12 * largest else None,
-        "participation": float(total**2 / np.square(spectrum).sum()),
-        "participation_of_isotropic_gaussian": d / (1 + d / num_rows),
+        "participation": min(_trace(m) ** 2 / square_trace(m), float(d)),
+        # Of isotropic Gaussian rows, where tr(S^2) scatters by 2 / n of itself.
+        "participation_std_if_isotropic": 2 * d / len(m.norms),
     }
 
 

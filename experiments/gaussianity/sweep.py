@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments.gaussianity import encoders, inputs, pictures
+from experiments.gaussianity import encoders, folder, inputs, pictures
 from jaxcl import diagnostics
 
 
@@ -109,8 +109,7 @@ def train(s: Settings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(s: Settings) -> None:
-    if (pathlib.Path(s.directory) / "results.json").exists():
-        raise FileExistsError(f"directory must be new, and {s.directory} holds results")
+    folder.check_new("directory", pathlib.Path(s.directory))
     if not s.batch_sizes or min(s.batch_sizes) < 2:
         raise ValueError(f"batch_sizes must be at least 2 each, got {s.batch_sizes}")
     if not s.dimensions or min(s.dimensions) < 2:
@@ -152,7 +151,8 @@ def main(s: Settings) -> dict[str, np.ndarray]:
     (directory / "results.json").write_text(json.dumps(record, indent=2) + "\n")
 
     for title, values in found.items():
-        print(f"\n{title}, mean over {s.seeds} seeds\n")
+        over = f"mean over {s.seeds} seeds" if s.seeds > 1 else "of one seed"
+        print(f"\n{title}, {over}\n")
         head = " | ".join(f"N = {n:>3}" for n in s.batch_sizes)
         print(f"|     d | untrained | {head} | theory |")
         print(
@@ -197,6 +197,6 @@ def conclude(s: Settings, found: dict[str, np.ndarray]) -> Iterator[str]:
                 holds = bool(np.ptp(mean, axis=0 if about == "d" else 1).max() < 0.05)
             yield (
                 f"The paper: {title} {claim} with {about}. Here it "
-                f"{'does' if holds else 'does NOT'} (mean change per step "
-                f"{change.mean():+.4f})."
+                f"{'does' if holds else 'does NOT'} after {s.steps:,} steps "
+                f"(mean change from one {about} to the next {change.mean():+.4f})."
             )

@@ -3,6 +3,7 @@
 import contextlib
 import html
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 import tyro
 from absl.testing import absltest, parameterized
-from scipy import spatial, stats
+from scipy import integrate, spatial, stats
 
 from experiments.gaussianity import embeddings, reading, report, samples, streaming
 
@@ -187,6 +188,15 @@ class BadInputTest(Case):
         refused(ValueError, "raw must be a dtype", raw="int8,4")
         refused(ValueError, "whole rows of 9 numbers", raw="float64,9")
 
+    def test_a_file_in_the_way_of_the_report_is_found_before_the_work(self):
+        path = self.save(gaussian(0))
+        for out in (path, path + "/deeper/still"):
+            with (
+                mock.patch.object(reading, "files", side_effect=AssertionError),
+                self.assertRaisesRegex(NotADirectoryError, "out must be a dir.*z.npy"),
+            ):
+                self.run_main(path, out=out)
+
     def test_a_report_is_not_overwritten_unless_asked(self):
         self.run_main(gaussian(0))
         with self.assertRaisesRegex(FileExistsError, "holds a report"):
@@ -227,6 +237,35 @@ class NumbersTest(Case):
         ):
             np.testing.assert_allclose(values[varies], expected, rtol=1e-6)
             self.assertTrue(np.isnan(values[~varies]).all())
+
+    def test_the_trace_of_the_squared_covariance_is_estimated_without_bias(self):
+        # Two independent differences of rows have twice the covariance each.
+        z = np.random.default_rng(0).gamma(1.0, size=(7, 3)) * [1, 2, 5] + 10
+        four = np.array(list(itertools.permutations(range(7), 4)))
+        first, second = z[four[:, 0]] - z[four[:, 1]], z[four[:, 2]] - z[four[:, 3]]
+        expected = np.mean((first * second).sum(axis=1) ** 2) / 4
+        for block in (2, None):
+            found = streaming.square_trace(streaming.moments(z, block=block))
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+    def test_the_trace_of_the_squared_covariance_is_right_with_few_rows(self):
+        random, scale = np.random.default_rng(0), np.geomspace(1, 3, 40)
+        found = [
+            streaming.square_trace(streaming.moments(random.normal(size=(12, 40)) * x))
+            for x in [scale] * 400
+        ]
+        standard_error = np.std(found) / 20
+        self.assertLess(abs(np.mean(found) - (scale**4).sum()), 4 * standard_error)
+        self.assertLess(standard_error, 0.02 * np.mean(found))
+
+    @parameterized.parameters(2, 3, 4, 50)
+    def test_the_density_of_cosines_is_that_of_uniform_directions(self, d):
+        def law(t):
+            return (1 - t * t) ** ((d - 3) / 2)
+
+        x = np.linspace(-0.9, 0.9, 7)
+        expected = law(x) / integrate.quad(law, -1, 1)[0]
+        np.testing.assert_allclose(report.cosine_density(x, d), expected, rtol=1e-6)
 
     def test_cosines_are_those_of_all_pairs_by_label(self):
         z = gaussian(0, 700, 5).astype(np.float64)  # more than one block
@@ -284,6 +323,24 @@ class VerdictTest(Case):
         self.assertIn("Isotropic", self.failed(results))
         self.assertIn("not an isotropic", " ".join(printed.split()))
 
+    @parameterized.parameters((30, 64), (20, 4))
+    def test_few_gaussian_rows_are_rarely_called_anything_else(self, n, d):
+        failed = [
+            self.failed(self.run_main(gaussian(seed, n, d), seed=seed)[0])
+            - {"Joint tests"}
+            for seed in range(10)
+        ]
+        self.assertLessEqual(sum(map(bool, failed)), 1, failed)
+
+    def test_few_rows_still_tell_an_uneven_or_moved_or_heavy_law(self):
+        z, random = gaussian(0, 40, 64), np.random.default_rng(1)
+        moved, _ = self.run_main(z + 1)
+        self.assertIn("Centred", self.failed(moved))
+        uneven, _ = self.run_main(z * np.geomspace(1, 30, 64, dtype=np.float32))
+        self.assertIn("Isotropic", self.failed(uneven))
+        heavy, _ = self.run_main(z / np.sqrt(random.chisquare(3, (40, 1)) / 3))
+        self.assertIn("Norms", self.failed(heavy))
+
     def test_embeddings_that_are_not_gaussian_fail(self):
         random = np.random.default_rng(0)
         laplace = random.laplace(size=(N, D)) * random.choice([0.3, 1.0], (N, D))
@@ -312,6 +369,23 @@ class VerdictTest(Case):
         self.assertTrue(found["normalized"])
         self.assertIn("tested as normalised", " ".join(found["notes"]))
         self.assertEqual(found["coordinates"]["num_samples"], 108)
+
+    def test_the_verdict_on_normalised_rows_does_not_claim_to_have_seen_norms(self):
+        z = gaussian(0)
+        for normalize in (False, True):
+            unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+            with mock.patch.object(report, "_norms", side_effect=AssertionError):
+                found, _ = self.run_main(unit, normalize=normalize, draw=True)
+            rule = found["verdict"]["rule"]
+            self.assertStartsWith(
+                rule,
+                "Gaussian: coordinates and random directions pass. Isotropic: "
+                "centred and isotropic pass too.",
+            )
+            self.assertIn("no picture of norms", " ".join(found["notes"]))
+        found, _ = self.run_main(z)
+        self.assertIn("directions and norms pass", found["verdict"]["rule"])
+        self.assertIn("thin shell, centred and isotropic", found["verdict"]["rule"])
 
     def test_norms_alike_for_a_far_mean_are_not_called_normalised(self):
         found, _ = self.run_main(gaussian(0) + 3000)
@@ -348,7 +422,7 @@ class VerdictTest(Case):
         z = np.insert(z, 4, rare, axis=1)
         found, printed = self.run_main(z, max_samples=N)
         self.assertEqual(found["columns"]["first_left_out"], [4])
-        self.assertIn("vary so rarely", " ".join(printed.split()))
+        self.assertIn("1 column varies so rarely", " ".join(printed.split()))
         self.assertTrue(found["verdict"]["isotropic_gaussian"])
         self.assertNotIn(4, [c["column"] for c in found["per_coordinate"]])
 

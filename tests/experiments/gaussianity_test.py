@@ -320,6 +320,62 @@ def test_settings_that_cannot_run_are_named(tmp_path, changes, message):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("run", "settings"),
+    [
+        (synthetic.main, TINY),
+        (sweep.main, sweep.Settings()),
+        (images.main, images.Settings()),
+    ],
+)
+def test_a_file_in_the_way_of_the_results_is_found_before_the_work(
+    tmp_path, run, settings
+):
+    (tmp_path / "file").write_text("")
+    s = dataclasses.replace(settings, directory=str(tmp_path / "file" / "run"))
+    with pytest.raises(NotADirectoryError, match="directory must be a directory, and"):
+        run(s)
+
+
+def test_a_finding_allows_for_the_chance_of_few_inputs():
+    random = np.random.default_rng(0)
+    s = dataclasses.replace(TINY, dimension=32, size=128)
+    ceiling, cv = inputs.view_correlation(s), inputs.projection_cv(s, 32)
+
+    def verdicts(n, off):
+        z = random.standard_normal((n, 2))
+        m = measures.snapshot(z.astype("f4"), np.stack([z, z], 1).astype("f4")).measures
+        m = m._replace(alignment=ceiling + off, cv=cv * (1 + 5 * off))
+        moment = measures.Snapshot(z, 0.12 * z[:, 0], z[:, 0], m)
+        run = synthetic.Trained([0], [m], moment, moment, np.ones(4), np.ones(4))
+        said = list(synthetic.conclude_laplace(s, run))
+        assert all("after 4 steps" in line for line in said)
+        return ["DISAGREES" not in line for line in said]
+
+    # Four standard errors of 50 cosines are 0.068, and of their cv 40 %.
+    assert verdicts(50, 0.033) == [True, True]
+    assert verdicts(50, 0.12) == [False, False]
+    assert verdicts(2000, 0.033) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("command", "suggested"),
+    [("synthetic", "--epochs INT"), ("embeddings z.npy", "--seed INT")],
+)
+def test_a_wrong_flag_is_answered_with_those_of_its_own_script(
+    command, suggested, capsys
+):
+    flag = suggested.split()[0][:-1]
+    with pytest.raises(SystemExit):
+        __main__.cli([*command.split(), flag, "3"])
+    printed = capsys.readouterr()
+    said = " ".join((printed.out + printed.err).replace("│", " ").split())
+    name = command.split()[0]
+    assert suggested in said
+    assert f"run python -m experiments.gaussianity {name} --help" in said
+    assert "in python" not in said
+
+
 def test_the_command_line_ends_with_the_error_and_no_traceback(tmp_path):
     flags = ["synthetic", "--directory", str(tmp_path), "--batch-size", "1"]
     with pytest.raises(SystemExit, match="ValueError: batch_size must be in"):
