@@ -209,6 +209,7 @@ def test_the_weight_of_the_penalty_is_the_threshold_of_the_theory():
     assert synthetic.beta_of(s, "laplace") == pytest.approx(2 * 2 * 10 * plugged / 6)
 
 
+@pytest.mark.slow
 def test_a_synthetic_run_keeps_what_it_measured_and_is_not_overwritten(
     tmp_path, capsys
 ):
