@@ -32,6 +32,25 @@ PROBES = {
 UNTRAINED = "untrained encoder"
 
 
+# What both comparisons learn from on a CPU. They only save and measure at their ends.
+DIGITS = simclr.Settings(
+    width=16,
+    epochs=25,
+    warmup_epochs=2,
+    learning_rate=8e-3,
+    evaluate_every=10**9,
+    save_every=10**9,
+)
+MNIST = dataclasses.replace(
+    DIGITS,
+    source="tfds:mnist",
+    split="train[:5000]",
+    width=8,
+    epochs=2,
+    warmup_epochs=1,
+)
+
+
 class Row(NamedTuple):
     """What several seeds of one loss have reached.
 

@@ -109,29 +109,11 @@ _CIFAR = simclr.Settings(
 # regression on the plain images of pretraining.
 PROTOCOLS = {
     "digits": Protocol(
-        simclr.Settings(
-            loss="kernel_info_nce",
-            width=16,
-            epochs=25,
-            warmup_epochs=2,
-            learning_rate=8e-3,
-            evaluate_every=10**9,
-            save_every=10**9,
-        ),
+        dataclasses.replace(compare.DIGITS, loss="kernel_info_nce"),
         tuned=TUNED,
     ),
     "mnist": Protocol(
-        simclr.Settings(
-            source="tfds:mnist",
-            split="train[:5000]",
-            loss="kernel_info_nce",
-            width=8,
-            epochs=2,
-            warmup_epochs=1,
-            learning_rate=8e-3,
-            evaluate_every=10**9,
-            save_every=10**9,
-        ),
+        dataclasses.replace(compare.MNIST, loss="kernel_info_nce"),
         search_split="train[:5000]",
         search_held_out="train[10000:14000]",
         tuned=TUNED,

@@ -179,6 +179,28 @@ def labels(name: str, x: Any, length: int) -> None:
             )
 
 
+def count(name: str, x: Any, least: int) -> int:
+    """Checks that `x` is an integer of at least `least`, and returns it.
+
+    Args:
+      name: what the caller calls the argument.
+      x: the argument; NumPy's integers count, booleans do not.
+      least: the smallest allowed value.
+
+    Returns:
+      A Python integer, whose powers do not wrap.
+
+    Raises:
+      TypeError: if `x` is no integer.
+      ValueError: if it is smaller.
+    """
+    if isinstance(x, bool) or not isinstance(x, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
+    if x < least:
+        raise ValueError(f"{name} must be at least {least}, got {x}")
+    return int(x)
+
+
 def positive(name: str, x: Any) -> None:
     """Checks that a number is positive, where its value is known already.
 

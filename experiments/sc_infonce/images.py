@@ -70,30 +70,10 @@ _IMAGENET_STEM = dataclasses.replace(_CIFAR, stem="imagenet")
 # be prepared at one size, for instance 256 pixels (experiments.prepare).
 PROTOCOLS = {
     "digits": Protocol(
-        simclr.Settings(
-            loss="sc_info_nce",
-            temperature=0.15,
-            width=16,
-            epochs=25,
-            warmup_epochs=2,
-            learning_rate=8e-3,
-            evaluate_every=10**9,
-            save_every=10**9,
-        )
+        dataclasses.replace(compare.DIGITS, loss="sc_info_nce", temperature=0.15)
     ),
     "mnist": Protocol(
-        simclr.Settings(
-            source="tfds:mnist",
-            split="train[:5000]",
-            loss="sc_info_nce",
-            temperature=0.15,
-            width=8,
-            epochs=2,
-            warmup_epochs=1,
-            learning_rate=8e-3,
-            evaluate_every=10**9,
-            save_every=10**9,
-        )
+        dataclasses.replace(compare.MNIST, loss="sc_info_nce", temperature=0.15)
     ),
     "cifar10": Protocol(_CIFAR, "test", 1.0, -0.2),
     "cifar100": Protocol(

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
@@ -261,10 +260,7 @@ def retrieval_accuracy(
     >>> print(f"{retrieval_accuracy(queries, keys):.4f}")
     0.3333
     """
-    if isinstance(k, bool) or not isinstance(k, int | np.integer):
-        raise TypeError(f"k must be an integer, got {type(k).__name__}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = _checks.count("k", k, 1)
     query, key = graphs.keyed(queries, keys, None, valid, axis_name)
     kernel = kernels.cosine(1.0)
     n = queries.shape[0]
@@ -278,7 +274,7 @@ def retrieval_accuracy(
     # in different orders.
     rounding = 8 * float(jnp.finfo(own.dtype).eps)
     # At most all keys but one are ahead; a larger k need not fit into 32 bits.
-    k = min(int(k), keys.shape[0] * mesh.size(axis_name))
+    k = min(k, keys.shape[0] * mesh.size(axis_name))
     with jax.default_matmul_precision("highest"):
         (ahead,) = pairwise.reduce_pairs(
             query._replace(extra=own - rounding),

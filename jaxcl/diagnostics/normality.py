@@ -164,7 +164,7 @@ def random_projections(key: jax.Array, d: int, num: int) -> jax.Array:
     (5, 12)
     """
     for name, count in (("d", d), ("num", num)):
-        _count(name, count, 1)
+        _checks.count(name, count, 1)
     blocks = -(-num // d)
     gaussian = jax.random.normal(key, (blocks, d, d), jnp.float32)
     q, r = jnp.linalg.qr(gaussian)
@@ -235,7 +235,7 @@ def gaussianity_report(
     """
     x, _ = geometry.rows("z", z, None)
     _enough("z", x.shape[0])
-    _count("max_samples", max_samples, _LEAST_ROWS)
+    _checks.count("max_samples", max_samples, _LEAST_ROWS)
     if not isinstance(x, jax.core.Tracer):
         bad = int((~jnp.isfinite(x).all(axis=1)).sum())
         if bad:
@@ -306,10 +306,3 @@ def _standardize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _enough(name: str, n: int) -> None:
     if n < _LEAST_ROWS:
         raise ValueError(f"{name} must have at least {_LEAST_ROWS} rows, got {n}")
-
-
-def _count(name: str, x: int, least: int) -> None:
-    if isinstance(x, bool) or not isinstance(x, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
-    if x < least:
-        raise ValueError(f"{name} must be at least {least}, got {x}")

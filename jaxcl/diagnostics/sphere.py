@@ -110,7 +110,7 @@ def log_sphere_potential(d: int, alpha: float) -> float:
     >>> print(f"{log_sphere_potential(32, 10.0):.6f}")
     1.497904
     """
-    d = _dimension("d", d)
+    d = _checks.count("d", d, 1)
     size = abs(_checks.static("alpha", alpha))
     if not np.isfinite(size):
         raise ValueError(f"alpha must be finite, got {alpha}")
@@ -145,7 +145,7 @@ def gaussian_norm_cv(d: int) -> float:
     >>> print(f"{gaussian_norm_cv(128):.5f}")
     0.06256
     """
-    d = _dimension("d", d)
+    d = _checks.count("d", d, 1)
     if d <= 100:
         log_mean = math.log(2) / 2 + math.lgamma((d + 1) / 2) - math.lgamma(d / 2)
         excess = math.log(d) - 2 * log_mean
@@ -178,16 +178,7 @@ def gaussian_distance_bound(d: int, k: int) -> float:
     >>> print(gaussian_distance_bound(104, 1))
     0.08
     """
-    d, k = _dimension("d", d), _dimension("k", k)
+    d, k = _checks.count("d", d, 1), _checks.count("k", k, 1)
     if k > d - 4:
         raise ValueError(f"k must be at most d - 4 = {d - 4}, got {k}")
     return 2 * (k + 3) / (d - k - 3)
-
-
-def _dimension(name: str, x: int) -> int:
-    """A checked size as a Python integer, whose powers do not wrap."""
-    if isinstance(x, bool) or not isinstance(x, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
-    if x < 1:
-        raise ValueError(f"{name} must be at least 1, got {x}")
-    return int(x)

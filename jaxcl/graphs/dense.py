@@ -224,7 +224,7 @@ def rewritten_pair_graph(w: ArrayLike, num_rewrites: int) -> jax.Array:
      [1.  0.  0. ]
      [1.  0.  0. ]]
     """
-    _integer("num_rewrites", num_rewrites, 0)
+    _checks.count("num_rewrites", num_rewrites, 0)
     w = _weights("w", w)
     return pair_graph(jnp.repeat(w, num_rewrites + 1, axis=1))
 
@@ -390,7 +390,7 @@ def estimate_pair_distributions(
     [[0.5  0.25]
      [0.25 0.  ]] [0.75 0.25]
     """
-    _integer("num_states", num_states, 1)
+    _checks.count("num_states", num_states, 1)
     states1 = _states("states1", states1, "n", num_states)
     states2 = _states("states2", states2, "n", num_states)
     _checks.same_shape("states1", states1, "states2", states2)
@@ -434,7 +434,7 @@ def estimate_transition(
     [1. 0.] [[0.75 0.25]
      [0.5  0.5 ]]
     """
-    _integer("num_states", num_states, 1)
+    _checks.count("num_states", num_states, 1)
     sources = _states("source_states", source_states, "n", num_states)
     views = _states("view_states", view_states, "n v", num_states)
     if views.shape[0] != sources.shape[0]:
@@ -477,7 +477,7 @@ def infonce_target(
     [[0.5 0. ]
      [0.  0.5]]
     """
-    _integer("num_candidates", num_candidates, 2)
+    _checks.count("num_candidates", num_candidates, 2)
     same, apart = pair_distributions(pi, transition)
     return _ratio(same, same + (num_candidates - 1) * apart)
 
@@ -521,7 +521,7 @@ def sc_infonce_target(
     [[1. 0.]
      [0. 1.]]
     """
-    _integer("num_candidates", num_candidates, 2)
+    _checks.count("num_candidates", num_candidates, 2)
     for name, value in (("alpha", alpha), ("beta", beta)):
         _checks.scalar(name, value)
     same, apart = pair_distributions(pi, transition)
@@ -634,10 +634,3 @@ def _states(name: str, x: Any, axes: str, num_states: int) -> jax.Array:
             )
     # Now that all fit: 8 bits could not hold the size of the array they index.
     return jnp.asarray(x).astype(int)
-
-
-def _integer(name: str, x: Any, lowest: int) -> None:
-    if isinstance(x, bool) or not isinstance(x, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
-    if x < lowest:
-        raise ValueError(f"{name} must be at least {lowest}, got {x}")
