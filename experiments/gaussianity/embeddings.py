@@ -22,8 +22,8 @@ import jax
 import numpy as np
 import tyro
 
+from experiments import folder
 from experiments.gaussianity import (
-    folder,
     reading,
     report,
     samples,

@@ -24,8 +24,8 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments import simclr
-from experiments.gaussianity import folder, measures, pictures
+from experiments import folder, simclr
+from experiments.gaussianity import measures, pictures
 from jaxcl import augment, data, evaluation, losses, models, training
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments.gaussianity import encoders, folder, inputs, pictures
+from experiments import folder
+from experiments.gaussianity import encoders, inputs, pictures
 from jaxcl import diagnostics
 
 

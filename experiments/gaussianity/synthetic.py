@@ -24,7 +24,8 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments.gaussianity import encoders, folder, inputs, measures, pictures
+from experiments import folder
+from experiments.gaussianity import encoders, inputs, measures, pictures
 from jaxcl import diagnostics
 
 

@@ -32,6 +32,7 @@ def cli() -> None:
         ValueError,
         FileExistsError,
         FileNotFoundError,
+        NotADirectoryError,
         ImportError,
         FloatingPointError,
     ) as error:

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments import style
+from experiments import folder, style
 from jaxcl import graphs, kernels, losses, models, training
 
 # The authors' synthetic experiment: three classes and this mixing.
@@ -222,8 +222,7 @@ def parse(pair: str) -> tuple[float, float]:
 
 def main(s: Settings) -> list[dict[str, Any]]:
     directory = pathlib.Path(s.directory)
-    if (directory / "results.json").exists():
-        raise FileExistsError(f"directory must be new, and {directory} holds results")
+    folder.check_new("directory", directory)
     for name, least in (("batch_size", 2), ("steps", 11), ("test_batches", 1)):
         if getattr(s, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(s, name)}")
