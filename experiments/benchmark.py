@@ -5,7 +5,7 @@ python -m experiments.benchmark --sizes 16384 --losses nt_xent clip --repeats 9
 python -m experiments.benchmark --forms dense jaxcl --directory runs/two_forms
 
 Each line is the value and the gradient of a mean loss of float32 embeddings that are
-not normalised beforehand. Repeats of all forms are interleaved, so that whatever else
+not normalized beforehand. Repeats of all forms are interleaved, so that whatever else
 the machine does hits all of them. Times are medians; memory is what XLA, or torch on a
 GPU, sets aside besides inputs and outputs. The forms:
 
@@ -282,7 +282,7 @@ def command(s: Settings) -> str:
 
 # The plots.
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers; shapes help.
+# Okabe and Ito's colors, which stay apart for color-blind readers; shapes help.
 STYLES = {
     "dense": ("#555555", "s"),
     "jaxcl": ("#D55E00", "o"),
@@ -310,7 +310,7 @@ def plot(
     panels = panels.ravel()
     handles = {}
     for axes, name in zip(panels, names, strict=False):
-        for form, (colour, marker) in STYLES.items():
+        for form, (color, marker) in STYLES.items():
             points = [
                 (row["n"], row["forms"][form][key])
                 for row in rows
@@ -318,7 +318,7 @@ def plot(
             ]
             if points:
                 (handles[form],) = axes.plot(
-                    *zip(*points, strict=True), color=colour, marker=marker, lw=2, ms=6
+                    *zip(*points, strict=True), color=color, marker=marker, lw=2, ms=6
                 )
         axes.set_title(name, fontsize=12, loc="left")
         axes.set_xscale("log", base=2)

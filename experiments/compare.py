@@ -20,8 +20,9 @@ import numpy as np
 import tqdm
 from scipy import stats
 
-from experiments import linear_probe, simclr, style
+from experiments import linear_probe, simclr
 from jaxcl import evaluation, training
+from jaxcl.pictures import style
 from jaxcl.training import checkpoints
 
 PROBES = {
@@ -365,12 +366,12 @@ def draw(path: pathlib.Path, rows: Sequence[Row], *, title: str, baseline: str) 
         style.plain(axes)
         for row, place in zip(rows, places, strict=True):
             values = 100 * np.array(row.accuracy[key])
-            colour = style.QUIET if row.name == UNTRAINED else style.COLOURS[0]
+            color = style.QUIET if row.name == UNTRAINED else style.COLORS[0]
             if row.name == baseline:
-                axes.axvline(values.mean(), color=style.COLOURS[6], ls="--", lw=1.2)
-            axes.plot(values, np.full(len(values), place), "o", color=colour, ms=5)
+                axes.axvline(values.mean(), color=style.COLORS[6], ls="--", lw=1.2)
+            axes.plot(values, np.full(len(values), place), "o", color=color, ms=5)
             axes.plot(
-                [values.mean()] * 2, [place - 0.3, place + 0.3], color=colour, lw=2
+                [values.mean()] * 2, [place - 0.3, place + 0.3], color=color, lw=2
             )
         trained = [
             100 * np.array(row.accuracy[key]) for row in rows if row.name != UNTRAINED

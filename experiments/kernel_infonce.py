@@ -172,7 +172,7 @@ class Search:
     trials: int = 8
     """Random settings of each kernel."""
     metric: Literal["all_labels", "few_labels", "knn"] = "all_labels"
-    """What is maximised: the linear probe as in the paper's code, or another probe
+    """What is maximized: the linear probe as in the paper's code, or another probe
     where that one is near 100 %."""
     learning_rate: float | None = None
     """One for all instead of one that is searched: with few trials, rows would differ

@@ -2,7 +2,7 @@
 
 python -m experiments.linear_probe runs/simclr
 
-Compares raw pixels, the untrained encoder and the pretrained one: k-nearest neighbours,
+Compares raw pixels, the untrained encoder and the pretrained one: k-nearest neighbors,
 and logistic regression from 10 labels per class and from all labels. Everything that a
 probe chooses, it chooses on training images.
 """
@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import pictures, simclr
-from jaxcl import data, evaluation, training
+from experiments import simclr
+from jaxcl import data, evaluation, pictures, training
 from jaxcl.training import checkpoints
 
 
@@ -38,7 +38,7 @@ class Settings:
     step: int | None = None
     """Checkpoint to probe; None is the newest."""
     k: int = 5
-    """Neighbours that vote."""
+    """Neighbors that vote."""
     per_class: int = 10
     """Labels per class of the few-label probe."""
     draws: int = 5
@@ -187,17 +187,17 @@ def draw(
     test: Labelled,
     features: list[np.ndarray],
 ) -> None:
-    """Writes the run's curves, a map of its embedding, and neighbours of images."""
+    """Writes the run's curves, a map of its embedding, and neighbors of images."""
     of_train, of_test = features
     lines = training.read_metrics(directory)
     losses = [line for line in lines if "loss" in line]
-    neighbours = [line for line in lines if line.get("knn") is not None]
+    neighbors = [line for line in lines if line.get("knn") is not None]
     pictures.learning_curves(
         directory / "curves.png",
         [line["step"] for line in losses],
         [line["loss"] for line in losses],
-        [line["step"] for line in neighbours],
-        [line["knn"] for line in neighbours],
+        [line["step"] for line in neighbors],
+        [line["knn"] for line in neighbors],
         title=directory.name,
     )
     pictures.embedding_map(
@@ -213,7 +213,7 @@ def draw(
     chosen = order[np.unique(np.concatenate([firsts, firsts + 1]) % len(order))][:12]
     found = evaluation.nearest(of_test[chosen], of_train, 8)
     pictures.montage(
-        directory / "neighbours.png",
+        directory / "neighbors.png",
         test.images[chosen],
         test.labels[chosen],
         train.images,

@@ -34,7 +34,7 @@ import tqdm
 import tyro
 
 import jaxcl
-from experiments import compare, linear_probe, pictures, simclr
+from experiments import compare, linear_probe, simclr
 from jaxcl import (
     augment,
     data,
@@ -44,6 +44,7 @@ from jaxcl import (
     losses,
     models,
     pairwise,
+    pictures,
     training,
 )
 from jaxcl.training import checkpoints
@@ -64,9 +65,9 @@ class Settings:
     test_split: str = "test"
     """Held-out part on which accuracy is measured."""
     augmentation: Literal["characters", "photographs"] = "characters"
-    """Affine maps and noise, or MoCo v2's crops, flips and colours without blur."""
+    """Affine maps and noise, or MoCo v2's crops, flips and colors without blur."""
     pixels: Literal["unit", "cifar", "imagenet"] = "unit"
-    """Pixels in [0, 1], or standardised by the channels' statistics of a data set."""
+    """Pixels in [0, 1], or standardized by the channels' statistics of a data set."""
     encoder: Literal["small", "resnet18", "resnet34", "resnet50"] = "small"
     """Three convolutions and a dense layer, or a residual network with a 3x3 stem."""
     width: int = 32
@@ -213,7 +214,7 @@ def make_transform(s: Settings, size: tuple[int, int]) -> augment.images.Transfo
         ),
         augment.images.random_horizontal_flip,
         functools.partial(
-            augment.images.random_colour_jitter,
+            augment.images.random_color_jitter,
             brightness=0.4,
             contrast=0.4,
             saturation=0.4,
@@ -223,8 +224,8 @@ def make_transform(s: Settings, size: tuple[int, int]) -> augment.images.Transfo
         augment.images.random_grayscale,
     ]
     if mean is not None:
-        standardise = functools.partial(augment.images.normalise, mean=mean, std=std)
-        steps.append(augment.images.without_key(standardise))
+        standardize = functools.partial(augment.images.normalize, mean=mean, std=std)
+        steps.append(augment.images.without_key(standardize))
     return augment.images.chain(*steps)
 
 
@@ -287,7 +288,7 @@ def pretrain(s: Settings) -> State:
     height, width = images.images.shape[1:3]
     transform = make_transform(s, (height, width))
 
-    # Model, optimiser, and a second encoder and a queue to begin with.
+    # Model, optimizer, and a second encoder and a queue to begin with.
     model = make_model(s)
     tx = optax.chain(
         optax.add_decayed_weights(s.weight_decay),

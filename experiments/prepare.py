@@ -273,7 +273,7 @@ def read_folder(folder: str, resize: int | None) -> dict[str, data.Dataset]:
         found = {"train": _find_images(root)}
     paths = [path for _, listed in found.values() for path, _ in listed]
     opened = [_measure(path) for path in paths]
-    grey = all(mode in ("1", "L") for mode, _ in opened)
+    gray = all(mode in ("1", "L") for mode, _ in opened)
     sizes = {size: path for path, (_, size) in zip(paths, opened, strict=True)}
     if resize is None and len(sizes) > 1:
         (a, first), (b, second) = list(sizes.items())[:2]
@@ -285,7 +285,7 @@ def read_folder(folder: str, resize: int | None) -> dict[str, data.Dataset]:
     for split, (names, listed) in found.items():
         order = data.permutation(len(listed), 0, 0)
         images = _Files(
-            [listed[i][0] for i in order], (height, width, 1 if grey else 3), resize
+            [listed[i][0] for i in order], (height, width, 1 if gray else 3), resize
         )
         labels = np.array([listed[i][1] for i in order], np.int32)
         datasets[split] = data.Dataset(folder, images)

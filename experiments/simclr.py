@@ -39,13 +39,13 @@ class Settings:
     split: str = "train"
     """Part of the source to learn from, such as "train" or "train[:90%]"."""
     augmentation: Literal["characters", "photographs"] = "characters"
-    """Affine maps and noise, or crops, flips and colours."""
+    """Affine maps and noise, or crops, flips and colors."""
     jitter: float = 0.5
-    """Strength of the colours of "photographs"; 1 for ImageNet, 0.5 for CIFAR."""
+    """Strength of the colors of "photographs"; 1 for ImageNet, 0.5 for CIFAR."""
     blur: bool = False
     """Whether "photographs" are blurred, as ImageNet's are and CIFAR's are not."""
     pixels: Literal["unit", "cifar", "imagenet"] = "unit"
-    """Pixels in [0, 1], or standardised by the channels' statistics of a data set."""
+    """Pixels in [0, 1], or standardized by the channels' statistics of a data set."""
     num_views: int = 2
     """Augmented versions of each image; losses of pairs take the first two."""
     encoder: Literal["small", "resnet18", "resnet34", "resnet50"] = "small"
@@ -59,7 +59,7 @@ class Settings:
     embedding: int = 128
     """Size d of the embedding z that the loss sees."""
     projector_norm: bool = False
-    """Whether z is batch-normalised, without a bias, as the last step of the model."""
+    """Whether z is batch-normalized, without a bias, as the last step of the model."""
     loss: Literal[
         "nt_xent",
         "kernel_info_nce",
@@ -128,7 +128,7 @@ class Settings:
     learning_rate: float = 2e-3
     """Highest rate, after the warm-up."""
     weight_decay: float = 1e-4
-    """Of weights; biases and normalisations have none."""
+    """Of weights; biases and normalizations have none."""
     seed: int = 0
     """Of parameters, batches and views."""
     log_every: int = 50
@@ -293,13 +293,13 @@ def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., An
         )
     weight = s.penalty * 2 * (1 - s.penalty_alignment) / (s.embedding * s.temperature)
 
-    def penalised(z: jax.Array, labels: jax.Array, axis_name: str) -> jax.Array:
+    def penalized(z: jax.Array, labels: jax.Array, axis_name: str) -> jax.Array:
         penalty = losses.norm_entropy_penalty(
             z.reshape(-1, z.shape[-1]), scale=s.penalty_scale, axis_name=axis_name
         )
         return loss(z, labels, axis_name=axis_name) + weight * penalty
 
-    return penalised if s.penalty else loss
+    return penalized if s.penalty else loss
 
 
 def make_encode(
@@ -312,10 +312,10 @@ def make_encode(
     def encode(variables: Any, images: jax.Array) -> jax.Array:
         pixels = images.astype(jnp.float32) / 255
         if mean is not None and std is not None:
-            standardise = functools.partial(
-                augment.images.normalise, mean=mean, std=std
+            standardize = functools.partial(
+                augment.images.normalize, mean=mean, std=std
             )
-            pixels = jax.vmap(standardise)(pixels)
+            pixels = jax.vmap(standardize)(pixels)
         return jnp.asarray(model.apply(variables, pixels, train=False, method=method))
 
     return encode
@@ -358,7 +358,7 @@ def main(s: Settings) -> training.TrainState:
     height, width = images.images.shape[1:3]
     transform = make_transform(s, (height, width))
 
-    # Model and optimiser.
+    # Model and optimizer.
     model = make_model(s)
     schedule = training.warmup_cosine(
         s.learning_rate, s.warmup_epochs * steps_per_epoch, num_steps

@@ -10,7 +10,7 @@ python -m experiments.spectral_clustering --graph cora.npz --largest_component \
 Points of the sphere are moved until InfoNCE with the full graph, the cross-entropy of
 the given graph and the learned one, is low. No network, no batch, no sampling: what is
 left is the claim of Kernel-InfoNCE (https://arxiv.org/abs/2303.15103) that this is
-spectral clustering of the graph, in a weak sense: minimise trace(Z^T L Z) plus a
+spectral clustering of the graph, in a weak sense: minimize trace(Z^T L Z) plus a
 repulsion. Ordinary spectral clustering of the same graph stands beside it. Groups,
 steps and sizes are ours: the settings of the paper's figure are not known to us.
 """
@@ -34,8 +34,8 @@ from matplotlib import ticker
 from scipy import linalg, optimize, sparse
 from sklearn import cluster, metrics
 
-from experiments import style
 from jaxcl import augment, data, graphs, kernels, losses
+from jaxcl.pictures import style
 
 # A dense graph of this many nodes takes 400 MB.
 MOST_NODES = 10_000
@@ -43,7 +43,7 @@ MOST_NODES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Optimises vectors on the sphere against a graph and draws what happens."""
+    """Optimizes vectors on the sphere against a graph and draws what happens."""
 
     directory: str = "runs/spectral_clustering"
     """Where pictures, results.json and embeddings.npz go."""
@@ -139,7 +139,7 @@ def of_digits(s: Settings) -> Graph:
     heaviest = np.argsort(-w, axis=1)[:, : s.neighbors]
     kept = np.zeros_like(w)
     np.put_along_axis(kept, heaviest, np.take_along_axis(w, heaviest, 1), 1)
-    about = f"{n} images of digits, {s.views} views each, {s.neighbors} neighbours"
+    about = f"{n} images of digits, {s.views} views each, {s.neighbors} neighbors"
     p = np.asarray(graphs.similarity_graph(kept))
     names = tuple(f"digit {i}" for i in range(10))
     return Graph(p, np.asarray(images.labels), names, about)
@@ -323,7 +323,7 @@ def main(s: Settings) -> dict[str, float]:
         )
     points, judged = spectral(graph.p, num_clusters, s.seed)
     if graph.groups is None:
-        print("no y: colours and purity are of the clusters of spectral clustering")
+        print("no y: colors and purity are of the clusters of spectral clustering")
     groups = judged if graph.groups is None else graph.groups
     names = graph.names or tuple(f"cluster {i + 1}" for i in range(num_clusters))
 
@@ -530,8 +530,8 @@ def draw_snapshots(
     grid = figure.add_gridspec(2, count)
     basis = np.eye(d)
     if d > 3:
-        centred = drawn[-1] - drawn[-1].mean(axis=0)
-        basis = np.linalg.svd(centred, full_matrices=False)[2][:2].T
+        centered = drawn[-1] - drawn[-1].mean(axis=0)
+        basis = np.linalg.svd(centered, full_matrices=False)[2][:2].T
     order = np.argsort(groups, kind="stable")
     of_kernel = []
     for z in drawn:
@@ -582,16 +582,16 @@ def draw_curves(
     )
     for axes, (name, label) in zip(figure.subplots(1, 3), panels, strict=True):
         style.plain(axes)
-        axes.plot(steps, [c[name] for c in curves], color=style.COLOURS[0], lw=2)
+        axes.plot(steps, [c[name] for c in curves], color=style.COLORS[0], lw=2)
         lines: list[tuple[str, float, tuple[float, float], int]] = []
         if name in theory:
             lines.append(("theory", theory[name], (5, 2), 4))
         if name == "H/n":
             lines.append(("entropy of the graph", entropy, (1.5, 1.5), 2))
-        for text, value, dashes, colour in lines:
+        for text, value, dashes, color in lines:
             axes.axhline(
                 value,
-                color=style.COLOURS[colour],
+                color=style.COLORS[color],
                 lw=1.6,
                 dashes=dashes,
                 label=f"{text}, {value:.4f}",
@@ -646,9 +646,9 @@ def draw_agreement(
     left.set_xlabel(f"node j{_averaged(len(p))}", fontsize=11)
     left.set_ylabel("node i", fontsize=11)
 
-    centred = points - points.mean(axis=0)
-    basis = np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    scatter(middle, centred @ basis, groups, names)
+    centered = points - points.mean(axis=0)
+    basis = np.linalg.svd(centered, full_matrices=False)[2][:2].T
+    scatter(middle, centered @ basis, groups, names)
     middle.set_title("eigenvectors of the graph's Laplacian", fontsize=12)
     middle.set_xlabel("two principal directions of their rows", fontsize=11)
 
@@ -657,12 +657,12 @@ def draw_agreement(
     rows, columns = optimize.linear_sum_assignment(-counts)
     rest = [j for j in range(counts.shape[1]) if j not in columns]
     counts = counts[:, [*columns[np.argsort(rows)], *rest]]
-    right.imshow(counts, cmap="Greys", vmin=0, vmax=1.4 * counts.max(), aspect="auto")
+    right.imshow(counts, cmap="Grays", vmin=0, vmax=1.4 * counts.max(), aspect="auto")
     for i, j in np.ndindex(counts.shape):
         if counts[i, j]:
-            colour = "white" if counts[i, j] > 0.7 * counts.max() else "#222222"
+            color = "white" if counts[i, j] > 0.7 * counts.max() else "#222222"
             right.text(
-                j, i, f"{counts[i, j]}", ha="center", va="center", color=colour,
+                j, i, f"{counts[i, j]}", ha="center", va="center", color=color,
                 fontsize=9,
             )  # fmt: skip
     right.set_xticks(range(counts.shape[1]), range(1, counts.shape[1] + 1))
@@ -682,7 +682,7 @@ def scatter(
         axes.scatter(
             *points[groups == c].T,
             s=size,  # type: ignore[misc]
-            c=style.COLOURS[c % len(style.COLOURS)],
+            c=style.COLORS[c % len(style.COLORS)],
             marker=style.MARKERS[style.marker_of(c)],
             alpha=0.8,
             linewidths=0.3,

@@ -478,7 +478,7 @@ def concatenation_sum(
 ) -> Kernel:
     """Adds kernels of parts: kernel m sees the m-th equal slice of the embedding.
 
-    Kernels that normalise do so on the whole vector, before it is sliced.
+    Kernels that normalize do so on the whole vector, before it is sliced.
 
     Args:
       *kernels: at least one kernel; their number divides the embedding size.

@@ -7,7 +7,7 @@ them is a bug more often than not.
 import os
 
 # Most of the time goes into compiling programs that run once: compile them plainly.
-# `XLA_FLAGS= make test` runs the same tests on fully optimised programs.
+# `XLA_FLAGS= make test` runs the same tests on fully optimized programs.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax

@@ -63,7 +63,7 @@ def kernel_sum(*log_kernels, weights):
 
 
 def concatenation_sum(*log_kernels, weights):
-    """For kernels of unit vectors, given here without their own normalisation."""
+    """For kernels of unit vectors, given here without their own normalization."""
 
     def log_kernel(x, y):
         xs, ys = (np.split(unit(v), len(log_kernels)) for v in (x, y))

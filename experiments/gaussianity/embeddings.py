@@ -22,7 +22,6 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import folder
 from experiments.gaussianity import (
     reading,
     report,
@@ -30,7 +29,7 @@ from experiments.gaussianity import (
     streaming,
     verdict,
 )
-from jaxcl import diagnostics
+from jaxcl import _files, diagnostics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Settings:
     directions: int = 256
     """Random orthonormal directions that are tested like coordinates; at most d."""
     k: int = 5
-    """Neighbour whose cosine distance is the other score of out-of-distribution."""
+    """Neighbor whose cosine distance is the other score of out-of-distribution."""
     seed: int = 0
     """Of all that is random."""
     json: bool = False
@@ -83,7 +82,7 @@ def main(s: Settings) -> dict[str, Any]:
         table=table,
         sample=sample,
         eigenvalues=streaming.eigenvalues(m, sample.kept),
-        tests=run_tests(sample, table.normalised, s),
+        tests=run_tests(sample, table.normalized, s),
         pairs=compare_pairs(files, sample, s),
         apart=tell_apart(files, m, sample.kept, s, random),
     )
@@ -115,7 +114,7 @@ def _check(s: Settings) -> pathlib.Path:
     if s.labels and s.pairs:
         raise ValueError("labels and pairs both say what a positive is: give one")
     directory = pathlib.Path(s.out or f"runs/gaussianity/{pathlib.Path(s.file).stem}")
-    folder.check("out", directory)
+    _files.check_directory("out", directory)
     written = [directory / name for name in ("report.html", "results.json")]
     if not s.overwrite and any(path.exists() for path in written):
         raise FileExistsError(
@@ -153,10 +152,10 @@ def draw_sample(
     rows = samples.draw(random, np.flatnonzero(m.usable), s.max_samples)
     z, _ = samples.clean(files.array, rows, table.kept, normalize=s.normalize)
     order = random.permutation(len(z))
-    # Normalised rows are never exactly Gaussian, and enough of them tell: at
+    # Normalized rows are never exactly Gaussian, and enough of them tell: at
     # 2/3 (d + 2)^2 rows one in seven perfectly uniform spheres fails the rule, at half
     # as many one in thirty.
-    limit = max(20, (z.shape[1] + 2) ** 2 // 3) if table.normalised else len(z)
+    limit = max(20, (z.shape[1] + 2) ** 2 // 3) if table.normalized else len(z)
     tested = z[order[:limit]]
     kept, notes = table.kept.copy(), []
     varies = np.ptp(tested, axis=0) > 0
@@ -181,7 +180,7 @@ def draw_sample(
             )
     if limit < len(z):
         notes.append(
-            f"Coordinates of normalised rows are tested on {limit} rows, about "
+            f"Coordinates of normalized rows are tested on {limit} rows, about "
             "(d + 2)^2 / 3: from twice as many on even a perfectly uniform sphere is "
             "told from a Gaussian."
         )
@@ -199,15 +198,15 @@ class Outcome(NamedTuple):
     joint: dict[str, Any]
 
 
-def run_tests(sample: Sample, normalised: bool, s: Settings) -> Outcome:
+def run_tests(sample: Sample, normalized: bool, s: Settings) -> Outcome:
     d = sample.tested.shape[1]
-    centred = sample.tested - sample.tested.mean(axis=0)
+    centered = sample.tested - sample.tested.mean(axis=0)
     keys = jax.random.split(jax.random.key(s.seed))
     basis = diagnostics.random_projections(keys[0], d, min(d, s.directions))
     return Outcome(
         samples.normality(sample.tested),
-        samples.normality(centred @ np.asarray(basis, np.float64)),
-        samples.joint(centred, normalised, keys[1]),
+        samples.normality(centered @ np.asarray(basis, np.float64)),
+        samples.joint(centered, normalized, keys[1]),
     )
 
 
@@ -302,7 +301,7 @@ def collect(found: Found) -> dict[str, Any]:
         "file": files.name,
         "shape": [n, width],
         "dtype": str(files.array.dtype),
-        "normalized": table.normalised,
+        "normalized": table.normalized,
         "rows": {
             "in_file": n,
             "not_finite": len(bad),

@@ -25,7 +25,7 @@ def make(name: Name, dimension: int, *, hidden: int = 512, bias: bool = False) -
 def make_update(
     model: nn.Module, tx: optax.GradientTransformation, temperature: float
 ) -> Callable[..., Any]:
-    """Returns update(params, state of the optimiser, views [b, 2, D], ...): one step.
+    """Returns update(params, state of the optimizer, views [b, 2, D], ...): one step.
 
         loss = InfoNCE(first views, second views) + beta penalty(all views)
 

@@ -5,7 +5,7 @@ python -m experiments.gaussianity images --source tfds:cifar10 --encoder resnet1
     --width 64 --augmentation photographs --batch_size 256 --epochs 100
 
 The same network from the same parameters is trained twice, on the same views of the
-same batches: with InfoNCE of its unnormalised output of d numbers, and with the
+same batches: with InfoNCE of its unnormalized output of d numbers, and with the
 cross-entropy of a linear classifier on that output. What is tested is that output, of
 held-out images without augmentation.
 """
@@ -24,9 +24,9 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments import folder, simclr
+from experiments import simclr
 from experiments.gaussianity import measures, pictures
-from jaxcl import augment, data, evaluation, losses, models, training
+from jaxcl import _files, augment, data, evaluation, losses, models, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Settings:
     test_split: str = "test"
     """Held-out images that are measured."""
     augmentation: Literal["characters", "photographs"] = "characters"
-    """Affine maps and noise, or crops, flips and colours without blur."""
+    """Affine maps and noise, or crops, flips and colors without blur."""
     jitter: float = 1.0
-    """Strength of the colours of "photographs"; 1 as in the paper."""
+    """Strength of the colors of "photographs"; 1 as in the paper."""
     encoder: Literal["small", "resnet18"] = "small"
     """Three convolutions and a dense layer, or a residual network."""
     width: int = 16
@@ -210,7 +210,7 @@ def train(
 def main(s: Settings) -> dict[str, Trained]:
     """Trains both encoders, writes a table and pictures, and returns the runs."""
     directory = pathlib.Path(s.directory)
-    folder.check_new("directory", directory)
+    _files.check_new("directory", directory)
     for name in ("epochs", "measurements"):
         if getattr(s, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(s, name)}")

@@ -14,7 +14,7 @@ SMALLEST_P, SHARE = 0.05, 0.85
 
 
 class Measures(NamedTuple):
-    """Diagnostics of unnormalised embeddings z [n, d] of inputs as they are.
+    """Diagnostics of unnormalized embeddings z [n, d] of inputs as they are.
 
     Attributes:
       cv: deviation of the norm divided by its mean; 1 / sqrt(2 d) if Gaussian.
@@ -28,7 +28,7 @@ class Measures(NamedTuple):
       negative_mean: mean cosine of two inputs.
       negative_std: its deviation; 1 / sqrt(d) if uniform on the sphere.
       mean_norm: mean of |z|.
-      mean_direction: length of the mean of z / |z|; 0 if centred.
+      mean_direction: length of the mean of z / |z|; 0 if centered.
       effective_rank: dimensions that the embeddings fill, at most d.
     """
 
@@ -69,7 +69,7 @@ def snapshot(
     """Measures embeddings.
 
     Args:
-      z: unnormalised embeddings of inputs as they are [n, d].
+      z: unnormalized embeddings of inputs as they are [n, d].
       views: of two views of each [n, 2, d].
       max_samples: embeddings that the tests see at most; more make them stricter.
       seed: of their choice.

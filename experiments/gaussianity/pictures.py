@@ -11,14 +11,14 @@ from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 from scipy import special, stats
 
-from experiments import style
 from experiments.gaussianity import measures, report
 from jaxcl import diagnostics
+from jaxcl.pictures import style
 
-_GREY = "#999999"
+_GRAY = "#999999"
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 # By the name of a moment, so that it looks the same in every picture of a run.
-_ORDER = (_GREY, style.COLOURS[0], style.COLOURS[6])
+_ORDER = (_GRAY, style.COLORS[0], style.COLORS[6])
 
 Moments = Mapping[str, Mapping[str, measures.Snapshot]]
 
@@ -28,14 +28,14 @@ class History(NamedTuple):
 
     Attributes:
       label: for the legend.
-      colour: number of its colour.
+      color: number of its color.
       dashes: number of its dashes.
       epochs: at which was measured.
       history: what was measured.
     """
 
     label: str
-    colour: int
+    color: int
     dashes: int
     epochs: Sequence[int]
     history: Sequence[measures.Measures]
@@ -86,9 +86,9 @@ def norms(path: pathlib.Path, moments: Moments) -> None:
             max(high, 1 + 3 / math.sqrt(2 * d)),
         )
         bins = np.linspace(low, high, 31)
-        for colour, (kind, x) in zip(_ORDER, relative.items(), strict=False):
+        for color, (kind, x) in zip(_ORDER, relative.items(), strict=False):
             panel.hist(
-                x, bins, density=True, histtype="step", lw=2, color=colour, label=kind
+                x, bins, density=True, histtype="step", lw=2, color=color, label=kind
             )
         at = np.linspace(low, high, 300)
         density = math.sqrt(d) * stats.chi.pdf(at * math.sqrt(d), d)
@@ -105,14 +105,14 @@ def norms(path: pathlib.Path, moments: Moments) -> None:
 def _grid(
     moments: Moments, ylabel: str, xlabel: str, height: float
 ) -> tuple[mpl_figure.Figure, list[tuple[mpl_axes.Axes, str, measures.Snapshot]]]:
-    """A panel for each moment, with its colour: a row for each name."""
+    """A panel for each moment, with its color: a row for each name."""
     kinds = list(next(iter(moments.values())))
     figure, axes = _panels(len(moments), len(kinds), height=height)
     panels = []
     for row, (name, of_name) in zip(axes, moments.items(), strict=True):
         row[0].set_ylabel(f"{name}\n{ylabel}")
-        for panel, colour, kind in zip(row, _ORDER, kinds, strict=False):
-            panels.append((panel, colour, of_name[kind]))
+        for panel, color, kind in zip(row, _ORDER, kinds, strict=False):
+            panels.append((panel, color, of_name[kind]))
     for panel, kind in zip(axes[0], kinds, strict=True):
         panel.set_title(kind, fontsize=12)
     for panel in axes[-1]:
@@ -123,7 +123,7 @@ def _grid(
 def quantiles(path: pathlib.Path, moments: Moments) -> None:
     """Each coordinate's quantiles minus the normal ones, one line each."""
     figure, panels = _grid(moments, "difference", "normal quantile", 2.6)
-    for panel, colour, moment in panels:
+    for panel, color, moment in panels:
         n = len(moment.z)
         # The ends, and enough of the rest.
         ends = np.arange(1, min(n, 30) + 1)
@@ -132,7 +132,7 @@ def quantiles(path: pathlib.Path, moments: Moments) -> None:
         normal = special.ndtri((order - 0.5) / n)
         z = moment.z[:, np.ptp(moment.z, axis=0) > 0]
         y = np.sort((z - z.mean(axis=0)) / z.std(axis=0), axis=0)[order - 1]
-        panel.plot(normal, y - normal[:, None], color=colour, lw=0.7, alpha=0.35)
+        panel.plot(normal, y - normal[:, None], color=color, lw=0.7, alpha=0.35)
         for chance in (0.025, 0.975):
             edge = special.ndtri(stats.beta.ppf(chance, order, n + 1 - order))
             panel.plot(normal, edge - normal, color="black", lw=1, ls="--")
@@ -140,7 +140,7 @@ def quantiles(path: pathlib.Path, moments: Moments) -> None:
         panel.set_ylim(-1.5, 1.5)
     style.heading(
         figure,
-        "Quantiles of standardised coordinates minus normal quantiles, one line each",
+        "Quantiles of standardized coordinates minus normal quantiles, one line each",
         "dashed: band that holds 95 % of normal samples at each place",
     )
     style.save(figure, path)
@@ -153,11 +153,11 @@ def cosines(path: pathlib.Path, moments: Moments) -> None:
     at = np.linspace(-1, 1, 400)[1:-1]
     for panel, _, moment in panels:
         d = moment.z.shape[1]
-        for x, colour, label in (
-            (moment.negatives, style.COLOURS[8], "two inputs"),
-            (moment.positives, style.COLOURS[2], "two views of one input"),
+        for x, color, label in (
+            (moment.negatives, style.COLORS[8], "two inputs"),
+            (moment.positives, style.COLORS[2], "two views of one input"),
         ):
-            panel.hist(x, bins, density=True, color=colour, alpha=0.7, label=label)
+            panel.hist(x, bins, density=True, color=color, alpha=0.7, label=label)
         density = report.cosine_density(at, d)
         panel.plot(
             at, density, color="black", lw=1.2, ls="--", label="two points at random"
@@ -189,7 +189,7 @@ def histories(path: pathlib.Path, curves: Sequence[History], d: int) -> None:
             panel.plot(
                 curve.epochs,
                 [of(m) for m in curve.history],
-                color=style.COLOURS[2 * curve.colour % len(style.COLOURS)],
+                color=style.COLORS[2 * curve.color % len(style.COLORS)],
                 ls=_DASHES[curve.dashes % len(_DASHES)],
                 lw=2,
                 label=curve.label,
@@ -221,9 +221,9 @@ def radii(
     """Norm of the views against steps, without and with the penalty."""
     figure, axes = _panels(1, len(runs))
     for panel, (name, of_name) in zip(axes[0], runs.items(), strict=True):
-        for colour, (kind, norm) in zip(_ORDER[1:], of_name.items(), strict=False):
+        for color, (kind, norm) in zip(_ORDER[1:], of_name.items(), strict=False):
             panel.plot(
-                np.arange(1, len(norm) + 1), norm, color=colour, lw=1.8, label=kind
+                np.arange(1, len(norm) + 1), norm, color=color, lw=1.8, label=kind
             )
         panel.axhline(
             target, color="black", lw=1.2, ls="--", label="target of the penalty"
@@ -263,26 +263,26 @@ def sweep(
     figure, axes = _panels(1, len(found), width=4.4, height=3.6)
     for panel, (title, values) in zip(axes[0], found.items(), strict=True):
         for i, d in enumerate(dimensions):
-            colour = style.COLOURS[2 * i % len(style.COLOURS)]
+            color = style.COLORS[2 * i % len(style.COLORS)]
             panel.fill_between(
                 batch_sizes,
                 values[i].min(axis=0),
                 values[i].max(axis=0),
-                color=colour,
+                color=color,
                 alpha=0.2,
                 lw=0,
             )
             panel.plot(
                 batch_sizes,
                 values[i].mean(axis=0),
-                color=colour,
+                color=color,
                 marker=style.MARKERS[i % len(style.MARKERS)],
                 lw=2,
                 label=f"d = {d}",
             )
-            panel.axhline(untrained[title][i].mean(), color=colour, lw=1, ls=":")
+            panel.axhline(untrained[title][i].mean(), color=color, lw=1, ls=":")
             if title in theory:
-                panel.axhline(theory[title][i], color=colour, lw=1.2, ls="--")
+                panel.axhline(theory[title][i], color=color, lw=1.2, ls="--")
         panel.plot([], [], color="black", lw=1, ls=":", label="untrained")
         panel.plot([], [], color="black", lw=1.2, ls="--", label="theory")
         panel.set_xscale("log", base=2)

@@ -17,10 +17,10 @@ from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 from scipy import special, stats
 
-from experiments import style
 from experiments.gaussianity import samples
+from jaxcl.pictures import style
 
-_BLUE, _RED, _GREY = style.COLOURS[0], style.COLOURS[6], style.COLOURS[9]
+_BLUE, _RED, _GRAY = style.COLORS[0], style.COLORS[6], style.COLORS[9]
 _MARKS = {True: "passes", False: "fails", None: "not asked"}
 
 
@@ -85,12 +85,12 @@ def pictures(
     drawn += [
         Picture(
             "Quantiles",
-            "Standardised values against those a Gaussian would have: a straight line "
+            "Standardized values against those a Gaussian would have: a straight line "
             "is Gaussian, ends that turn away from it are tails. First the "
             f"best{', the median' if d > 2 else ''} and the worst coordinate by "
             "Anderson-Darling, then all "
             "coordinates together. 95 % of the points of independent Gaussian values "
-            "lie inside the grey bands, each point taken by itself.",
+            "lie inside the gray bands, each point taken by itself.",
             _quantiles(z, ad, columns),
         ),
         Picture(
@@ -174,7 +174,7 @@ def _norms(norms: np.ndarray, d: int) -> bytes:
         counts / (len(norms) * (edges[1] - edges[0])),
         edges,
         fill=True,
-        color=style.COLOURS[3],
+        color=style.COLORS[3],
         label="norms",
     )
     axes.plot(
@@ -204,7 +204,7 @@ def _quantiles(z: np.ndarray, ad: np.ndarray, columns: np.ndarray) -> list[bytes
     x = (z - z.mean(axis=0)) / z.std(axis=0)
     order = np.argsort(ad)
     chosen = [
-        ("best", order[0], style.COLOURS[5]),
+        ("best", order[0], style.COLORS[5]),
         ("median", order[len(order) // 2], _BLUE),
         ("worst", order[-1], _RED),
     ]
@@ -225,11 +225,11 @@ def _quantiles(z: np.ndarray, ad: np.ndarray, columns: np.ndarray) -> list[bytes
             for q in (0.025, 0.975)
         )
         axes.fill_between(expected, low, high, color="#CCCCCC", lw=0, label="95 % band")
-        axes.plot(expected, expected, color=_GREY, lw=0.8)
-        for (name, values, colour), marker in zip(panel, "os^", strict=False):
+        axes.plot(expected, expected, color=_GRAY, lw=0.8)
+        for (name, values, color), marker in zip(panel, "os^", strict=False):
             shown = np.sort(values)[places]
-            axes.plot(expected, shown, marker, color=colour, ms=2.5, label=name)
-        axes.set(xlabel="Gaussian quantile", ylabel="standardised value")
+            axes.plot(expected, shown, marker, color=color, ms=2.5, label=name)
+        axes.set(xlabel="Gaussian quantile", ylabel="standardized value")
         style.legend_above(axes)
         drawn.append(_png(figure))
     return drawn
@@ -257,8 +257,8 @@ def _statistics(ad: np.ndarray) -> bytes:
 def _probabilities(dp: np.ndarray) -> bytes:
     figure, axes = _blank()
     bins = 20
-    axes.hist(dp, bins, range=(0, 1), color=style.COLOURS[3], label="coordinates")
-    axes.axhline(len(dp) / bins, color=_GREY, ls="--", lw=1.5, label="if Gaussian")
+    axes.hist(dp, bins, range=(0, 1), color=style.COLORS[3], label="coordinates")
+    axes.axhline(len(dp) / bins, color=_GRAY, ls="--", lw=1.5, label="if Gaussian")
     limit = samples.DP_LIMIT
     axes.axvline(limit, color=_RED, lw=1.5, label=f"limit, {limit}")
     axes.set(xlabel="p of D'Agostino-Pearson", ylabel="coordinates", xlim=(0, 1))
@@ -281,12 +281,12 @@ def _cosines(
 ) -> bytes:
     figure, axes = _blank()
     edges = np.linspace(-1, 1, len(negative) + 1)
-    several = [(negative, style.COLOURS[3], "all pairs" if all_pairs else "negatives")]
+    several = [(negative, style.COLORS[3], "all pairs" if all_pairs else "negatives")]
     if positive is not None:
-        several.append((positive, style.COLOURS[1], "positives"))
-    for counts, colour, name in several:
+        several.append((positive, style.COLORS[1], "positives"))
+    for counts, color, name in several:
         density = counts / counts.sum() / (edges[1] - edges[0])
-        axes.stairs(density, edges, fill=True, color=colour, alpha=0.75, label=name)
+        axes.stairs(density, edges, fill=True, color=color, alpha=0.75, label=name)
     x = np.linspace(-1, 1, 1001)[1:-1]  # in two dimensions the ends are infinite
     scale = 1 / np.sqrt(d)
     axes.plot(x, cosine_density(x, d), color=_BLUE, lw=1.5, label="uniform directions")
@@ -307,7 +307,7 @@ def _spectrum(eigenvalues: np.ndarray, n: int) -> bytes:
         place,
         marchenko_pastur(len(relative), n),
         "--",
-        color=_GREY,
+        color=_GRAY,
         lw=1.5,
         label="isotropic Gaussian",
     )
@@ -323,14 +323,14 @@ def _spectrum(eigenvalues: np.ndarray, n: int) -> bytes:
 
 
 def _separation(separation: samples.Separation) -> list[bytes]:
-    names = {"gaussian": "- log likelihood, nats", "neighbours": "neighbour's distance"}
+    names = {"gaussian": "- log likelihood, nats", "neighbors": "neighbor's distance"}
     drawn = []
     for name, inside in separation.inside.items():
         figure, axes = _blank()
         outside = separation.outside[name]
         low, high = np.quantile(np.concatenate([inside, outside]), [0.002, 0.998])
-        for values, colour, label in (
-            (inside, style.COLOURS[3], "held out"),
+        for values, color, label in (
+            (inside, style.COLORS[3], "held out"),
             (outside, _RED, "others"),
         ):
             counts, edges = np.histogram(values.clip(low, high), 50, (low, high))
@@ -339,7 +339,7 @@ def _separation(separation: samples.Separation) -> list[bytes]:
                 edges,
                 fill=True,
                 alpha=0.65,
-                color=colour,
+                color=color,
                 label=label,
             )
         axes.set(xlabel=names[name], ylabel="share of rows")
@@ -397,7 +397,7 @@ def beside(results: dict[str, Any]) -> list[str]:
     )
     ood = results["ood"]
     if ood:
-        titles = {"gaussian": "Gaussian likelihood", "neighbours": "nearest neighbours"}
+        titles = {"gaussian": "Gaussian likelihood", "neighbors": "nearest neighbors"}
         for name, value in ood["auroc"].items():
             lines.append(
                 f"Out of distribution by {titles[name]}: "
@@ -436,8 +436,8 @@ def page(results: dict[str, Any], drawn: Sequence[Picture]) -> str:
     """The whole page; whatever came from outside is escaped."""
     e = html.escape
     verdict = results["verdict"]
-    colour = "no" if not verdict["gaussian"] else "partly"
-    colour = "yes" if verdict["isotropic_gaussian"] else colour
+    color = "no" if not verdict["gaussian"] else "partly"
+    color = "yes" if verdict["isotropic_gaussian"] else color
     rows, columns, how = results["rows"], results["columns"], results["how"]
     file = e(results["file"])
     checks = "".join(
@@ -470,7 +470,7 @@ def page(results: dict[str, Any], drawn: Sequence[Picture]) -> str:
 <h1>Are these embeddings Gaussian?</h1>
 <p>{file}: {rows["used"]:,} of {rows["in_file"]:,} rows and {columns["tested"]:,} of
 {columns["in_file"]:,} columns, {e(results["dtype"])}</p>
-<div class="verdict {colour}"><p><b>{e(verdict["headline"])}</b></p>
+<div class="verdict {color}"><p><b>{e(verdict["headline"])}</b></p>
 <p class=small>{e(verdict["rule"])}</p></div>
 <h2>Checks</h2><div class=wide><table>{checks}</table></div>
 <ul>{_items(f"{line}." for line in beside(results))}</ul>

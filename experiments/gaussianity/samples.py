@@ -34,7 +34,7 @@ def clean(
 
     Returns:
       Rows in float64 [usable rows, kept columns], and which of `rows` are usable:
-      finite and, if normalised, not zero, bool [m].
+      finite and, if normalized, not zero, bool [m].
     """
     x = reading.pick(array, rows)
     usable = np.isfinite(x).all(axis=1)
@@ -85,7 +85,7 @@ def normality(x: np.ndarray) -> Normality:
     return Normality(ad, dp, needed, n)
 
 
-def joint(x: np.ndarray, normalised: bool, key: jax.Array) -> dict[str, Any]:
+def joint(x: np.ndarray, normalized: bool, key: jax.Array) -> dict[str, Any]:
     """Tests of several directions at once.
 
     In a few random directions the usual tests keep their level. In all d they do not,
@@ -93,7 +93,7 @@ def joint(x: np.ndarray, normalised: bool, key: jax.Array) -> dict[str, Any]:
 
     Args:
       x: rows [n, d].
-      normalised: rows on a sphere, for which nothing is computed.
+      normalized: rows on a sphere, for which nothing is computed.
       key: for the directions.
 
     Returns:
@@ -101,7 +101,7 @@ def joint(x: np.ndarray, normalised: bool, key: jax.Array) -> dict[str, Any]:
     """
     tests: dict[str, Any] = {}
     reasons = ["rows on a sphere are not jointly Gaussian, whatever the rest"]
-    if not normalised:
+    if not normalized:
         with jax.enable_x64(True):
             few, without_few = _few_directions(x, key)
             whole, without_whole = _all_columns(x)
@@ -288,7 +288,7 @@ class Separation(NamedTuple):
 def separation(
     fitted: np.ndarray, inside: np.ndarray, outside: np.ndarray, k: int
 ) -> Separation:
-    """Scores of strangeness: of a Gaussian fit, and of the k-th nearest neighbour."""
+    """Scores of strangeness: of a Gaussian fit, and of the k-th nearest neighbor."""
     scores: dict[str, list[np.ndarray]] = {}
     reasons: dict[str, str] = {}
     n, d = fitted.shape
@@ -302,12 +302,12 @@ def separation(
     else:
         reasons["gaussian"] = f"a covariance needs more rows than columns, {n} <= {d}"
     if k <= n:
-        scores["neighbours"] = [
+        scores["neighbors"] = [
             1 - evaluation.nearest(x, fitted, k).cosines[:, -1]
             for x in (inside, outside)
         ]
     else:
-        reasons["neighbours"] = f"k = {k} neighbours of {n} rows"
+        reasons["neighbors"] = f"k = {k} neighbors of {n} rows"
     return Separation(
         auroc={name: auroc(*both) for name, both in scores.items()}
         | dict.fromkeys(reasons),

@@ -174,7 +174,7 @@ class Table(NamedTuple):
       cv: standard deviation of the norms over their mean, as they are in the file.
       gaussian_cv: of a Gaussian with the same mean and covariance.
       one_norm: whether all rows have the same norm in the file.
-      normalised: whether they have, or were given it.
+      normalized: whether they have, or were given it.
       notes: what is left out, as sentences.
     """
 
@@ -182,7 +182,7 @@ class Table(NamedTuple):
     cv: float
     gaussian_cv: float
     one_norm: bool
-    normalised: bool
+    normalized: bool
     notes: list[str]
 
 
@@ -192,7 +192,7 @@ def look_over(m: Moments, name: str, *, normalize: bool = False) -> Table:
     Args:
       m: of all rows.
       name: of the file, for errors.
-      normalize: whether the moments are those of normalised rows.
+      normalize: whether the moments are those of normalized rows.
 
     Returns:
       What can be tested, and as what.
@@ -236,12 +236,12 @@ def look_over(m: Moments, name: str, *, normalize: bool = False) -> Table:
             f"every test: {first(constant, 'column')}."
         )
     cv, gaussian_cv = norm_cv(m)
-    # Rounding to bfloat16 leaves normalised rows 0.2 to 0.4 % of a Gaussian's spread.
+    # Rounding to bfloat16 leaves normalized rows 0.2 to 0.4 % of a Gaussian's spread.
     one_norm = cv < 0.02 * gaussian_cv
     if one_norm:
         notes.append(
             f"All rows have the same norm, {m.norms.mean():.4g}: they are tested as "
-            "normalised ones, and there is no picture of norms."
+            "normalized ones, and there is no picture of norms."
         )
     return Table(kept, cv, gaussian_cv, one_norm, normalize or one_norm, notes)
 
@@ -267,7 +267,7 @@ def norms_summary(m: Moments, table: Table, d: int) -> dict[str, Any]:
         "cv_isotropic_gaussian": diagnostics.gaussian_norm_cv(d),
         "cv_thin_shell_approximation": float(1 / np.sqrt(2 * d)),
         "cv_gaussian_of_this_covariance": None
-        if table.normalised
+        if table.normalized
         else table.gaussian_cv,
     }
 
@@ -281,7 +281,7 @@ def mean_summary(m: Moments) -> dict[str, Any]:
         "norm": float(np.linalg.norm(m.mean)),
         "share_of_mean_square": square / _mean_square(m),
         "share_beyond_chance": max(square - trace / n, 0.0) / _mean_square(m),
-        "p_if_centred": float(stats.f.sf(n * square / trace, used, used * (n - 1))),
+        "p_if_centered": float(stats.f.sf(n * square / trace, used, used * (n - 1))),
     }
 
 

@@ -20,9 +20,8 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments import folder
 from experiments.gaussianity import encoders, inputs, pictures
-from jaxcl import diagnostics
+from jaxcl import _files, diagnostics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Settings(inputs.Scales):
     seeds: int = 2
     """Encoders for each; the band in the picture is their range."""
     steps: int = 500
-    """Optimisation steps."""
+    """Optimization steps."""
     num_test: int = 2000
     """Held-out inputs that are measured."""
     temperature: float = 0.1
@@ -110,7 +109,7 @@ def train(s: Settings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(s: Settings) -> None:
-    folder.check_new("directory", pathlib.Path(s.directory))
+    _files.check_new("directory", pathlib.Path(s.directory))
     if not s.batch_sizes or min(s.batch_sizes) < 2:
         raise ValueError(f"batch_sizes must be at least 2 each, got {s.batch_sizes}")
     if not s.dimensions or min(s.dimensions) < 2:

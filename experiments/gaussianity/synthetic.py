@@ -8,7 +8,7 @@ Laplace numbers, a Gaussian mixture and sparse binary vectors are embedded by a 
 map or a small network that is trained with InfoNCE. Beside each stand the same encoder
 untrained, since sums of many independent numbers are Gaussian without any learning, and
 the encoder trained with the penalty on norm and entropy that the theory adds. Whatever
-is tested is the unnormalised embedding of inputs without augmentation.
+is tested is the unnormalized embedding of inputs without augmentation.
 """
 
 import dataclasses
@@ -24,9 +24,8 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments import folder
 from experiments.gaussianity import encoders, inputs, measures, pictures
-from jaxcl import diagnostics
+from jaxcl import _files, diagnostics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +182,7 @@ def beta_of(s: Settings, name: inputs.Name) -> float:
 
 def check(s: Settings) -> None:
     """Refuses settings that cannot run, before anything is trained."""
-    folder.check_new("directory", pathlib.Path(s.directory))
+    _files.check_new("directory", pathlib.Path(s.directory))
     if not s.laws or len(set(s.laws)) < len(s.laws):
         raise ValueError(f"laws must be different ones, got {s.laws}")
     for name, holds, expected in (

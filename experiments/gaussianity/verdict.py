@@ -25,7 +25,7 @@ def judge(found: dict[str, Any]) -> list[Check]:
         _columns("Random directions", found["directions"], ""),
         _norms(found["norms"], found["rows"]["used"]),
         _thin_shell(found["norms"], found["columns"]["tested"]),
-        _centred(found["mean"]),
+        _centered(found["mean"]),
         _isotropic(found["covariance"], found["columns"], found["rows"]),
         {"name": "Joint tests"}
         | {key: together[key] for key in ("passed", "rule", "found", "means")},
@@ -73,9 +73,9 @@ def _norms(norms: dict[str, Any], n: int) -> Check:
         return {
             "name": "Norms",
             "passed": None,
-            "rule": "not asked of normalised rows",
+            "rule": "not asked of normalized rows",
             "found": f"CV of the norms in the file {cv:.3g}",
-            "means": "Normalising removes the norms; nothing about them counts here.",
+            "means": "Normalizing removes the norms; nothing about them counts here.",
         }
     ratio = cv / gaussian
     # Of fewer than 31 rows the norms of one Gaussian sample in 200 spread even less.
@@ -102,7 +102,7 @@ def _thin_shell(norms: dict[str, Any], d: int) -> Check:
         if d >= 16
         else "CV as of a Gaussian; in so few dimensions no shell is thin.",
         False: "Norms vary too much for a thin shell.",
-        None: "Norms before normalising, told for what they are.",
+        None: "Norms before normalizing, told for what they are.",
     }
     passed = None if norms["cv_gaussian_of_this_covariance"] is None else thin
     return {
@@ -115,11 +115,11 @@ def _thin_shell(norms: dict[str, Any], d: int) -> Check:
     }
 
 
-def _centred(mean: dict[str, Any]) -> Check:
-    share, p = mean["share_beyond_chance"], mean["p_if_centred"]
+def _centered(mean: dict[str, Any]) -> Check:
+    share, p = mean["share_beyond_chance"], mean["p_if_centered"]
     passed = share <= 0.1 or p >= 0.01
     return {
-        "name": "Centred",
+        "name": "Centered",
         "passed": passed,
         "rule": "at most 10 % of the mean squared norm is the mean's, beyond what few "
         "rows give by chance; or p >= 0.01 that all of it is chance",
@@ -165,11 +165,11 @@ def verdict(checks: list[Check]) -> dict[str, Any]:
     failed = [c["name"] for c in checks if c["passed"] is False]
     asked = [c["name"] for c in checks if c["passed"] is not None]
     single = [n for n in asked if n in ("Coordinates", "Random directions", "Norms")]
-    around = [n for n in asked if n in ("Thin shell", "Centred", "Isotropic")]
+    around = [n for n in asked if n in ("Thin shell", "Centered", "Isotropic")]
     first, second = ([n for n in names if n in failed] for names in (single, around))
     seen = "single directions and norms tell"
     if "Norms" not in asked:
-        seen = "single directions of normalised rows tell"
+        seen = "single directions of normalized rows tell"
     if first:
         headline = "Not Gaussian. Failed: " + ", ".join(first + second).lower() + "."
     elif second:

@@ -17,7 +17,8 @@ import numpy as np
 import tyro
 from matplotlib import patches
 
-from experiments import compare, simclr, style
+from experiments import compare, simclr
+from jaxcl.pictures import style
 
 BASELINE = "InfoNCE"
 
@@ -65,7 +66,7 @@ _IMAGENET_STEM = dataclasses.replace(_CIFAR, stem="imagenet")
 
 # All but the first two are the authors' configurations. Their alpha and beta belong to
 # their "official" variant. Otherwise than there, the probe is a logistic regression on
-# plain images, and linear layers are initialised as this library does. STL-10's beta is
+# plain images, and linear layers are initialized as this library does. STL-10's beta is
 # in doubt, since its key is misspelt in their file; what of ImageNet is in TFDS has to
 # be prepared at one size, for instance 256 pixels (experiments.prepare).
 PROTOCOLS = {
@@ -209,13 +210,13 @@ def draw_surface(
         axes.imshow(values, cmap="cividis", aspect="auto")
         middle = (values.min() + values.max()) / 2
         for (i, j), value in np.ndenumerate(values):
-            colour = "white" if value < middle else "black"
+            color = "white" if value < middle else "black"
             axes.text(
-                j, i, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=9
+                j, i, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9
             )
             if abs(alphas[i] - betas[j] - 1) < 1e-9:
                 frame = patches.Rectangle((j - 0.46, i - 0.46), 0.92, 0.92)
-                frame.set(fill=False, ec=style.COLOURS[6], lw=2.5)
+                frame.set(fill=False, ec=style.COLORS[6], lw=2.5)
                 axes.add_patch(frame)
         axes.set_title(compare.PROBES[key], fontsize=11)
         axes.set_xticks(range(len(betas)), [f"{b:g}" for b in betas])

@@ -25,8 +25,8 @@ import numpy as np
 import optax
 import tqdm
 
-from experiments import folder, style
-from jaxcl import graphs, kernels, losses, models, training
+from jaxcl import _files, graphs, kernels, losses, models, training
+from jaxcl.pictures import style
 
 # The authors' synthetic experiment: three classes and this mixing.
 PI = np.full(3, 1 / 3)
@@ -47,7 +47,7 @@ class Settings:
     batch_size: int = 1000
     """Candidates N of each anchor, in training and in what is measured."""
     steps: int = 800
-    """Optimisation steps of each encoder."""
+    """Optimization steps of each encoder."""
     learning_rate: float = 3e-3
     """Highest rate of Adam; 10 steps of warm-up, then cosine."""
     noise: float = 0.1
@@ -222,7 +222,7 @@ def parse(pair: str) -> tuple[float, float]:
 
 def main(s: Settings) -> list[dict[str, Any]]:
     directory = pathlib.Path(s.directory)
-    folder.check_new("directory", directory)
+    _files.check_new("directory", directory)
     for name, least in (("batch_size", 2), ("steps", 11), ("test_batches", 1)):
         if getattr(s, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(s, name)}")
@@ -373,12 +373,12 @@ def draw_cosines(path: pathlib.Path, cosines: list[tuple[str, np.ndarray]]) -> N
 
 
 def _matrix(
-    axes: Any, matrix: np.ndarray, low: float, high: float, colours: str
+    axes: Any, matrix: np.ndarray, low: float, high: float, colors: str
 ) -> None:
     logarithmic = low > 0
     shown = np.log(matrix.clip(low)) if logarithmic else matrix
     limits = (np.log(low), np.log(high)) if logarithmic else (low, high)
-    axes.imshow(shown, cmap=colours, vmin=limits[0], vmax=limits[1])
+    axes.imshow(shown, cmap=colors, vmin=limits[0], vmax=limits[1])
     middle = (limits[0] + limits[1]) / 2
     for (i, j), value in np.ndenumerate(matrix):
         strong = abs(shown[i, j] - middle) > 0.6 * (limits[1] - middle)

@@ -1,12 +1,12 @@
 """Augmentations of one image, to be vmapped and run inside the jitted train step.
 
 An image is float32 [h, w, c] in [0, 1], and stays in [0, 1] up to rounding until it is
-normalised. Every operation with randomness comes as two functions: the operation itself
+normalized. Every operation with randomness comes as two functions: the operation itself
 with explicit parameters (`resized_crop`, `adjust_hue`), and `random_*`, a function of
 (key, image) that draws them. `chain` composes steps of the second kind, `simclr` and
 `characters` are two such chains, and `views` applies one to a batch.
 
-Colour means three channels, red, green and blue. With one channel, saturation, hue and
+Color means three channels, red, green and blue. With one channel, saturation, hue and
 grayscale change nothing, since a gray image has neither; with any other number of
 channels, they and contrast are errors. Everything else takes any number of channels.
 
@@ -40,7 +40,7 @@ def resized_crop(
 ) -> jax.Array:
     """Cuts a box out of an image and resizes it bilinearly.
 
-    Each axis is one small matrix: output pixel o is centred at u_o = start +
+    Each axis is one small matrix: output pixel o is centered at u_o = start +
     (o + 1/2) s with s = length / size, and weighs the pixels i of the box by
 
         max(0, 1 - |i + 1/2 - u_o| / max(s, 1)),
@@ -53,7 +53,7 @@ def resized_crop(
     Args:
       image: [h, w, c] in [0, 1].
       box: top, left, height, width [4], in pixels, inside the image, at least one pixel
-        high and wide; need not be whole. A pixel belongs to it if its centre does.
+        high and wide; need not be whole. A pixel belongs to it if its center does.
       size: height and width of the result in pixels; an int means both.
 
     Returns:
@@ -93,9 +93,9 @@ def _resize_matrix(
 ) -> jax.Array:
     """Weights [new, old] that resample the pixels of [start, start + length)."""
     step = length / new
-    centres = start + (jnp.arange(new, dtype=jnp.float32)[:, None] + 0.5) * step
+    centers = start + (jnp.arange(new, dtype=jnp.float32)[:, None] + 0.5) * step
     pixels = jnp.arange(old, dtype=jnp.float32)[None, :] + 0.5
-    weights = jnp.maximum(1 - jnp.abs(pixels - centres) / jnp.maximum(step, 1.0), 0.0)
+    weights = jnp.maximum(1 - jnp.abs(pixels - centers) / jnp.maximum(step, 1.0), 0.0)
     weights = jnp.where((pixels >= start) & (pixels < start + length), weights, 0.0)
     return weights / weights.sum(axis=1, keepdims=True)
 
@@ -116,7 +116,7 @@ def random_box(
         sides round(sqrt(area / r)), round(sqrt(area r)),
 
     the place uniform over whole pixels. The first of ten such draws that fits is taken;
-    if none does, the largest centred box within `ratio`, whatever its area.
+    if none does, the largest centered box within `ratio`, whatever its area.
 
     Args:
       key: random key.
@@ -162,7 +162,7 @@ def random_box(
 def _central_box(
     height: int, width: int, ratio: tuple[float, float]
 ) -> jax.typing.ArrayLike:
-    """The largest centred box [4] whose width / height lies within `ratio`."""
+    """The largest centered box [4] whose width / height lies within `ratio`."""
     box_height, box_width = height, width
     if width / height < ratio[0]:
         box_height = max(1, round(width / ratio[0]))
@@ -254,7 +254,7 @@ def random_horizontal_flip(
     return jnp.where(chosen, horizontal_flip(image), image)
 
 
-# Colour. Inside, colours are planes [c, h, w]: contiguous, so that loops vectorise.
+# Color. Inside, colors are planes [c, h, w]: contiguous, so that loops vectorize.
 
 
 def adjust_brightness(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array:
@@ -294,7 +294,7 @@ def adjust_contrast(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array
     >>> print(adjust_contrast(jnp.array([[[0.25], [0.75]]]), 0.5).ravel())
     [0.375 0.625]
     """
-    planes = _to_planes(_check_colours(image, "contrast"))
+    planes = _to_planes(_check_colors(image, "contrast"))
     return _from_planes(_blend(planes, _luma(planes).mean(), factor))
 
 
@@ -315,7 +315,7 @@ def adjust_saturation(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Arr
     >>> print(adjust_saturation(jnp.array([[[1.0, 0.0, 0.0]]]), 0.0).ravel())
     [0.299 0.299 0.299]
     """
-    image = _check_colours(image, "saturation")
+    image = _check_colors(image, "saturation")
     if image.shape[2] == 1:
         return image
     planes = _to_planes(image)
@@ -339,13 +339,13 @@ def adjust_hue(image: jax.Array, shift: jax.typing.ArrayLike) -> jax.Array:
     >>> print(adjust_hue(jnp.array([[[0.75, 0.25, 0.25]]]), 0.5).ravel())
     [0.25 0.75 0.75]
     """
-    image = _check_colours(image, "hue")
+    image = _check_colors(image, "hue")
     if image.shape[2] == 1:
         return image
     return _from_planes(_turn_hue(_to_planes(image), shift))
 
 
-def colour_jitter(
+def color_jitter(
     image: jax.Array,
     order: Numbers,
     *,
@@ -378,9 +378,9 @@ def colour_jitter(
       ValueError: if order is not [4], or an adjustment makes no sense for c channels.
 
     >>> image = jnp.array([[[0.5], [0.75]]])
-    >>> print(colour_jitter(image, [0, 1, 2, 3], brightness=2.0, contrast=0.0).ravel())
+    >>> print(color_jitter(image, [0, 1, 2, 3], brightness=2.0, contrast=0.0).ravel())
     [1. 1.]
-    >>> print(colour_jitter(image, [1, 0, 2, 3], brightness=1.0, contrast=0.0).ravel())
+    >>> print(color_jitter(image, [1, 0, 2, 3], brightness=1.0, contrast=0.0).ravel())
     [0.625 0.625]
     """
     image = _check_image(image)
@@ -396,7 +396,7 @@ def colour_jitter(
         ("hue", hue),
     ):
         if value is not None:
-            _check_colours(image, name)
+            _check_colors(image, name)
     if image.shape[2] == 1:
         saturation = hue = None
     grays = contrast is not None or saturation is not None
@@ -438,7 +438,7 @@ def colour_jitter(
     return _from_planes(planes)
 
 
-def random_colour_jitter(
+def random_color_jitter(
     key: jax.Array,
     image: jax.Array,
     *,
@@ -448,7 +448,7 @@ def random_colour_jitter(
     hue: float = 0.0,
     probability: float = 1.0,
 ) -> jax.Array:
-    """Adjusts the colours by random amounts in random order, with a probability.
+    """Adjusts the colors by random amounts in random order, with a probability.
 
     Factors are uniform in [max(0, 1 - s), 1 + s] for the strength s of each, the shift
     of hue in [-s, s], the order uniform over all 24. A strength of 0 leaves its
@@ -476,7 +476,7 @@ def random_colour_jitter(
       https://docs.pytorch.org/vision/stable/transforms.html
 
     >>> key, image = jax.random.key(0), jnp.ones((8, 8, 3))
-    >>> print(random_colour_jitter(key, image, brightness=0.4, hue=0.1).shape)
+    >>> print(random_color_jitter(key, image, brightness=0.4, hue=0.1).shape)
     (8, 8, 3)
     """
     image = _check_image(image)
@@ -493,7 +493,7 @@ def random_colour_jitter(
         low = max(0.0, 1 - strength)
         return low + draw * (1 + strength - low) if strength else None
 
-    adjusted = colour_jitter(
+    adjusted = color_jitter(
         image,
         order,
         brightness=factor(brightness, draws[_BRIGHTNESS]),
@@ -520,7 +520,7 @@ def grayscale(image: jax.Array) -> jax.Array:
     >>> print(grayscale(jnp.array([[[0.0, 1.0, 0.0]]])).ravel())
     [0.587 0.587 0.587]
     """
-    image = _check_colours(image, "grayscale")
+    image = _check_colors(image, "grayscale")
     gray = _luma(_to_planes(image))
     return jnp.broadcast_to(gray[:, :, None], image.shape)
 
@@ -552,7 +552,7 @@ def random_grayscale(
     return jnp.where(chosen, grayscale(image), image)
 
 
-def solarise(image: jax.Array, threshold: jax.typing.ArrayLike = 0.5) -> jax.Array:
+def solarize(image: jax.Array, threshold: jax.typing.ArrayLike = 0.5) -> jax.Array:
     """Inverts what is bright: 1 - x where x >= threshold, x elsewhere.
 
     Args:
@@ -560,20 +560,20 @@ def solarise(image: jax.Array, threshold: jax.typing.ArrayLike = 0.5) -> jax.Arr
       threshold: least value that is inverted; anything above 1 changes nothing.
 
     Returns:
-      The solarised image, float32 [h, w, c] in [0, 1].
+      The solarized image, float32 [h, w, c] in [0, 1].
 
     Raises:
       TypeError: if image is not float32.
       ValueError: if image is not [h, w, c].
 
-    >>> print(solarise(jnp.array([[[0.25], [0.5], [1.0]]])).ravel())
+    >>> print(solarize(jnp.array([[[0.25], [0.5], [1.0]]])).ravel())
     [0.25 0.5  0.  ]
     """
     image = _check_image(image)
     return jnp.where(image >= jnp.asarray(threshold, jnp.float32), 1 - image, image)
 
 
-def random_solarise(
+def random_solarize(
     key: jax.Array,
     image: jax.Array,
     *,
@@ -586,10 +586,10 @@ def random_solarise(
       key: random key.
       image: [h, w, c] in [0, 1].
       threshold: least value that is inverted.
-      probability: of solarising, in [0, 1].
+      probability: of solarizing, in [0, 1].
 
     Returns:
-      The image or its solarised version, float32 [h, w, c] in [0, 1].
+      The image or its solarized version, float32 [h, w, c] in [0, 1].
 
     Raises:
       TypeError: if image is not float32.
@@ -599,16 +599,16 @@ def random_solarise(
       BYOL, https://arxiv.org/abs/2006.07733, appendix B.
 
     >>> image = jnp.array([[[0.25], [0.5], [1.0]]])
-    >>> print(random_solarise(jax.random.key(0), image, probability=1.0).ravel())
+    >>> print(random_solarize(jax.random.key(0), image, probability=1.0).ravel())
     [0.25 0.5  0.  ]
     """
     image = _check_image(image)
     _check_number("probability", probability, 0.0, 1.0)
     chosen = jax.random.uniform(key) < probability
-    return jnp.where(chosen, solarise(image, threshold), image)
+    return jnp.where(chosen, solarize(image, threshold), image)
 
 
-def normalise(image: jax.Array, mean: Numbers, std: Numbers) -> jax.Array:
+def normalize(image: jax.Array, mean: Numbers, std: Numbers) -> jax.Array:
     """Subtracts a mean and divides by a standard deviation.
 
     Args:
@@ -617,13 +617,13 @@ def normalise(image: jax.Array, mean: Numbers, std: Numbers) -> jax.Array:
       std: standard deviation of every channel [c], or one for all []; > 0.
 
     Returns:
-      The normalised image, float32 [h, w, c], no longer in [0, 1].
+      The normalized image, float32 [h, w, c], no longer in [0, 1].
 
     Raises:
       TypeError: if image is not float32.
       ValueError: if image is not [h, w, c], or mean or std neither [c] nor [].
 
-    >>> print(normalise(jnp.array([[[0.25], [0.75]]]), 0.5, 0.25).ravel())
+    >>> print(normalize(jnp.array([[[0.25], [0.75]]]), 0.5, 0.25).ravel())
     [-1.  1.]
     """
     image = _check_image(image)
@@ -686,7 +686,7 @@ def _turn_hue(planes: jax.Array, shift: jax.typing.ArrayLike) -> jax.Array:
 def gaussian_blur(
     image: jax.Array, sigma: jax.typing.ArrayLike, *, radius: int | None = None
 ) -> jax.Array:
-    """Convolves both axes with exp(-d^2 / (2 sigma^2)) for |d| <= radius, normalised.
+    """Convolves both axes with exp(-d^2 / (2 sigma^2)) for |d| <= radius, normalized.
 
     Beyond the border the image is reflected about its outermost pixels.
 
@@ -815,7 +815,7 @@ def affine_matrix(
 ) -> jax.Array:
     """The matrix that makes `affine` shear, rotate, scale and then move a picture.
 
-    A point p = (row, column) of the picture, relative to its centre, goes to
+    A point p = (row, column) of the picture, relative to its center, goes to
 
         q = scale R S p + translation,
         R = [[cos r, -sin r], [sin r, cos r]],  S = [[1, 0], [-tan s, 1]].
@@ -857,7 +857,7 @@ def affine(
 ) -> jax.Array:
     """Samples an image bilinearly at the points that an affine map gives.
 
-    The value at q = (row, column), relative to the centre of the image, is that of the
+    The value at q = (row, column), relative to the center of the image, is that of the
     input at p = m[:, :2] q + m[:, 2]. Outside, the input goes on as `fill`, and the
     border is interpolated with it like any two pixels.
 
@@ -976,7 +976,7 @@ def chain(*steps: Transform) -> Transform:
     Raises:
       TypeError: if a step is not callable.
 
-    >>> transform = chain(random_horizontal_flip, without_key(solarise))
+    >>> transform = chain(random_horizontal_flip, without_key(solarize))
     >>> print(transform(jax.random.key(0), jnp.ones((12, 10, 3))).shape)
     (12, 10, 3)
     """
@@ -1020,16 +1020,16 @@ def simclr(
 ) -> Transform:
     """SimCLR's chain for photographs.
 
-    Random resized crop (area 8 to 100 %, ratio 3/4 to 4/3), flip, colour jitter
+    Random resized crop (area 8 to 100 %, ratio 3/4 to 4/3), flip, color jitter
     (0.8 strength for brightness, contrast and saturation, 0.2 strength for hue) with
     probability 0.8, grayscale with 0.2, Gaussian blur (sigma 0.1 to 2) with 0.5. The
     paper uses strength 1 for ImageNet, 0.5 and no blur for CIFAR-10.
 
     Args:
       size: height and width of the views in pixels; an int means both.
-      strength: of the colour jitter, in [0, 2.5].
+      strength: of the color jitter, in [0, 2.5].
       blur: whether to blur.
-      mean: subtracted in the end, [c] or one for all []; None: no normalisation.
+      mean: subtracted in the end, [c] or one for all []; None: no normalization.
       std: divided by in the end, [c] or one for all []; given with mean.
 
     Returns:
@@ -1050,7 +1050,7 @@ def simclr(
     _check_size(size)
     _check_number("strength", strength, 0.0, 2.5)
     jitter = functools.partial(
-        random_colour_jitter,
+        random_color_jitter,
         brightness=0.8 * strength,
         contrast=0.8 * strength,
         saturation=0.8 * strength,
@@ -1065,7 +1065,7 @@ def simclr(
     ]
     if blur:
         steps.append(functools.partial(random_gaussian_blur, probability=0.5))
-    return chain(*steps, *_normalisation(mean, std))
+    return chain(*steps, *_normalization(mean, std))
 
 
 def characters(
@@ -1089,7 +1089,7 @@ def characters(
       noise: standard deviation of the noise, in the units of the image; see
         `random_noise`.
       fill: value outside the image, that of the paper; [c] or one for all [].
-      mean: subtracted in the end, [c] or one for all []; None: no normalisation.
+      mean: subtracted in the end, [c] or one for all []; None: no normalization.
       std: divided by in the end, [c] or one for all []; given with mean.
 
     Returns:
@@ -1111,7 +1111,7 @@ def characters(
         fill=fill,
     )
     disturb = functools.partial(random_noise, deviation=noise)
-    return chain(move, disturb, *_normalisation(mean, std))
+    return chain(move, disturb, *_normalization(mean, std))
 
 
 def views(
@@ -1170,7 +1170,7 @@ def views(
     return views_of_all(keys, images)
 
 
-def _normalisation(mean: Numbers | None, std: Numbers | None) -> list[Transform]:
+def _normalization(mean: Numbers | None, std: Numbers | None) -> list[Transform]:
     """The last step of a chain, or none."""
     if (mean is None) != (std is None):
         raise ValueError(
@@ -1178,7 +1178,7 @@ def _normalisation(mean: Numbers | None, std: Numbers | None) -> list[Transform]
         )
     if mean is None or std is None:
         return []
-    return [without_key(functools.partial(normalise, mean=mean, std=std))]
+    return [without_key(functools.partial(normalize, mean=mean, std=std))]
 
 
 # What came in. These run while tracing and cost nothing afterwards.
@@ -1198,7 +1198,7 @@ def _check_image(image: jax.Array) -> jax.Array:
     return image
 
 
-def _check_colours(image: jax.Array, operation: str) -> jax.Array:
+def _check_colors(image: jax.Array, operation: str) -> jax.Array:
     image = _check_image(image)
     if image.shape[2] not in (1, 3):
         raise ValueError(

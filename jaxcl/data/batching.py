@@ -71,8 +71,8 @@ def batches(
       ValueError: if the data set is smaller than a batch, or the processes do not
         divide it.
 
-    >>> grey = dataset_lib.from_arrays("made up", np.zeros((5, 8, 8), np.uint8))
-    >>> print(batches(grey, 2, seed=0)(1)["index"])
+    >>> gray = dataset_lib.from_arrays("made up", np.zeros((5, 8, 8), np.uint8))
+    >>> print(batches(gray, 2, seed=0)(1)["index"])
     [1 4]
     """
     n = len(dataset.images)

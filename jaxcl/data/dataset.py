@@ -62,8 +62,8 @@ def from_arrays(
     Raises:
       ValueError: if a shape, dtype or value is not as above.
 
-    >>> grey = np.zeros((4, 8, 8), np.uint8)
-    >>> from_arrays("made up", grey, [0, 1, 0, 1]).images.shape
+    >>> gray = np.zeros((4, 8, 8), np.uint8)
+    >>> from_arrays("made up", gray, [0, 1, 0, 1]).images.shape
     (4, 8, 8, 1)
     """
     images = _checked_images(name, images)

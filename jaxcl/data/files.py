@@ -19,7 +19,7 @@ def digits(split: str = "train") -> dataset_lib.Dataset:
     """The 1,797 handwritten 8x8 digits inside scikit-learn: real, and no download.
 
     The images are shuffled once, by `permutation(1797, 0, 0)`. The last 497 are "test",
-    held out for good; the first 1,300 are "train". Grey levels 0 to 16 become 0 to 255.
+    held out for good; the first 1,300 are "train". Gray levels 0 to 16 become 0 to 255.
 
     Args:
       split: "train" or "test", or a slice such as "train[:90%]".

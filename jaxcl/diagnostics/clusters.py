@@ -21,8 +21,8 @@ _State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 def spectral_clusters(w: ArrayLike, num_clusters: int, key: jax.Array) -> jax.Array:
     """Spectral clustering: groups of nodes with much weight inside and little between.
 
-    The rows of the bottom eigenvectors of I - D^(-1/2) W D^(-1/2), normalised, are put
-    into groups by k-means, with W the symmetrised weights and D their row sums. The
+    The rows of the bottom eigenvectors of I - D^(-1/2) W D^(-1/2), normalized, are put
+    into groups by k-means, with W the symmetrized weights and D their row sums. The
     best of ten starts by k-means++ is kept.
 
     Args:

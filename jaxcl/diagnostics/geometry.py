@@ -23,7 +23,7 @@ def norm_cv(
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
 
     Returns:
-      A dimensionless scalar, float32 (float64 for float64 input). Normalised embeddings
+      A dimensionless scalar, float32 (float64 for float64 input). Normalized embeddings
       give 0, Gaussian ones `gaussian_norm_cv(d)`, about 1 / sqrt(2 d); NaN where all
       norms are 0, or nothing is valid.
 
@@ -170,7 +170,7 @@ def effective_rank(
 
         exp(-sum_k p_k log p_k),    p = singular values of z / their sum
 
-    The embeddings are taken as they are, not centred.
+    The embeddings are taken as they are, not centered.
 
     Args:
       z: embeddings [n, d]; any float dtype.
@@ -206,7 +206,7 @@ def effective_rank(
         factor = mesh.total(parts, axis_name).reshape(-1, x.shape[1])
     _, values, axes = jnp.linalg.svd(factor, full_matrices=False)
     # A singular value is u^T z v. Its derivative holds u and v constant; that of the
-    # factorisations divides by singular values, and by their differences.
+    # factorizations divides by singular values, and by their differences.
     least = x.shape[1] * float(jnp.finfo(x.dtype).eps) * values[0]
     told = values > least
     rotated = jnp.matmul(x, axes.T, precision="highest")

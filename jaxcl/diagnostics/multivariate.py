@@ -67,9 +67,9 @@ def fit_gaussian(
     """
     x, keep = geometry.rows("z", z, valid)
     _checks.within("ridge", ridge, 0, np.inf)
-    mean, centred, unit = _centred(x, keep, axis_name)
+    mean, centered, unit = _centered(x, keep, axis_name)
     largest = unit.max()
-    relative = centred * (unit / largest)[None, :]
+    relative = centered * (unit / largest)[None, :]
     values, axes = jnp.linalg.eigh(_covariance(relative, keep, axis_name))
     # Rounding may leave a direction without variance slightly below zero.
     values = jnp.maximum(values, 0)
@@ -77,7 +77,7 @@ def fit_gaussian(
     return Gaussian(mean, largest * (largest * values), axes)
 
 
-def _centred(
+def _centered(
     x: jax.Array, keep: jax.Array, axis_name: mesh.AxisName | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The mean, and deviations from it as multiples of the largest of each column.
@@ -116,10 +116,10 @@ def _count(keep: jax.Array, axis_name: mesh.AxisName | None) -> jax.Array:
 
 
 def _covariance(
-    centred: jax.Array, keep: jax.Array, axis_name: mesh.AxisName | None
+    centered: jax.Array, keep: jax.Array, axis_name: mesh.AxisName | None
 ) -> jax.Array:
-    product = jnp.matmul(centred.T, centred, precision="highest")
-    count = _count(keep, axis_name).astype(centred.dtype)
+    product = jnp.matmul(centered.T, centered, precision="highest")
+    count = _count(keep, axis_name).astype(centered.dtype)
     return mesh.total(product, axis_name) / count
 
 
@@ -151,8 +151,8 @@ def whiten(gaussian: Gaussian, z: jax.Array) -> jax.Array:
     """
     x, _ = geometry.rows("z", z, None)
     _checks.same_width("z", z, "gaussian.axes", gaussian.axes)
-    centred = x - gaussian.mean.astype(x.dtype)[None, :]
-    rotated = jnp.matmul(centred, gaussian.axes.astype(x.dtype), precision="highest")
+    centered = x - gaussian.mean.astype(x.dtype)[None, :]
+    rotated = jnp.matmul(centered, gaussian.axes.astype(x.dtype), precision="highest")
     return rotated / jnp.sqrt(gaussian.variances.astype(x.dtype))[None, :]
 
 
@@ -441,7 +441,7 @@ def _whitened(z: jax.Array, axis_name: mesh.AxisName | None) -> tuple[jax.Array,
     n, d = z.shape[0] * mesh.size(axis_name), z.shape[1]
     if n <= d:
         raise ValueError(f"z must have more rows than columns, got {n} rows of {d}")
-    _, y, _ = _centred(x, keep, axis_name)
+    _, y, _ = _centered(x, keep, axis_name)
     variance = jnp.diagonal(_covariance(lax.stop_gradient(y), keep, axis_name))
     y = y / jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))[None, :]
     # Twice: variances are squares, and those of weak directions are lost in rounding.

@@ -168,7 +168,7 @@ def random_projections(key: jax.Array, d: int, num: int) -> jax.Array:
     blocks = -(-num // d)
     gaussian = jax.random.normal(key, (blocks, d, d), jnp.float32)
     q, r = jnp.linalg.qr(gaussian)
-    # QR favours one sign of the diagonal; only with the sign undone is q uniform.
+    # QR favors one sign of the diagonal; only with the sign undone is q uniform.
     sign = jnp.where(jnp.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)
     columns = jnp.swapaxes(q * sign[:, None, :], 0, 1)
     return columns.reshape(d, blocks * d)[:, :num]
@@ -207,7 +207,7 @@ def gaussianity_report(
 
     With many samples the tests see any deviation. Directions uniform on the sphere have
     an excess kurtosis of -6 / (d + 2) in each column, which the tests start to see at
-    2 / 3 (d + 2)^2 samples: `max_samples` should stay below for normalised embeddings.
+    2 / 3 (d + 2)^2 samples: `max_samples` should stay below for normalized embeddings.
 
     Args:
       z: embeddings [n, d], n >= 20; any float dtype.

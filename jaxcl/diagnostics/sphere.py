@@ -1,4 +1,4 @@
-"""Uniformity on the sphere: the potential that InfoNCE minimises, and exact values."""
+"""Uniformity on the sphere: the potential that InfoNCE minimizes, and exact values."""
 
 import math
 

@@ -19,14 +19,14 @@ from jaxcl.evaluation.linear import (
     predict,
     ridge_probe,
 )
-from jaxcl.evaluation.neighbours import Neighbours, knn, nearest
+from jaxcl.evaluation.neighbors import Neighbors, knn, nearest
 from jaxcl.evaluation.representations import represent
 from jaxcl.evaluation.scores import ProbeScores, accuracy, few_labels, probe_scores
 
 __all__ = [
     "WEIGHT_DECAYS",
     "LinearProbe",
-    "Neighbours",
+    "Neighbors",
     "ProbeScores",
     "accuracy",
     "few_labels",

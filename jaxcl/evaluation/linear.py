@@ -11,7 +11,7 @@ import optax
 
 from jaxcl.evaluation import _checks
 
-# From almost free to strongly shrunk, for standardised h.
+# From almost free to strongly shrunk, for standardized h.
 WEIGHT_DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 # Above this many rows one held-out fifth tells penalties apart as well as five.
@@ -19,7 +19,7 @@ _ENOUGH_ROWS = 10_000
 
 
 class LinearProbe(NamedTuple):
-    """A linear classifier of standardised h: see `logits` and `predict`.
+    """A linear classifier of standardized h: see `logits` and `predict`.
 
     weight, bias: [r, c] and [c].
     mean, scale: of the training rows, [r]; the scale of a constant column is 1.
@@ -89,7 +89,7 @@ def logistic_probe(
 ) -> LinearProbe:
     """Multinomial logistic regression on a frozen representation.
 
-    Minimises over W [r, c] and b [c], for h standardised column by column,
+    Minimizes over W [r, c] and b [c], for h standardized column by column,
 
         mean_i -log softmax(h_i W + b)[label_i]  +  weight_decay / 2 |W|^2
 
@@ -130,7 +130,7 @@ def logistic_probe(
     >>> print(predict(probe, h))
     [0 0 1 1]
     """
-    h, labels, mean, scale = _standardised(train_h, train_labels, num_classes)
+    h, labels, mean, scale = _standardized(train_h, train_labels, num_classes)
     penalties = _penalties(weight_decay)
     _checks.positive("tolerance", tolerance)
     _checks.count("max_steps", max_steps)
@@ -176,7 +176,7 @@ def ridge_probe(
 ) -> LinearProbe:
     """Ridge regression of one-hot targets, in closed form.
 
-    Minimises over W [r, c] and b [c], for h standardised column by column,
+    Minimizes over W [r, c] and b [c], for h standardized column by column,
 
         mean_i |h_i W + b - onehot(label_i)|^2  +  weight_decay |W|^2
 
@@ -210,10 +210,10 @@ def ridge_probe(
     >>> print(predict(probe, h))
     [0 0 1 1]
     """
-    h, labels, mean, scale = _standardised(train_h, train_labels, num_classes)
+    h, labels, mean, scale = _standardized(train_h, train_labels, num_classes)
     penalties = _penalties(weight_decay)
     targets = np.eye(num_classes)[labels]
-    bias = targets.mean(axis=0)  # h is centred, so the bias does not depend on W
+    bias = targets.mean(axis=0)  # h is centered, so the bias does not depend on W
     left, singular, right = np.linalg.svd(h, full_matrices=False)
     projected = left.T @ (targets - bias)
 
@@ -232,7 +232,7 @@ def ridge_probe(
     return LinearProbe(weight, bias, mean, scale, penalty)
 
 
-def _standardised(
+def _standardized(
     h: jax.typing.ArrayLike, labels: jax.typing.ArrayLike, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Checked h in float64 with columns of mean 0 and variance 1, labels, statistics"""
@@ -292,7 +292,7 @@ def _descend(
     tolerance: jax.Array,
     max_steps: jax.Array,
 ) -> _Fit:
-    """Minimises over the rows where `used` is 1; the mask lets all folds share it."""
+    """Minimizes over the rows where `used` is 1; the mask lets all folds share it."""
     share = used / used.sum()
 
     def nats(parameters: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -312,7 +312,7 @@ def _descend(
     search = optax.scale_by_zoom_linesearch(
         max_linesearch_steps=20, initial_guess_strategy="one", approx_dec_rtol=1e-5
     )
-    optimiser = optax.lbfgs(linesearch=search)
+    optimizer = optax.lbfgs(linesearch=search)
     value_and_grad = optax.value_and_grad_from_state(objective)
 
     def largest(gradient: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -325,13 +325,13 @@ def _descend(
     def advance(carry: tuple) -> tuple:
         parameters, state, _, step = carry
         value, gradient = value_and_grad(parameters, state=state)
-        updates, state = optimiser.update(
+        updates, state = optimizer.update(
             gradient, state, parameters, value=value, grad=gradient, value_fn=objective
         )
         parameters = optax.apply_updates(parameters, updates)
         # The line search has already differentiated where it stopped.
         return parameters, state, optax.tree.get(state, "grad"), step + 1
 
-    carry = (start, optimiser.init(start), jax.grad(objective)(start), jnp.int32(0))
+    carry = (start, optimizer.init(start), jax.grad(objective)(start), jnp.int32(0))
     parameters, _, gradient, steps = jax.lax.while_loop(unfinished, advance, carry)
     return _Fit(*parameters, nats(parameters), largest(gradient), steps)

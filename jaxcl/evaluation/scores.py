@@ -6,13 +6,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxcl.evaluation import _checks, linear, neighbours
+from jaxcl.evaluation import _checks, linear, neighbors
 
 
 class ProbeScores(NamedTuple):
     """Accuracies on the test rows, each in [0, 1].
 
-    knn: k nearest neighbours among all training rows.
+    knn: k nearest neighbors among all training rows.
     few_labels: logistic regression on a few labels per class, mean over draws.
     all_labels: logistic regression on all training rows.
     """
@@ -111,7 +111,7 @@ def probe_scores(
       test_labels: integers [q] in [0, num_classes).
       num_classes: number of classes.
       seed: of the draws of few labels and of the folds.
-      k: neighbours that vote.
+      k: neighbors that vote.
       temperature: of the vote, as in `knn`.
       per_class: labels of each class in a draw.
       draws: draws whose accuracies are averaged.
@@ -144,7 +144,7 @@ def probe_scores(
         )
         return accuracy(linear.predict(probe, test_h), test_labels)
 
-    voted = neighbours.knn(
+    voted = neighbors.knn(
         train_h,
         train_labels,
         test_h,

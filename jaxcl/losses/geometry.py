@@ -22,7 +22,7 @@ def alignment(
 ) -> jax.Array:
     """Alignment: how far the two views of an example lie apart.
 
-        loss_i = |x_i - y_i|^power,    x and y normalised
+        loss_i = |x_i - y_i|^power,    x and y normalized
 
     Args:
       views: embeddings [b, 2, d]; any float dtype.
@@ -65,7 +65,7 @@ def uniformity(
 ) -> jax.Array:
     """Uniformity: log of the mean Gaussian similarity to all other embeddings.
 
-        loss_i = log mean_{j != i} exp(-t |z_i - z_j|^2),    z normalised
+        loss_i = log mean_{j != i} exp(-t |z_i - z_j|^2),    z normalized
 
     The scalar that is usually published is the log of the mean of exp over anchors:
     `jax.nn.logsumexp(loss) - log(n)`.
@@ -127,12 +127,12 @@ def norm_entropy_penalty(
 
         penalty = -H(z) + scale mean_i |z_i|^2
 
-    over the distribution of z as given, not normalised. Its least value belongs to a
+    over the distribution of z as given, not normalized. Its least value belongs to a
     Gaussian of variance 1 / (2 scale) in each direction: scale = 1/2 pins the radius at
     sqrt(d), scale = d / 2 at 1. The entropy H is estimated by
 
-        "gaussian_logdet"  log det(2 pi e (S + ridge trace(S) / d)) / 2 with the centred
-                           covariance S: an upper bound of H
+        "gaussian_logdet"  log det(2 pi e (S + ridge trace(S) / d)) / 2 with the
+                           centered covariance S: an upper bound of H
         "kde_loo"          -mean_i log of a Gaussian density estimate at z_i from all
                            others, of bandwidth sigma (4 / ((d + 2) n))^(1 / (d + 4)),
                            sigma^2 = trace(S) / d, held constant; too high in high d
@@ -184,8 +184,8 @@ def norm_entropy_penalty(
     if estimator == "polar":
         entropy = _polar_entropy(x, nodes.valid, ridge, axis_name)
     else:
-        centred = _centred(x, nodes.valid, n, axis_name)
-        covariance = _covariance(centred, n, axis_name)
+        centered = _centered(x, nodes.valid, n, axis_name)
+        covariance = _covariance(centered, n, axis_name)
         if estimator == "gaussian_logdet":
             entropy = _gaussian_entropy(covariance, ridge)
         else:
@@ -198,7 +198,7 @@ def norm_entropy_penalty(
             }
             # Entropy does not see the mean, and squared distances that a tile makes of
             # inner products would lose their digits to it.
-            nodes = nodes._replace(z=centred)
+            nodes = nodes._replace(z=centered)
             entropy = _kernel_density_entropy(nodes, variance, n, options)
     return jnp.where(n > 0, weight * squared - entropy, 0)
 
@@ -207,7 +207,7 @@ def norm_entropy_penalty(
 _LEAST_VARIANCE = 1e-12
 
 
-def _centred(
+def _centered(
     x: jax.Array, valid: jax.Array, n: jax.Array, axis_name: mesh.AxisName | None
 ) -> jax.Array:
     center = mesh.total(x.sum(axis=0), axis_name) / jnp.maximum(n, 1)
@@ -215,9 +215,9 @@ def _centred(
 
 
 def _covariance(
-    centred: jax.Array, n: jax.Array, axis_name: mesh.AxisName | None
+    centered: jax.Array, n: jax.Array, axis_name: mesh.AxisName | None
 ) -> jax.Array:
-    product = jnp.matmul(centred.T, centred, precision=lax.Precision.HIGHEST)
+    product = jnp.matmul(centered.T, centered, precision=lax.Precision.HIGHEST)
     return mesh.total(product, axis_name) / jnp.maximum(n, 1)
 
 

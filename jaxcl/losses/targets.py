@@ -36,7 +36,7 @@ def graph_cross_entropy(
     Args:
       z: embeddings [n, d]; any float dtype.
       target: weights [n, n], real, not negative; a constant. The diagonal is ignored,
-        rows are normalised here. Over a mesh a device has its rows, [n / devices, n].
+        rows are normalized here. Over a mesh a device has its rows, [n / devices, n].
       kernel: a log-kernel; its numbers are differentiable.
       valid: rows to keep [n]; the others are neither rows nor columns of the graphs.
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
@@ -236,7 +236,7 @@ def _of_student_by_teacher(pair: pairwise.Pair) -> jax.Array:
 class _Beside(kernels.Kernel):
     """Two kernels of two embeddings that stand side by side; its logits are a pair.
 
-    The first `width` numbers are the first embedding. Each is normalised on its own.
+    The first `width` numbers are the first embedding. Each is normalized on its own.
     """
 
     first: kernels.Kernel

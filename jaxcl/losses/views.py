@@ -22,7 +22,7 @@ def nt_xent(
     tile: int | None = None,
     impl: str = "auto",
 ) -> jax.Array:
-    """Normalised temperature-scaled cross entropy (NT-Xent), SimCLR's loss.
+    """Normalized temperature-scaled cross entropy (NT-Xent), SimCLR's loss.
 
     Every view is an anchor. Its positives are the other views of its example, its
     candidates are all views but itself:
@@ -288,7 +288,7 @@ def spectral_contrastive(
     tile: int | None = None,
     impl: str = "auto",
 ) -> jax.Array:
-    """Spectral contrastive loss: a factorisation of the augmentation graph.
+    """Spectral contrastive loss: a factorization of the augmentation graph.
 
         loss_i = mean_{j in negatives(i)} (z_i . z_j)^2
                  - 2 mean_{j in positives(i)} z_i . z_j

@@ -221,7 +221,7 @@ def f_micl(
         loss_i = -f'(g(x_i, y_i)) + weight mean_{j != i} f*(f'(g(x_i, x_j)))
         g(u, v) = exp(-|u - v|^2 / (2 bandwidth^2))
 
-    for the two views x and y, normalised. Of the divergence f only two functions
+    for the two views x and y, normalized. Of the divergence f only two functions
     matter, f' and f* o f':
 
         "kl"                  log g + 1             g

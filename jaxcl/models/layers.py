@@ -1,4 +1,4 @@
-"""What every encoder and projector shares: checks of their arguments, normalisation."""
+"""What every encoder and projector shares: checks of their arguments, normalization."""
 
 import flax.linen as nn
 import jax
@@ -61,7 +61,7 @@ def batch_norm(
     scale_init: nn.initializers.Initializer = nn.initializers.ones,
     use_bias: bool = True,
 ) -> jax.Array:
-    """Batch normalisation over every axis but the last, inside a compact module.
+    """Batch normalization over every axis but the last, inside a compact module.
 
         y = (x - mean) / sqrt(variance + 1e-5) * scale + bias
 
@@ -74,11 +74,11 @@ def batch_norm(
       dtype: of the result.
       axis_name: mesh axis to average statistics over inside `shard_map`; under `jit`
         on global arrays statistics are global without it.
-      scale_init: initialiser of the scale [c].
+      scale_init: initializer of the scale [c].
       use_bias: whether a bias is added.
 
     Returns:
-      Normalised activations [..., c].
+      Normalized activations [..., c].
     """
     norm = nn.BatchNorm(
         use_running_average=not train,

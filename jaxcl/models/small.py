@@ -15,7 +15,7 @@ class ConvEncoder(nn.Module):
     """Three 3x3 convolutions and a dense layer: images of 8 to 28 pixels to h.
 
     The convolutions have width, 2 and 2 times width channels, the dense layer has 8
-    times width units; each is followed by batch normalisation and ReLU. Means of 2x2
+    times width units; each is followed by batch normalization and ReLU. Means of 2x2
     pixels halve the image after the first convolution, unless an edge is below 4
     pixels, and before the dense layer until both edges are below 8: 8x8 ends as 4x4
     and 28x28 as 7x7. The dense layer tells these places apart: in a small image, say of
@@ -58,13 +58,13 @@ class ConvEncoder(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         layers.check_images(images)
 
-        def normalised(x: jax.Array) -> jax.Array:
+        def normalized(x: jax.Array) -> jax.Array:
             x = layers.batch_norm(
                 x, train=train, dtype=self.dtype, axis_name=self.axis_name
             )
             return nn.relu(x)
 
-        # Batch normalisation has a bias, so the layers before it have none.
+        # Batch normalization has a bias, so the layers before it have none.
         options: dict[str, Any] = {
             "use_bias": False,
             "kernel_init": _HE_NORMAL,
@@ -72,16 +72,16 @@ class ConvEncoder(nn.Module):
         }
         around = ((1, 1), (1, 1))
         x = images.astype(self.dtype)
-        x = normalised(nn.Conv(self.width, (3, 3), padding=around, **options)(x))
+        x = normalized(nn.Conv(self.width, (3, 3), padding=around, **options)(x))
         if min(x.shape[1:3]) >= 4:
             x = _halved(x)
         for _ in range(2):
             x = nn.Conv(2 * self.width, (3, 3), padding=around, **options)(x)
-            x = normalised(x)
+            x = normalized(x)
         while max(x.shape[1:3]) >= 8:
             x = _halved(x)
         x = x.reshape(len(x), -1)
-        x = normalised(nn.Dense(8 * self.width, **options)(x))
+        x = normalized(nn.Dense(8 * self.width, **options)(x))
         return x.astype(jnp.float32)
 
 
@@ -95,7 +95,7 @@ def _halved(x: jax.Array) -> jax.Array:
 class Projector(nn.Module):
     """Multi-layer perceptron from representations h to embeddings z.
 
-    `depth - 1` hidden layers (linear, batch normalisation, ReLU), then a linear layer
+    `depth - 1` hidden layers (linear, batch normalization, ReLU), then a linear layer
     without bias. The last layer computes in float32: it is small, and z carries no
     rounding that the loss would amplify by 1 / temperature.
 
@@ -103,8 +103,8 @@ class Projector(nn.Module):
       output: d, size of the embedding.
       hidden: units of each hidden layer; None is as many as h has.
       depth: number of linear layers; 1 is a linear map.
-      batch_norm: whether hidden layers are normalised; without, they have a bias.
-      normalize_output: whether z is batch-normalised as well, with a scale and without
+      batch_norm: whether hidden layers are normalized; without, they have a bias.
+      normalize_output: whether z is batch-normalized as well, with a scale and without
         a bias.
       dtype: of the hidden computation, bfloat16 or float32. Parameters are float32.
       axis_name: mesh axis to average batch statistics over inside `shard_map`.
@@ -118,7 +118,7 @@ class Projector(nn.Module):
         rank 2.
 
     Source:
-      SimCLR, https://arxiv.org/abs/2002.05709, section 4.2; batch normalisation and
+      SimCLR, https://arxiv.org/abs/2002.05709, section 4.2; batch normalization and
       the missing bias as in its code.
 
     >>> projector = Projector(output=16, depth=3)

@@ -157,11 +157,11 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[jax.Array, ...]) -> 
     # What a tile needs to know about results: of its rows, and of its columns.
     results = dict(enumerate(zip(cotangents, known, strict=True)))
     of_columns = {o.number for task in tasks for o in task.outputs if o.axis == 0}
-    travelling = columns, {number: results[number] for number in of_columns}
+    traveling = columns, {number: results[number] for number in of_columns}
     varying = mesh.varying_axes((rows, columns, kernel, asked, pair_weight, cotangents))
 
-    def visit_block(travelling: Any, first: Any, owed: Any, kept: Any) -> Any:
-        block, column_results = travelling
+    def visit_block(traveling: Any, first: Any, owed: Any, kept: Any) -> Any:
+        block, column_results = traveling
         column_cut = _cut(block, plan.tile)
 
         def visit_row(i: Any, carry: Any) -> Any:
@@ -220,10 +220,10 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[jax.Array, ...]) -> 
 
         return lax.fori_loop(0, row_cut.number, visit_row, (owed, kept))
 
-    def empty(travelling: Any) -> Any:
+    def empty(traveling: Any) -> Any:
         if schedule == "mirrored":
             return ()
-        return mesh.cast_varying(_column_zeros(kernel, travelling[0]), varying)
+        return mesh.cast_varying(_column_zeros(kernel, traveling[0]), varying)
 
     zeros = functools.partial(jax.tree.map, jnp.zeros_like)
     nothing = (
@@ -235,7 +235,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[jax.Array, ...]) -> 
         exchange.visit_blocks(
             plan.exchange,
             plan.names,
-            travelling,
+            traveling,
             empty,
             visit_block,
             lambda owed: exchange.scatter_sum(owed, plan.names),

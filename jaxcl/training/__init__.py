@@ -1,4 +1,4 @@
-"""Training: state and step, MoCo's queue, optimisers, checkpoints, metrics, settings.
+"""Training: state and step, MoCo's queue, optimizers, checkpoints, metrics, settings.
 
 The step receives the model and the loss as arguments; nothing here knows either.
 """

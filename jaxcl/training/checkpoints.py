@@ -145,7 +145,7 @@ def restore_latest(
 def restore_variables(
     directory: str | os.PathLike, variables: State, *, step: int | None = None
 ) -> tuple[State, int]:
-    """Restores a part of a run's state, for reading: a probe needs no optimiser.
+    """Restores a part of a run's state, for reading: a probe needs no optimizer.
 
     Changes nothing in the run directory. A broken checkpoint is passed over with a
     warning.
@@ -278,7 +278,7 @@ def _check_same(
         if len(lines) > len(shown):
             shown.append(f"  and {len(lines) - len(shown)} more")
         raise Mismatch(
-            f"{run}: the checkpoint of step {step} is of another model or optimiser:\n"
+            f"{run}: the checkpoint of step {step} is of another model or optimizer:\n"
             + "\n".join(shown)
             + "\nUse the settings it was trained with, or another directory."
         )

@@ -1,4 +1,4 @@
-"""Optimiser recipes: a schedule, AdamW and LARS that leave biases and norms alone."""
+"""Optimizer recipes: a schedule, AdamW and LARS that leave biases and norms alone."""
 
 import typing
 
@@ -9,8 +9,8 @@ import optax
 def is_weight(params: typing.Any) -> typing.Any:
     """Which parameters are decayed and adapted: those with at least two axes.
 
-    Biases and the scales of normalisation layers have one axis; shrinking them changes
-    what the network can represent instead of regularising it.
+    Biases and the scales of normalization layers have one axis; shrinking them changes
+    what the network can represent instead of regularizing it.
 
     Args:
       params: pytree of arrays.
@@ -92,7 +92,7 @@ def adamw(
       eps: added to the root of the latter.
 
     Returns:
-      Optimiser.
+      Optimizer.
 
     Source:
       Decoupled weight decay, https://arxiv.org/abs/1711.05101, algorithm 2.
@@ -126,7 +126,7 @@ def lars(
         learning rate of 1.
 
     Returns:
-      Optimiser.
+      Optimizer.
 
     Source:
       Large batch training, https://arxiv.org/abs/1708.03888, algorithm 1; which

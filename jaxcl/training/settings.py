@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 
 import jax
 
+from jaxcl import _files
+
 _ABSENT = object()
 
 
@@ -109,8 +111,4 @@ def _path(directory: str | os.PathLike) -> pathlib.Path:
 def _write(path: pathlib.Path, settings: dict[str, typing.Any]) -> None:
     if jax.process_index() != 0:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Through a second file: a run killed here leaves the old settings or the new ones.
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    _files.write_json(path, settings)

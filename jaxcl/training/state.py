@@ -14,7 +14,7 @@ class TrainState(train_state.TrainState):
     """Everything that changes while training: step, params, opt_state, batch_stats.
 
     Attributes:
-      batch_stats: running statistics of batch normalisation; empty without it.
+      batch_stats: running statistics of batch normalization; empty without it.
     """
 
     batch_stats: typing.Any
@@ -31,7 +31,7 @@ def create_state(
     Args:
       key: random key for the parameters.
       model: called as `model(images, train=...)`.
-      tx: optimiser.
+      tx: optimizer.
       example: images [n, h, w, c] or a description of them. Only the shape counts.
 
     Returns:

@@ -72,7 +72,7 @@ class CropTest(parameterized.TestCase):
 
     def test_enlarging_a_box_of_broken_pixels_interpolates_within_it(self):
         row = np.random.default_rng(0).random(7).astype(np.float32)
-        start, length = 1.3, 3.6  # holds the centres of pixels 1 (at 1.5) to 4
+        start, length = 1.3, 3.6  # holds the centers of pixels 1 (at 1.5) to 4
         u = start + (np.arange(10) + 0.5) * length / 10
         crop = jax.jit(
             lambda x: images.resized_crop(x, (0, start, 1, length), (1, 10))
@@ -130,7 +130,7 @@ class CropTest(parameterized.TestCase):
 
     @parameterized.parameters(
         # A full-area box of ratio 3/4 to 4/3 fits in neither image: as torchvision,
-        # the short side whole and the long side its multiple, in the centre.
+        # the short side whole and the long side its multiple, in the center.
         (8, 64, [0, 26, 8, 11]),
         (64, 8, [26, 0, 11, 8]),
     )
@@ -147,7 +147,7 @@ class CropTest(parameterized.TestCase):
         np.testing.assert_array_equal(box, [0, 0, 10, 14])
 
 
-class ColourTest(parameterized.TestCase):
+class ColorTest(parameterized.TestCase):
     @parameterized.product(name=("brightness", "contrast", "saturation"), shape=SHAPES)
     def test_adjustment_equals_its_definition(self, name, shape):
         adjust = jax.jit(getattr(images, f"adjust_{name}"))
@@ -190,7 +190,7 @@ class ColourTest(parameterized.TestCase):
         values = {n: v for n, v in values.items() if n not in left_out}
         image = picture(shape)
         jitter = jax.jit(
-            jax.vmap(lambda order: images.colour_jitter(image, order, **values))
+            jax.vmap(lambda order: images.color_jitter(image, order, **values))
         )
         expected = []
         for order in oracles.orders():
@@ -203,7 +203,7 @@ class ColourTest(parameterized.TestCase):
 
     def test_jitter_of_brightness_alone_takes_any_number_of_channels(self):
         image = picture((8, 8, 4))
-        jittered = images.colour_jitter(image, np.arange(4), brightness=0.5)
+        jittered = images.color_jitter(image, np.arange(4), brightness=0.5)
         np.testing.assert_array_equal(jittered, image / 2)
 
     def test_jitter_draws_uniform_factors_in_uniform_order(self):
@@ -214,8 +214,8 @@ class ColourTest(parameterized.TestCase):
             return jnp.stack(parameters)[None, :, None]
 
         strengths = {"brightness": 0.8, "contrast": 1.5, "saturation": 0.2, "hue": 0.1}
-        step = functools.partial(images.random_colour_jitter, **strengths)
-        with mock.patch.object(images, "colour_jitter", show):
+        step = functools.partial(images.random_color_jitter, **strengths)
+        with mock.patch.object(images, "color_jitter", show):
             draws = over_keys(step, np.zeros((1, 8, 1), np.float32), n)[:, 0, :, 0]
         order, factors = draws[:, :4].astype(int), draws[:, 4:]
         ranges = [(0.2, 1.8), (0, 2.5), (0.8, 1.2), (-0.1, 0.1)]
@@ -250,18 +250,18 @@ class ColourTest(parameterized.TestCase):
             adjust = functools.partial(adjust, factor=1.7)
         np.testing.assert_array_equal(adjust(image), image)
 
-    def test_solarise_equals_pillow(self):
+    def test_solarize_equals_pillow(self):
         image = photograph((9, 14, 3))
         expected = PIL.ImageOps.solarize(PIL.Image.fromarray(image), threshold=100)
-        actual = images.solarise(np.float32(image / 255), 100 / 255)
+        actual = images.solarize(np.float32(image / 255), 100 / 255)
         np.testing.assert_allclose(
             255 * actual, np.asarray(expected, np.float32), atol=1e-4
         )
 
-    def test_normalised_images_have_the_wanted_moments(self):
+    def test_normalized_images_have_the_wanted_moments(self):
         image = picture((9, 14, 3))
         mean, std = image.mean(axis=(0, 1)), image.std(axis=(0, 1))
-        normal = np.asarray(images.normalise(image, mean, std))
+        normal = np.asarray(images.normalize(image, mean, std))
         np.testing.assert_allclose(normal.mean(axis=(0, 1)), 0, atol=1e-6)
         np.testing.assert_allclose(normal.std(axis=(0, 1)), 1, rtol=1e-5)
 
@@ -378,10 +378,10 @@ class NoiseTest(absltest.TestCase):
 STEPS = {
     "flip": images.random_horizontal_flip,
     "jitter": functools.partial(
-        images.random_colour_jitter, brightness=0.8, contrast=0.8, hue=0.2
+        images.random_color_jitter, brightness=0.8, contrast=0.8, hue=0.2
     ),
     "grayscale": images.random_grayscale,
-    "solarise": images.random_solarise,
+    "solarize": images.random_solarize,
     "blur": images.random_gaussian_blur,
 }
 
@@ -401,7 +401,7 @@ class RandomTest(parameterized.TestCase):
         np.testing.assert_array_equal(step(KEY, image), image)
 
     @parameterized.parameters(
-        images.random_colour_jitter,
+        images.random_color_jitter,
         images.random_affine,
         functools.partial(images.random_noise, deviation=0.0),
         functools.partial(
@@ -447,16 +447,16 @@ class ChainTest(parameterized.TestCase):
         names = (
             "random_resized_crop",
             "random_horizontal_flip",
-            "random_colour_jitter",
+            "random_color_jitter",
             "random_grayscale",
             "random_gaussian_blur",
-            "normalise",
+            "normalize",
         )
         with contextlib.ExitStack() as stack:
             for name in names[:-1]:
                 stack.enter_context(mock.patch.object(images, name, step(name)))
-            note = functools.partial(step("normalise"), None)
-            stack.enter_context(mock.patch.object(images, "normalise", note))
+            note = functools.partial(step("normalize"), None)
+            stack.enter_context(mock.patch.object(images, "normalize", note))
             chain = images.simclr(24, strength=0.5, mean=0.4, std=0.2)
             chain(KEY, picture((8, 8, 3)))
         jitter = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
@@ -505,7 +505,7 @@ class ChainTest(parameterized.TestCase):
         self.assertEqual(views.shape, (16, 2, 8, 8, 1))
         self.assertTrue(((views >= 0) & (views <= 1)).all())
 
-    def test_characters_at_strength_zero_only_normalises(self):
+    def test_characters_at_strength_zero_only_normalizes(self):
         still = images.characters(
             rotation=0, translation=0, scale=(1, 1), shear=0, noise=0, mean=0.5, std=2
         )
@@ -566,29 +566,29 @@ OF_ONE_IMAGE = {
     "adjust_hue": lambda x: images.adjust_hue(x, 0.0),
     "adjust_saturation": lambda x: images.adjust_saturation(x, 1.0),
     "affine": lambda x: images.affine(x, np.eye(2, 3)),
-    "colour_jitter": lambda x: images.colour_jitter(x, np.arange(4), hue=0.0),
+    "color_jitter": lambda x: images.color_jitter(x, np.arange(4), hue=0.0),
     "gaussian_blur": lambda x: images.gaussian_blur(x, 1.0),
     "grayscale": images.grayscale,
     "horizontal_flip": images.horizontal_flip,
-    "normalise": lambda x: images.normalise(x, 0.0, 1.0),
+    "normalize": lambda x: images.normalize(x, 0.0, 1.0),
     "random_affine": lambda x: images.random_affine(KEY, x),
-    "random_colour_jitter": lambda x: images.random_colour_jitter(KEY, x, hue=0.1),
+    "random_color_jitter": lambda x: images.random_color_jitter(KEY, x, hue=0.1),
     "random_gaussian_blur": lambda x: images.random_gaussian_blur(KEY, x),
     "random_grayscale": lambda x: images.random_grayscale(KEY, x),
     "random_horizontal_flip": lambda x: images.random_horizontal_flip(KEY, x),
     "random_noise": lambda x: images.random_noise(KEY, x, deviation=0.1),
     "random_resized_crop": lambda x: images.random_resized_crop(KEY, x, size=4),
-    "random_solarise": lambda x: images.random_solarise(KEY, x),
+    "random_solarize": lambda x: images.random_solarize(KEY, x),
     "resized_crop": lambda x: images.resized_crop(x, (0, 0, 8, 8), 4),
-    "solarise": images.solarise,
+    "solarize": images.solarize,
 }
-OF_COLOUR = (
+OF_COLOR = (
     "adjust_contrast",
     "adjust_hue",
     "adjust_saturation",
-    "colour_jitter",
+    "color_jitter",
     "grayscale",
-    "random_colour_jitter",
+    "random_color_jitter",
     "random_grayscale",
 )
 
@@ -607,13 +607,13 @@ class BadInputTest(parameterized.TestCase):
             with self.assertRaisesRegex(TypeError, f"float32.*{np.dtype(dtype).name}"):
                 function(np.zeros((8, 8, 3), dtype))
 
-    @parameterized.parameters(*OF_COLOUR)
-    def test_colour_has_one_or_three_channels(self, name):
+    @parameterized.parameters(*OF_COLOR)
+    def test_color_has_one_or_three_channels(self, name):
         for c in (2, 4):
             with self.assertRaisesRegex(ValueError, rf"needs.*\(8, 8, {c}\)"):
                 OF_ONE_IMAGE[name](np.zeros((8, 8, c), np.float32))
 
-    @parameterized.parameters(*sorted(set(OF_ONE_IMAGE) - set(OF_COLOUR)))
+    @parameterized.parameters(*sorted(set(OF_ONE_IMAGE) - set(OF_COLOR)))
     def test_everything_else_takes_any_number_of_channels(self, name):
         for c in (1, 2, 5):
             image = jax.ShapeDtypeStruct((8, 8, c), np.float32)
@@ -631,10 +631,10 @@ class BadInputTest(parameterized.TestCase):
         ("sigma must.*0, 1", images.random_gaussian_blur, {"sigma": (0, 1)}),
         ("radius must.*8", images.random_gaussian_blur, {"radius": 8}),
         ("radius must.*-1", images.random_gaussian_blur, {"radius": -1}),
-        ("brightness must.*-1", images.random_colour_jitter, {"brightness": -1}),
-        ("contrast must.*-1", images.random_colour_jitter, {"contrast": -1}),
-        ("saturation must.*-1", images.random_colour_jitter, {"saturation": -1}),
-        ("hue must.*0.6", images.random_colour_jitter, {"hue": 0.6}),
+        ("brightness must.*-1", images.random_color_jitter, {"brightness": -1}),
+        ("contrast must.*-1", images.random_color_jitter, {"contrast": -1}),
+        ("saturation must.*-1", images.random_color_jitter, {"saturation": -1}),
+        ("hue must.*0.6", images.random_color_jitter, {"hue": 0.6}),
         ("deviation must.*-1", images.random_noise, {"deviation": -1}),
         ("rotation must.*-1", images.random_affine, {"rotation": -1}),
         ("translation must.*1.5", images.random_affine, {"translation": 1.5}),
@@ -665,16 +665,16 @@ class BadInputTest(parameterized.TestCase):
         (ValueError, "strength must.*3", lambda: images.simclr(8, strength=3)),
         (ValueError, "mean and std must.*None", lambda: images.simclr(8, mean=0.5)),
         (ValueError, "mean and std must.*None", lambda: images.characters(std=0.5)),
-        (ValueError, r"mean must.*\(2,\)", lambda: images.normalise(IMAGE, (0, 0), 1)),
+        (ValueError, r"mean must.*\(2,\)", lambda: images.normalize(IMAGE, (0, 0), 1)),
         (
             ValueError,
             r"order must.*\(3,\)",
-            lambda: images.colour_jitter(IMAGE, [0, 1, 2]),
+            lambda: images.color_jitter(IMAGE, [0, 1, 2]),
         ),
         (
             TypeError,
             "order must.*float",
-            lambda: images.colour_jitter(IMAGE, [0.0] * 4),
+            lambda: images.color_jitter(IMAGE, [0.0] * 4),
         ),
         (ValueError, r"matrix must.*\(2, 2\)", lambda: images.affine(IMAGE, np.eye(2))),
         (

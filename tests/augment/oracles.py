@@ -80,8 +80,8 @@ def affine_matrix(rotation, translation, scale, shear):
 
 def affine(image, matrix, fill):
     matrix = np.asarray(matrix, np.float64)
-    centre = (np.array(image.shape[:2]) - 1) / 2
-    offset = centre + matrix[:, 2] - matrix[:, :2] @ centre
+    center = (np.array(image.shape[:2]) - 1) / 2
+    offset = center + matrix[:, 2] - matrix[:, :2] @ center
     channels = [
         scipy.ndimage.affine_transform(
             channel, matrix[:, :2], offset, order=1, mode="grid-constant", cval=value

@@ -4,26 +4,26 @@ import pytest
 from jaxcl import data
 from jaxcl.data import dataset as dataset_lib
 
-GREY = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+GRAY = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 
 
-def test_grey_images_get_a_channel_axis():
-    dataset = data.from_arrays("made up", GREY)
+def test_gray_images_get_a_channel_axis():
+    dataset = data.from_arrays("made up", GRAY)
     assert dataset.images.shape == (5, 4, 3, 1)
-    np.testing.assert_array_equal(dataset.images[..., 0], GREY)
+    np.testing.assert_array_equal(dataset.images[..., 0], GRAY)
     assert dataset.labels is None
     assert dataset.num_classes is None
 
 
 def test_labels_become_int32_and_are_counted():
-    dataset = data.from_arrays("made up", GREY, np.array([[0], [3], [1], [0], [3]]))
+    dataset = data.from_arrays("made up", GRAY, np.array([[0], [3], [1], [0], [3]]))
     assert dataset.labels.dtype == np.int32
     np.testing.assert_array_equal(dataset.labels, [0, 3, 1, 0, 3])
     assert dataset.num_classes == 4
 
 
 def test_class_names_give_the_number_of_classes():
-    dataset = data.from_arrays("made up", GREY, [0, 1, 0, 1, 0], ["a", "b", "c"])
+    dataset = data.from_arrays("made up", GRAY, [0, 1, 0, 1, 0], ["a", "b", "c"])
     assert dataset.num_classes == 3
     assert dataset.class_names == ("a", "b", "c")
 
@@ -31,12 +31,12 @@ def test_class_names_give_the_number_of_classes():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (GREY.astype(np.float32), "images must be uint8, got float32.*range"),
+        (GRAY.astype(np.float32), "images must be uint8, got float32.*range"),
         (np.full((2, 4, 4), np.nan), "got float64, with NaN"),
-        (GREY.astype(np.int64), "images must be uint8, got int64"),
+        (GRAY.astype(np.int64), "images must be uint8, got int64"),
         (np.array([{}, {}]), "images must be uint8, got object"),
-        (GREY[0], r"\[n, h, w\] or \[n, h, w, c\], got \(4, 3\)"),
-        (GREY[:0], "at least one image"),
+        (GRAY[0], r"\[n, h, w\] or \[n, h, w, c\], got \(4, 3\)"),
+        (GRAY[:0], "at least one image"),
         (np.zeros((2, 3, 8, 8), np.uint8), r"looks like \[n, c, h, w\]"),
     ],
 )
@@ -59,7 +59,7 @@ def test_wrong_images_are_refused(images, message):
 )
 def test_wrong_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=f"made up: .*{message}"):
-        data.from_arrays("made up", GREY, labels, ["cat", "dog"])
+        data.from_arrays("made up", GRAY, labels, ["cat", "dog"])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_slice_that_leaves_nothing_or_makes_no_sense_is_refused(split):
 
 
 def test_a_part_keeps_images_and_labels_together():
-    whole = data.from_arrays("made up", GREY, [0, 1, 0, 1, 1])
+    whole = data.from_arrays("made up", GRAY, [0, 1, 0, 1, 1])
     part = data.part(whole, 1, 4)
     np.testing.assert_array_equal(part.images, whole.images[1:4])
     np.testing.assert_array_equal(part.labels, [1, 0, 1])
@@ -96,12 +96,12 @@ def test_a_part_keeps_images_and_labels_together():
 
 
 def test_to_memory_reads_ragged_blocks(tmp_path):
-    np.save(tmp_path / "x.npy", GREY)
+    np.save(tmp_path / "x.npy", GRAY)
     mapped = data.arrays(tmp_path / "x.npy")
     assert isinstance(mapped.images, np.memmap)
     loaded = data.to_memory(mapped, block=2)
     assert type(loaded.images) is np.ndarray
-    np.testing.assert_array_equal(loaded.images[..., 0], GREY)
+    np.testing.assert_array_equal(loaded.images[..., 0], GRAY)
     assert data.to_memory(loaded) is loaded
 
 

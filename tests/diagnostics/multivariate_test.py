@@ -202,9 +202,11 @@ def test_whitening_gives_its_own_embeddings_unit_covariance_and_held_out_ones_no
     np.testing.assert_allclose(y.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(np.cov(y.T, ddof=0), np.eye(D), atol=1e-5)
     y = np.asarray(diagnostics.whiten(gaussian, held_out))
-    centred = held_out.astype(float) - seen.astype(float).mean(0)
+    centered = held_out.astype(float) - seen.astype(float).mean(0)
     covariance = np.cov(seen.astype(float).T, ddof=0)
-    expected = np.einsum("id,id->i", centred, np.linalg.solve(covariance, centred.T).T)
+    expected = np.einsum(
+        "id,id->i", centered, np.linalg.solve(covariance, centered.T).T
+    )
     np.testing.assert_allclose((y**2).sum(1), expected, rtol=1e-4)
     assert abs(np.cov(y.T, ddof=0) - np.eye(D)).max() > 0.1
 

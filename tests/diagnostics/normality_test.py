@@ -150,7 +150,7 @@ def test_a_traced_report_does_not_hide_what_is_not_finite():
     assert np.isnan(report[:5]).all()
 
 
-def test_projections_are_orthonormal_in_blocks_and_favour_no_sign():
+def test_projections_are_orthonormal_in_blocks_and_favor_no_sign():
     d, num = 5, 12
     keys = jax.random.split(jax.random.key(0), 400)
     draw = jax.jit(jax.vmap(lambda key: diagnostics.random_projections(key, d, num)))

@@ -52,9 +52,9 @@ def potential(z, keys, temperature):
 def whitened_products(z):
     """y_i . y_j of whitened rows: Mahalanobis inner products."""
     z = np.asarray(z, np.float64)
-    centred = z - z.mean(0)
-    return centred @ np.linalg.solve(
-        np.cov(z.T, ddof=0).reshape(2 * z.shape[1:]), centred.T
+    centered = z - z.mean(0)
+    return centered @ np.linalg.solve(
+        np.cov(z.T, ddof=0).reshape(2 * z.shape[1:]), centered.T
     )
 
 

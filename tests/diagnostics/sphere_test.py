@@ -83,7 +83,7 @@ def test_one_embedding_has_no_potential():
     assert np.isnan(diagnostics.uniformity_potential(Z[:1]))
 
 
-def test_norms_of_a_gaussian_vary_as_products_of_neighbouring_sizes_say():
+def test_norms_of_a_gaussian_vary_as_products_of_neighboring_sizes_say():
     # E |x_d| E |x_{d+1}| = d, so (1 + cv_d^2) (1 + cv_{d+1}^2) = 1 + 1 / d.
     for d in (1, 7, 99, 100, 101, 512, 4096, 10**6):
         first, second = (diagnostics.gaussian_norm_cv(size) for size in (d, d + 1))

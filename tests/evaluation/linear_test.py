@@ -52,11 +52,11 @@ class LogisticProbeTest(parameterized.TestCase):
         self.assertLess(objective(probe, h, labels), optimum + slack + 1e-7)
         scores = evaluation.logits(probe, self.h[301:])
         known = evaluation.logits(expected, self.h[301:])
-        centred = [each - each.mean(axis=1, keepdims=True) for each in (scores, known)]
+        centered = [each - each.mean(axis=1, keepdims=True) for each in (scores, known)]
         # And the weights at most |g| / weight_decay away; none of 650 derivatives is
         # above the tolerance of 1e-6. Logits are about 10.
         atol = max(5e-3, np.sqrt(650) * 1e-6 / weight_decay)
-        np.testing.assert_allclose(*centred, rtol=0, atol=atol)
+        np.testing.assert_allclose(*centered, rtol=0, atol=atol)
         agree = evaluation.predict(probe, self.h[301:]) == known.argmax(axis=1)
         self.assertGreater(agree.mean(), 0.999)
 

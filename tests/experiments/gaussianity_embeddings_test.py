@@ -335,7 +335,7 @@ class VerdictTest(Case):
     def test_few_rows_still_tell_an_uneven_or_moved_or_heavy_law(self):
         z, random = gaussian(0, 40, 64), np.random.default_rng(1)
         moved, _ = self.run_main(z + 1)
-        self.assertIn("Centred", self.failed(moved))
+        self.assertIn("Centered", self.failed(moved))
         uneven, _ = self.run_main(z * np.geomspace(1, 30, 64, dtype=np.float32))
         self.assertIn("Isotropic", self.failed(uneven))
         heavy, _ = self.run_main(z / np.sqrt(random.chisquare(3, (40, 1)) / 3))
@@ -358,7 +358,7 @@ class VerdictTest(Case):
                 self.assertFalse(results["verdict"]["gaussian"])
                 self.assertIn("Not Gaussian", printed)
 
-    def test_normalised_rows_are_tested_on_no_more_than_a_sphere_bears(self):
+    def test_normalized_rows_are_tested_on_no_more_than_a_sphere_bears(self):
         z = gaussian(0)
         results, _ = self.run_main(z, normalize=True)
         self.assertEqual(results["coordinates"]["num_samples"], (D + 2) ** 2 // 3)
@@ -367,10 +367,10 @@ class VerdictTest(Case):
         unit = z / np.linalg.norm(z, axis=1, keepdims=True)
         found, _ = self.run_main(unit)
         self.assertTrue(found["normalized"])
-        self.assertIn("tested as normalised", " ".join(found["notes"]))
+        self.assertIn("tested as normalized", " ".join(found["notes"]))
         self.assertEqual(found["coordinates"]["num_samples"], 108)
 
-    def test_the_verdict_on_normalised_rows_does_not_claim_to_have_seen_norms(self):
+    def test_the_verdict_on_normalized_rows_does_not_claim_to_have_seen_norms(self):
         z = gaussian(0)
         for normalize in (False, True):
             unit = z / np.linalg.norm(z, axis=1, keepdims=True)
@@ -380,22 +380,22 @@ class VerdictTest(Case):
             self.assertStartsWith(
                 rule,
                 "Gaussian: coordinates and random directions pass. Isotropic: "
-                "centred and isotropic pass too.",
+                "centered and isotropic pass too.",
             )
             self.assertIn("no picture of norms", " ".join(found["notes"]))
         found, _ = self.run_main(z)
         self.assertIn("directions and norms pass", found["verdict"]["rule"])
-        self.assertIn("thin shell, centred and isotropic", found["verdict"]["rule"])
+        self.assertIn("thin shell, centered and isotropic", found["verdict"]["rule"])
 
-    def test_norms_alike_for_a_far_mean_are_not_called_normalised(self):
+    def test_norms_alike_for_a_far_mean_are_not_called_normalized(self):
         found, _ = self.run_main(gaussian(0) + 3000)
         self.assertLess(found["norms"]["cv"], 1e-3)
         self.assertFalse(found["normalized"])
         self.assertTrue(found["verdict"]["gaussian"])
-        self.assertEqual(self.failed(found), {"Centred"})
+        self.assertEqual(self.failed(found), {"Centered"})
 
     @parameterized.parameters("float16", "bfloat16")
-    def test_rounding_does_not_hide_that_rows_are_normalised(self, dtype):
+    def test_rounding_does_not_hide_that_rows_are_normalized(self, dtype):
         z = gaussian(0)
         z /= np.linalg.norm(z, axis=1, keepdims=True)
         found, _ = self.run_main(np.asarray(jnp.asarray(z).astype(dtype)))
@@ -482,7 +482,7 @@ class PositivesTest(Case):
         z = gaussian(0)[labels] + 0.5 * gaussian(1)
         np.savez(self.folder / "z.npz", z=z, y=labels)
         found, _ = self.run_main(str(self.folder / "z.npz"), labels="y")
-        # Centres of variance 1, noise of variance 1/4.
+        # Centers of variance 1, noise of variance 1/4.
         self.assertAlmostEqual(found["cosines"]["positive"]["mean"], 0.8, delta=0.05)
         self.assertLess(abs(found["cosines"]["negative"]["mean"]), 0.1)
         self.assertFalse(found["cosines"]["negatives_are_all_pairs"])
@@ -518,7 +518,7 @@ class OutOfDistributionTest(Case):
             self.assertLess(abs(value - 0.5), 4 * same["chance_std"])
         moved = self.auroc(z, gaussian(1) - np.eye(D, dtype=np.float32)[0] * 4)
         self.assertGreater(moved["auroc"]["gaussian"], 0.9)
-        self.assertGreater(moved["auroc"]["neighbours"], 0.9)
+        self.assertGreater(moved["auroc"]["neighbors"], 0.9)
         self.assertEqual(moved["num_fitted"] + moved["num_held_out"], N)
 
     def test_the_likelihood_is_that_of_the_fitted_gaussian(self):
@@ -536,7 +536,7 @@ class OutOfDistributionTest(Case):
         )
         distance = np.sort(spatial.distance.cdist(outside, fitted, "cosine"), axis=1)
         np.testing.assert_allclose(
-            found.outside["neighbours"], distance[:, 2], atol=1e-6
+            found.outside["neighbors"], distance[:, 2], atol=1e-6
         )
 
     def test_what_needs_more_rows_is_said(self):
@@ -544,7 +544,7 @@ class OutOfDistributionTest(Case):
         found = samples.separation(z[:30], z[30:], z, k=31).summary()
         self.assertIsNone(found["auroc"]["gaussian"])
         self.assertIn("30 <= 40", found["not_computed"]["gaussian"])
-        self.assertIn("k = 31", found["not_computed"]["neighbours"])
+        self.assertIn("k = 31", found["not_computed"]["neighbors"])
 
 
 class MemoryTest(Case):

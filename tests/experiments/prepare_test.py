@@ -146,14 +146,14 @@ def test_a_slice_of_a_folder_holds_all_classes(tmp_path):
     assert np.bincount(labels, minlength=3).min() >= 5
 
 
-def test_grey_and_unlabelled_folders(tmp_path):
-    root = folder(tmp_path / "grey", X[..., 0], Y, ["a", "b", "c"])
-    dataset = run(tmp_path, name="grey", folder=root)("train")
+def test_gray_and_unlabelled_folders(tmp_path):
+    root = folder(tmp_path / "gray", X[..., 0], Y, ["a", "b", "c"])
+    dataset = run(tmp_path, name="gray", folder=root)("train")
     assert dataset.images.shape == (13, 6, 5, 1)
     alone = tmp_path / "alone"
     alone.mkdir()
     PIL.Image.fromarray(X[0]).save(alone / "a.png")
-    PIL.Image.fromarray(X[1, ..., 0]).save(alone / "b.PNG")  # grey becomes colour
+    PIL.Image.fromarray(X[1, ..., 0]).save(alone / "b.PNG")  # gray becomes color
     dataset = run(tmp_path, name="alone", folder=str(alone))("train")
     assert dataset.images.shape == (2, 6, 5, 3)
     assert dataset.labels is None

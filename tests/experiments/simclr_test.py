@@ -64,7 +64,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(tmp_path):
     scores = linear_probe.main(probe)
     assert set(scores) == {"raw pixels", "untrained encoder", "pretrained encoder"}
     assert scores["raw pixels"].knn > 0.8
-    for name in ("curves.png", "embedding.png", "neighbours.png"):
+    for name in ("curves.png", "embedding.png", "neighbors.png"):
         assert (tmp_path / "broken" / name).stat().st_size > 5_000
     written = json.loads((tmp_path / "broken" / "probe.json").read_text())
     assert written["accuracy"]["raw pixels"]["knn"] == scores["raw pixels"].knn
@@ -97,27 +97,27 @@ def test_the_penalty_is_added_with_the_weight_of_the_theory():
     z = jax.random.normal(jax.random.key(0), (8, 2, 8))
     labels = jax.numpy.zeros(8, int)
     loss = simclr.make_loss(settings)
-    penalised = simclr.add_penalty(settings, loss)(z, labels, axis_name=None)
+    penalized = simclr.add_penalty(settings, loss)(z, labels, axis_name=None)
     penalty = losses.norm_entropy_penalty(z.reshape(16, 8), scale=0.5)
     weight = 1.5 * 2 * (1 - 0.4) / (8 * 0.2)  # c 2 alpha (1 - eta) / d
     expected = loss(z, labels, axis_name=None) + weight * penalty
-    np.testing.assert_allclose(penalised, expected, rtol=1e-5)
+    np.testing.assert_allclose(penalized, expected, rtol=1e-5)
     plain = dataclasses.replace(settings, penalty=0.0)
     assert simclr.add_penalty(plain, loss) is loss
     with pytest.raises(ValueError, match=r"penalty must be >= 0 .* got -1 and 0\.4"):
         simclr.add_penalty(dataclasses.replace(settings, penalty=-1.0), loss)
 
 
-def test_pixels_are_standardised_for_views_and_for_probes_alike():
+def test_pixels_are_standardized_for_views_and_for_probes_alike():
     settings = dataclasses.replace(TINY, pixels="cifar")
-    grey = np.full((2, 8, 8, 3), 128, np.uint8)
+    gray = np.full((2, 8, 8, 3), 128, np.uint8)
     model = types.SimpleNamespace(apply=lambda variables, x, **_: x)
-    h = simclr.make_encode(model, "cifar")({}, grey)
+    h = simclr.make_encode(model, "cifar")({}, gray)
     mean, std = (np.array(x) for x in simclr.STATISTICS["cifar"])
     np.testing.assert_allclose(h[0, 0, 0], (128 / 255 - mean) / std, rtol=1e-5)
-    # Moved and disturbed, but in the same units: the centre is near what it was.
+    # Moved and disturbed, but in the same units: the center is near what it was.
     view = simclr.make_transform(settings, (8, 8))(
-        jax.random.key(0), np.float32(grey[0] / 255)
+        jax.random.key(0), np.float32(gray[0] / 255)
     )
     np.testing.assert_allclose(view[3:5, 3:5].mean((0, 1)), h[0, 0, 0], atol=0.3)
 

@@ -19,10 +19,10 @@ ROWS, WIDTH = 24, 16
 def _trained(case):
     """A case's arrays, so that positives are close and negatives are far apart.
 
-    Rows of one label, or else of one number, lie around a common centre.
+    Rows of one label, or else of one number, lie around a common center.
     """
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((ROWS, WIDTH))
+    centers = rng.standard_normal((ROWS, WIDTH))
     labels = next((x for x in case.constants.values() if x.ndim == 1), None)
     of_row = np.arange(ROWS)
     constants = {}
@@ -37,7 +37,7 @@ def _trained(case):
 
     def near(x):
         middle = x.shape[1:-1]
-        z = centres[of_row].reshape(ROWS, *(1,) * len(middle), WIDTH)
+        z = centers[of_row].reshape(ROWS, *(1,) * len(middle), WIDTH)
         z = z + 0.1 * rng.standard_normal((ROWS, *middle, WIDTH))
         if len(x) == cases.ROWS:
             return z

@@ -99,20 +99,20 @@ class EncoderTest(parameterized.TestCase):
         params = float64(variables["params"])
         statistics = float64(variables["batch_stats"])
 
-        def normalised(x, i):
+        def normalized(x, i):
             name = f"BatchNorm_{i}"
             return oracles.relu(oracles.batch_norm(x, params[name], statistics[name]))
 
         x = float64(images)
         for i in range(3):
             x = oracles.convolution(x, params[f"Conv_{i}"]["kernel"], stride=1)
-            x = normalised(x, i)
+            x = normalized(x, i)
             if i == 0 and min(size) >= 4:
                 x = oracles.halved(x)
         while max(x.shape[1:3]) >= 8:
             x = oracles.halved(x)
         self.assertEqual(x[0].size, 4 * places)
-        expected = normalised(x.reshape(3, -1) @ params["Dense_0"]["kernel"], 3)
+        expected = normalized(x.reshape(3, -1) @ params["Dense_0"]["kernel"], 3)
         np.testing.assert_allclose(h, expected, rtol=1e-4, atol=1e-5)
 
     def test_the_convolutional_encoder_sees_where_things_are(self):

@@ -30,7 +30,7 @@ def random(*shape, seed=0):
 
 
 def random_graph(n=N, seed=1):
-    """Weights that are neither symmetric nor normalised, without loops."""
+    """Weights that are neither symmetric nor normalized, without loops."""
     pi = np.random.default_rng(seed).uniform(0.1, 1, (n, n))
     np.fill_diagonal(pi, 0)
     return pi
@@ -84,7 +84,7 @@ def adjacency(targets):
 # The Markov random fields. ------------------------------------------------------
 
 
-def test_m1_subgraphs_have_probability_one_and_the_normalised_graph_as_their_mean():
+def test_m1_subgraphs_have_probability_one_and_the_normalized_graph_as_their_mean():
     pi = random_graph(4)
     weights = {w: weight(pi, w) for w in subgraphs(4)}
     assert len(weights) == 3**4
@@ -242,7 +242,7 @@ def test_l4_the_mean_laplacian_of_subgraphs_is_the_laplacian_of_their_mean():
     np.testing.assert_allclose(mean, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_l5_the_lowest_eigenvectors_minimise_the_trace():
+def test_l5_the_lowest_eigenvectors_minimize_the_trace():
     w = np.asarray(graphs.symmetrize(graphs.similarity_graph(random_graph())))
     values, vectors = np.linalg.eigh(graphs.laplacian(w))
     least = values[:D].sum()
@@ -281,7 +281,7 @@ def test_g2_other_powers_reweigh_it_by_distance(power):
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
-def test_g3_the_gradient_moves_no_centre_of_mass(power):
+def test_g3_the_gradient_moves_no_center_of_mass(power):
     got = gradient(random(N, D), random_graph(), free(power))
     np.testing.assert_allclose(got.sum(axis=0), 0, atol=1e-12)
     assert np.abs(got).max() > 0.1

@@ -184,7 +184,7 @@ class CheckpointsTest(parameterized.TestCase):
         ):
             checkpoints.open(self.run_directory, max_to_keep=0)
 
-    def test_a_probe_reads_the_variables_without_the_optimiser(self):
+    def test_a_probe_reads_the_variables_without_the_optimizer(self):
         state = tiny.train(self.run_directory, 2)
         before = self.names()
         described = jax.eval_shape(

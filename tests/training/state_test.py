@@ -11,7 +11,7 @@ from tests.training import tiny
 
 
 class Linear(nn.Module):
-    """A model without batch normalisation."""
+    """A model without batch normalization."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -23,7 +23,7 @@ def types_of(tree):
 
 
 class CreateStateTest(parameterized.TestCase):
-    def test_holds_what_the_model_and_the_optimiser_start_with(self):
+    def test_holds_what_the_model_and_the_optimizer_start_with(self):
         model, key = Linear(), jax.random.key(3)
         state = training.create_state(key, model, tiny.tx, tiny.example)
         params = model.init(key, jnp.zeros(tiny.example.shape), train=True)["params"]

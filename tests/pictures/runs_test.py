@@ -14,17 +14,18 @@ from matplotlib import figure as mpl_figure
 from matplotlib import image as mpl_image
 from matplotlib import text as mpl_text
 
-from experiments import pictures, style
+from jaxcl import pictures
+from jaxcl.pictures import runs, style
 
 
-def rgb(colour):
-    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+def rgb(color):
+    return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
 
 
-def count(picture, colour):
-    """Pixels of exactly this colour."""
+def count(picture, color):
+    """Pixels of exactly this color."""
     pixels = np.round(255 * picture[..., :3]).astype(int)
-    return int((pixels == rgb(colour)).all(axis=-1).sum())
+    return int((pixels == rgb(color)).all(axis=-1).sum())
 
 
 class PicturesTest(parameterized.TestCase):
@@ -74,7 +75,7 @@ class PicturesTest(parameterized.TestCase):
             np.stack([np.full(k, 0 if same else 4) for same in right]),
             np.full((2, k), 0.5),
             class_names=self.names[2:] + self.names,
-            title="A title that is longer than the picture of few neighbours is wide",
+            title="A title that is longer than the picture of few neighbors is wide",
         )
 
     def captured(self, draw):
@@ -94,7 +95,7 @@ class PicturesTest(parameterized.TestCase):
         self.assertEqual(dict(matplotlib.rcParams), settings)
 
     def test_pyplot_is_never_imported(self):
-        program = "import sys, experiments.pictures; assert 'matplotlib.pyplot' not in "
+        program = "import sys, jaxcl.pictures; assert 'matplotlib.pyplot' not in "
         subprocess.run([sys.executable, "-c", program + "sys.modules"], check=True)
 
     def test_a_picture_that_fails_leaves_the_old_one(self):
@@ -113,7 +114,7 @@ class PicturesTest(parameterized.TestCase):
         self.assertEqual(self.path.read_bytes(), before)
         self.assertLen(list(self.path.parent.iterdir()), 1)
 
-    @parameterized.parameters("curves", "few", "map", "montage", "narrow", "colour")
+    @parameterized.parameters("curves", "few", "map", "montage", "narrow", "color")
     def test_no_text_hides_another_or_leaves_the_picture(self, which):
         draw = {
             "curves": self.draw_curves,
@@ -121,7 +122,7 @@ class PicturesTest(parameterized.TestCase):
             "map": self.draw_map,
             "montage": lambda: self.draw_montage(k=8),
             "narrow": lambda: self.draw_montage(k=1),
-            "colour": lambda: self.draw_montage((6, 9, 3)),
+            "color": lambda: self.draw_montage((6, 9, 3)),
         }[which]
         figure = self.captured(draw)
         boxes = []  # of what is really drawn: axes keep labels of ticks they do not
@@ -147,7 +148,7 @@ class PicturesTest(parameterized.TestCase):
         def drawn(right):
             self.draw_montage(right=right)
             picture = mpl_image.imread(self.path)
-            return count(picture, pictures._SAME), count(picture, pictures._OTHER)
+            return count(picture, runs._SAME), count(picture, runs._OTHER)
 
         legend = drawn((True, True))[1]
         self.assertLess(legend, 1500)  # the only red when all is right
@@ -172,10 +173,10 @@ class PicturesTest(parameterized.TestCase):
         np.testing.assert_allclose(images[0].get_array(), expected, atol=1 / 255)
 
     def test_many_points_are_laid_out_by_principal_components(self):
-        points, method = pictures._plane(self.h, seed=0, max_tsne=40)
-        centred = self.h - self.h.mean(axis=0)
-        _, singular, axes = np.linalg.svd(centred)
-        np.testing.assert_allclose(np.abs(points), np.abs(centred @ axes[:2].T))
+        points, method = runs._plane(self.h, seed=0, max_tsne=40)
+        centered = self.h - self.h.mean(axis=0)
+        _, singular, axes = np.linalg.svd(centered)
+        np.testing.assert_allclose(np.abs(points), np.abs(centered @ axes[:2].T))
         share = 100 * np.square(singular[:2]).sum() / np.square(singular).sum()
         self.assertIn(f"principal components, {share:.0f} %", method)
         for limit, name in ((40, "principal components"), (41, "t-SNE")):
@@ -183,8 +184,8 @@ class PicturesTest(parameterized.TestCase):
             self.assertIn(name, figure.get_suptitle())
 
     def test_the_map_depends_on_the_seed_only(self):
-        first, _ = pictures._plane(self.h, seed=0, max_tsne=100)
-        again, _ = pictures._plane(self.h, seed=0, max_tsne=100)
+        first, _ = runs._plane(self.h, seed=0, max_tsne=100)
+        again, _ = runs._plane(self.h, seed=0, max_tsne=100)
         np.testing.assert_array_equal(first, again)
 
     def test_clusters_are_named_and_mixtures_are_not(self):

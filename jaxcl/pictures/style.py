@@ -1,4 +1,4 @@
-"""How every picture of the experiments looks: figures, colours, axes, headings.
+"""How every picture of s: figures, colors, axes, headings.
 
 Nothing global in matplotlib is touched, so that a notebook's own settings stay as they
 are. A picture appears whole or not at all, and missing folders are made.
@@ -12,9 +12,11 @@ from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib.backends import backend_agg
 
-# Ten colours that stay apart for colour-blind readers (Paul Tol's "muted" and a grey),
-# ordered so that neighbours differ in lightness; shapes tell apart what is still close.
-COLOURS = (
+from jaxcl import _files
+
+# Ten colors that stay apart for color-blind readers (Paul Tol's "muted" and a gray),
+# ordered so that neighbors differ in lightness; shapes tell apart what is still close.
+COLORS = (
     "#332288",
     "#DDCC77",
     "#117733",
@@ -45,13 +47,8 @@ def save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
     path = pathlib.Path(path)
     if path.suffix != ".png":
         raise ValueError(f"path must end in .png, got {str(path)!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _files.replacing(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=_DPI)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def plain(axes: mpl_axes.Axes) -> None:
@@ -85,5 +82,5 @@ def heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
 
 
 def marker_of(c: int) -> int:
-    """The shape of a class: every class of the first ten colours another neighbour."""
-    return (c + c // len(COLOURS)) % len(MARKERS)
+    """The shape of a class: every class of the first ten colors another neighbor."""
+    return (c + c // len(COLORS)) % len(MARKERS)

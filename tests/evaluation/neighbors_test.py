@@ -1,12 +1,12 @@
-"""Neighbours against dense float64 NumPy and scikit-learn, on ragged blocks."""
+"""Neighbors against dense float64 NumPy and scikit-learn, on ragged blocks."""
 
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
-from sklearn import neighbors
+from sklearn import neighbors as sklearn_neighbors
 
 from jaxcl import evaluation
-from jaxcl.evaluation import neighbours
+from jaxcl.evaluation import neighbors
 
 
 def cosines(queries, keys):
@@ -45,7 +45,7 @@ class NearestTest(parameterized.TestCase):
         self.assertEqual(found.cosines.dtype, np.float32)
 
     @parameterized.parameters(5, 64)
-    def test_no_key_is_its_own_neighbour(self, block):
+    def test_no_key_is_its_own_neighbor(self, block):
         found = evaluation.nearest(
             self.keys, self.keys, 36, exclude_self=True, block=block
         )
@@ -76,7 +76,7 @@ class NearestTest(parameterized.TestCase):
     def test_memory_does_not_grow_with_the_number_of_pairs(self):
         def temporary(n):
             h = jax.ShapeDtypeStruct((n, 4), np.float32)
-            program = neighbours._nearest.lower(
+            program = neighbors._nearest.lower(
                 h, h, k=5, exclude_self=True, block=128
             ).compile()
             return program.memory_analysis().temp_size_in_bytes
@@ -137,7 +137,9 @@ class KNNTest(parameterized.TestCase):
         np.testing.assert_array_equal(predicted[clear], expected.argmax(axis=1)[clear])
 
     def test_equals_scikit_learn(self):
-        model = neighbors.KNeighborsClassifier(1, metric="cosine", algorithm="brute")
+        model = sklearn_neighbors.KNeighborsClassifier(
+            1, metric="cosine", algorithm="brute"
+        )
         model.fit(self.train_h, self.labels)
         predicted = evaluation.knn(
             self.train_h, self.labels, self.test_h, k=1, num_classes=4

@@ -1,4 +1,4 @@
-"""Cosine neighbours, found block by block: memory grows with n, never with n^2."""
+"""Cosine neighbors, found block by block: memory grows with n, never with n^2."""
 
 import functools
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 from jaxcl.evaluation import _checks
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The most similar keys of each query, the most similar first.
 
     indices: rows of the keys, int32 [q, k].
@@ -28,7 +28,7 @@ def nearest(
     *,
     exclude_self: bool = False,
     block: int = 1024,
-) -> Neighbours:
+) -> Neighbors:
     """The k keys with the largest cosine to each query.
 
         cos_ij = x_i . y_j / (|x_i| |y_j|)
@@ -40,12 +40,12 @@ def nearest(
     Args:
       queries: [q, r], floating point.
       keys: [m, r], floating point.
-      k: neighbours per query; at most m, or m - 1 with `exclude_self`.
-      exclude_self: `queries` are the same rows as `keys`; none is its own neighbour.
+      k: neighbors per query; at most m, or m - 1 with `exclude_self`.
+      exclude_self: `queries` are the same rows as `keys`; none is its own neighbor.
       block: edge of a tile of cosines; changes memory, not results.
 
     Returns:
-      Neighbours(indices, cosines), each [q, k].
+      Neighbors(indices, cosines), each [q, k].
 
     Raises:
       TypeError: if an array is not floating point.
@@ -72,7 +72,7 @@ def nearest(
     found = _nearest(
         _unit(queries), _unit(keys), k=k, exclude_self=exclude_self, block=block
     )
-    return Neighbours(*jax.device_get(found))
+    return Neighbors(*jax.device_get(found))
 
 
 def knn(
@@ -90,16 +90,16 @@ def knn(
         votes_ic = sum_{j in k nearest of i, label_j = c} w_ij
         w_ij     = exp(cos_ij / temperature),   or 1 without a temperature
 
-    A tie goes to the class of the nearest neighbour among those tied.
+    A tie goes to the class of the nearest neighbor among those tied.
 
     Args:
       train_h: frozen representation [n, r].
       train_labels: integers [n] in [0, num_classes).
       test_h: frozen representation [q, r].
-      k: neighbours that vote, at most n.
+      k: neighbors that vote, at most n.
       num_classes: number of classes.
       temperature: dimensionless, > 0. Divides; smaller gives near ones more weight.
-        0.07 is usual. None: every neighbour counts alike.
+        0.07 is usual. None: every neighbor counts alike.
       block: edge of a tile of cosines; changes memory, not results.
 
     Returns:
@@ -145,7 +145,7 @@ def _vote(
     """The winning label of each row; `labels` and `cosine` are [q, k]."""
     weight = np.ones(cosine.shape)
     if temperature is not None:
-        # Relative to the nearest neighbour: no overflow at small temperatures.
+        # Relative to the nearest neighbor: no overflow at small temperatures.
         weight = np.exp((cosine - cosine[:, :1]).astype(np.float64) / temperature)
     rows = np.arange(len(labels))
     cells = rows[:, None] * num_classes + labels
@@ -186,7 +186,7 @@ def _nearest(
             best: tuple[jax.Array, jax.Array], key_block: tuple[jax.Array, jax.Array]
         ) -> tuple[tuple[jax.Array, jax.Array], None]:
             y, y_row = key_block
-            # Full float32: the order of neighbours is decided in the last digits.
+            # Full float32: the order of neighbors is decided in the last digits.
             cosine = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
             absent = jnp.broadcast_to((y_row >= len(keys))[None, :], cosine.shape)
             if exclude_self:

@@ -1,4 +1,4 @@
-"""Pictures of a run: curves, a map of the representation, queries and neighbours.
+"""Pictures of a run: curves, a map of the representation, queries and neighbors.
 
 Every function takes arrays and a path, and writes one PNG.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import patches, patheffects, ticker
 
-from experiments import style
+from jaxcl.pictures import style
 
 _SAME, _OTHER = "#009E73", "#D3380F"  # green and red of different lightness
 
@@ -31,9 +31,9 @@ def learning_curves(
 
     Args:
       path: the PNG to write.
-      steps: optimisation steps of the losses [n], increasing.
+      steps: optimization steps of the losses [n], increasing.
       loss: [n]; of more than 60 values a moving average is drawn over them.
-      knn_steps: optimisation steps of the accuracies [m]; may be empty.
+      knn_steps: optimization steps of the accuracies [m]; may be empty.
       knn_accuracy: in [0, 1], [m].
       baselines: accuracies in [0, 1] drawn as level lines, by name.
       title: of the whole picture.
@@ -50,26 +50,26 @@ def learning_curves(
     left.set_ylabel(f"loss ({loss_unit})")
     window = max(1, len(loss) // 30)
     if window > 1:
-        left.plot(steps, loss, color=style.COLOURS[3], lw=0.8, label="each record")
+        left.plot(steps, loss, color=style.COLORS[3], lw=0.8, label="each record")
         average = np.convolve(loss, np.ones(window) / window, mode="valid")
-        centre = (window - 1) // 2
+        center = (window - 1) // 2
         left.plot(
-            steps[centre : centre + len(average)],
+            steps[center : center + len(average)],
             average,
-            color=style.COLOURS[0],
+            color=style.COLORS[0],
             lw=2,
             label=f"mean of {window} records",
         )
         style.legend_above(left)
     else:
         marker = "o" if len(loss) <= 20 else None
-        left.plot(steps, loss, color=style.COLOURS[0], lw=2, marker=marker, ms=4)
+        left.plot(steps, loss, color=style.COLORS[0], lw=2, marker=marker, ms=4)
 
     right.set_ylabel("k-NN accuracy (%)")
     right.plot(
         knn_steps,
         100 * knn_accuracy,
-        color=style.COLOURS[2],
+        color=style.COLORS[2],
         lw=2,
         marker="o",
         ms=4,
@@ -79,7 +79,7 @@ def learning_curves(
     for i, (name, value) in enumerate((baselines or {}).items()):
         right.axhline(
             100 * value,
-            color=(style.COLOURS[4], style.COLOURS[9])[i % 2],
+            color=(style.COLORS[4], style.COLORS[9])[i % 2],
             lw=1.6,
             dashes=dashes[i % len(dashes)],
             label=f"{name}, {100 * value:.1f} %",
@@ -100,12 +100,12 @@ def learning_curves(
             ha="right",
             va="bottom",
             fontsize=11,
-            color=style.COLOURS[2],
+            color=style.COLORS[2],
             path_effects=_halo(),
         )
     for axes in (left, right):
         style.plain(axes)
-        axes.set_xlabel("optimisation step")
+        axes.set_xlabel("optimization step")
         axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
     style.heading(figure, title)
@@ -122,7 +122,7 @@ def embedding_map(
     seed: int = 0,
     max_tsne: int = 3000,
 ) -> None:
-    """Draws representations as points of a plane, coloured by class.
+    """Draws representations as points of a plane, colored by class.
 
     Rows are scaled to length one first, so that near means a large cosine. Up to
     `max_tsne` rows are laid out by t-SNE, more by their first two principal
@@ -157,7 +157,7 @@ def embedding_map(
             points[labels == c, 0],
             points[labels == c, 1],
             s=size,
-            c=style.COLOURS[c % len(style.COLOURS)],
+            c=style.COLORS[c % len(style.COLORS)],
             marker=style.MARKERS[style.marker_of(c)],
             linewidths=0.3,
             edgecolors="white",
@@ -168,7 +168,7 @@ def embedding_map(
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_color("#BBBBBB")
-    if len(present) <= len(style.COLOURS) * len(style.MARKERS):
+    if len(present) <= len(style.COLORS) * len(style.MARKERS):
         legend = axes.legend(
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
@@ -182,7 +182,7 @@ def embedding_map(
             if handle is not None:
                 handle.set_sizes([50.0])  # type: ignore[attr-defined]
     else:
-        method += f"; {len(present)} classes, colours repeat"
+        method += f"; {len(present)} classes, colors repeat"
     _name_clusters(axes, points, labels, present, class_names)
     style.heading(figure, title, f"{len(h):,} points, {method}")
     style.save(figure, path)
@@ -200,14 +200,14 @@ def montage(
     class_names: Sequence[str],
     title: str = "",
 ) -> None:
-    """Draws each query beside its nearest neighbours, framed by right and wrong.
+    """Draws each query beside its nearest neighbors, framed by right and wrong.
 
     Args:
       path: the PNG to write.
       queries: images [q, h, w], [q, h, w, 1] or [q, h, w, 3]; uint8, or floating
         point in [0, 1].
       query_labels: integers [q].
-      keys: images [m, h, w, c] among which the neighbours are.
+      keys: images [m, h, w, c] among which the neighbors are.
       key_labels: integers [m].
       indices: rows of the keys [q, k], the nearest first.
       cosines: their cosine with the query [q, k].
@@ -268,7 +268,7 @@ def montage(
     fitting = 72 * (width - 1.9) / (0.65 * max(len(title), 1))
     write(title, margin, 0.12, min(13.0, fitting), weight="bold")
     write(
-        f"{right} of {q * k} neighbours are of the query's class. Below: class, cosine",
+        f"{right} of {q * k} neighbors are of the query's class. Below: class, cosine",
         margin,
         0.4,
         10,
@@ -426,8 +426,8 @@ def _images(name: str, images: np.ndarray) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
-    grey, colour = images.ndim == 3, images.ndim == 4 and images.shape[3] == 3
-    if not (grey or colour) or not images.size:
+    gray, color = images.ndim == 3, images.ndim == 4 and images.shape[3] == 3
+    if not (gray or color) or not images.size:
         raise ValueError(
             f"{name} must be [n, h, w], [n, h, w, 1] or [n, h, w, 3], "
             f"got {images.shape}"

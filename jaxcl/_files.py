@@ -1,0 +1,93 @@
+"""Files of results: each appears whole or not at all."""
+
+import contextlib
+import json
+import os
+import pathlib
+import typing
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a path to write to, which takes the place of `path` when all went well.
+
+    A process killed half-way leaves the old file, or none. Missing folders are made.
+
+    Args:
+      path: of the file.
+
+    Yields:
+      A hidden path beside it, with the same suffix.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, content: typing.Any) -> None:
+    """Writes JSON with an indent of two, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def check_directory(name: str, directory: str | os.PathLike) -> pathlib.Path:
+    """Refuses a directory that cannot be made, since a file is in its way.
+
+    Args:
+      name: of the argument that gives it.
+      directory: to be made later.
+
+    Returns:
+      The directory as a path.
+
+    Raises:
+      NotADirectoryError: if it, or a folder above it, is a file.
+    """
+    directory = pathlib.Path(directory)
+    for path in (directory, *directory.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise NotADirectoryError(
+                    f"{name} must be a directory, and {path} is a file"
+                )
+            break
+    return directory
+
+
+def check_new(
+    name: str,
+    directory: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    holds: str = "results.json",
+) -> pathlib.Path:
+    """Refuses a directory that already holds results, before any work is done.
+
+    Args:
+      name: of the argument that gives it.
+      directory: to be made later.
+      overwrite: whether the user asked to replace the results.
+      holds: the file by which results are known.
+
+    Returns:
+      The directory as a path.
+
+    Raises:
+      NotADirectoryError: if it, or a folder above it, is a file.
+      FileExistsError: if it holds results.
+    """
+    directory = check_directory(name, directory)
+    if (directory / holds).exists() and not overwrite:
+        raise FileExistsError(f"{name} must be new, and {directory} holds {holds}")
+    return directory

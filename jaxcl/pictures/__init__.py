@@ -1,0 +1,9 @@
+"""Pictures of arrays: curves, maps, neighbors. One PNG each, in one style.
+
+Needs matplotlib: `pip install 'jaxcl[tools]'`.
+"""
+
+from jaxcl.pictures import style as style
+from jaxcl.pictures.runs import embedding_map as embedding_map
+from jaxcl.pictures.runs import learning_curves as learning_curves
+from jaxcl.pictures.runs import montage as montage
