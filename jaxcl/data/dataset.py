@@ -1,9 +1,7 @@
 """What a data set is, and what its sources share: checks, slices, a copy in memory."""
 
-import importlib
 import operator
 import re
-import types
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -194,28 +192,6 @@ def checked_int(name: str, value: Any, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
-
-
-def require(module: str, purpose: str) -> types.ModuleType:
-    """Imports a package that only some sources need.
-
-    Args:
-      module: dotted name.
-      purpose: what needs it, for the message.
-
-    Returns:
-      The module.
-
-    Raises:
-      ImportError: if it is not installed, with the command that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose} needs {module}, which could not be imported ({error}): "
-            "pip install 'jaxcl[experiments]'"
-        ) from error
 
 
 def _checked_images(name: str, images: Any) -> Any:

@@ -103,8 +103,3 @@ def test_to_memory_reads_ragged_blocks(tmp_path):
     assert type(loaded.images) is np.ndarray
     np.testing.assert_array_equal(loaded.images[..., 0], GRAY)
     assert data.to_memory(loaded) is loaded
-
-
-def test_a_missing_package_names_the_extra():
-    with pytest.raises(ImportError, match=r"pip install 'jaxcl\[experiments\]'"):
-        dataset_lib.require("no_such_package", "the source 'made up'")
