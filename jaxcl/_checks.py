@@ -179,26 +179,29 @@ def labels(name: str, x: Any, length: int) -> None:
             )
 
 
-def count(name: str, x: Any, least: int) -> int:
-    """Checks that `x` is an integer of at least `least`, and returns it.
+def count(name: str, value: Any, at_least: int = 1) -> int:
+    """Checks that a number of things is an integer and large enough.
 
     Args:
       name: what the caller calls the argument.
-      x: the argument; NumPy's integers count, booleans do not.
-      least: the smallest allowed value.
+      value: the argument; NumPy's integers count, booleans do not.
+      at_least: the smallest allowed value.
 
     Returns:
       A Python integer, whose powers do not wrap.
 
     Raises:
-      TypeError: if `x` is no integer.
+      TypeError: if it is no integer.
       ValueError: if it is smaller.
+
+    >>> count("batch_size", np.int32(8))
+    8
     """
-    if isinstance(x, bool) or not isinstance(x, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
-    if x < least:
-        raise ValueError(f"{name} must be at least {least}, got {x}")
-    return int(x)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+    return int(value)
 
 
 def positive(name: str, x: Any) -> None:
