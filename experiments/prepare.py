@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcl import data
-from jaxcl.data import dataset as dataset_lib
+from jaxcl import _optional, data
 from jaxcl.data import files
 
 VERSION = "1.0.0"
@@ -361,7 +360,7 @@ def _measure(path: pathlib.Path) -> tuple[str, tuple[int, int]]:
 
 
 def _pillow() -> Any:
-    return dataset_lib.require("PIL.Image", "reading or resizing images")
+    return _optional.require("PIL.Image", "reading or resizing images", "tools")
 
 
 def _resize(image: Any, edge: int) -> Any:
@@ -441,8 +440,8 @@ def write_tfds(
     Raises:
       ImportError: if tensorflow_datasets or array_record is not installed.
     """
-    tfds: Any = dataset_lib.require("tensorflow_datasets", "writing a TFDS set")
-    dataset_lib.require("array_record", "writing a TFDS set")
+    tfds: Any = _optional.require("tensorflow_datasets", "writing a TFDS set", "data")
+    _optional.require("array_record", "writing a TFDS set", "data")
     any_split = next(iter(splits.values()))
     # Raw bytes: PNG images could only be written with TensorFlow's help.
     features: dict[str, Any] = {
@@ -473,7 +472,7 @@ def write_tfds(
         def _generate_examples(
             self, split: str, dataset: data.Dataset
         ) -> Iterator[tuple[int, dict[str, Any]]]:
-            tqdm = dataset_lib.require("tqdm", "the progress bar")
+            tqdm = _optional.require("tqdm", "the progress bar", "tools")
             for i in tqdm.tqdm(range(data.size(dataset)), split, unit="image"):
                 example: dict[str, Any] = {"image": dataset.columns["image"][i]}
                 if "label" in dataset.columns:
@@ -534,7 +533,7 @@ def prepare_stock(name: str, data_dir: pathlib.Path, overwrite: bool) -> str:
             f"TFDS needs TensorFlow to prepare {name!r} (not to read it): "
             "pip install 'jaxcl[prepare]'"
         )
-    tfds: Any = dataset_lib.require("tensorflow_datasets", "preparing a TFDS set")
+    tfds: Any = _optional.require("tensorflow_datasets", "preparing a TFDS set", "data")
     # TFDS raises its own types for unknown names, failed downloads and the like.
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
@@ -644,7 +643,7 @@ def cli(arguments: Sequence[str] | None = None) -> None:
       arguments: flags; by default those of the process.
     """
     try:
-        tyro: Any = dataset_lib.require("tyro", "the command line")
+        tyro: Any = _optional.require("tyro", "the command line", "tools")
         main(tyro.cli(Settings, args=arguments, use_underscores=True))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")

@@ -1,9 +1,7 @@
 """What a data set is, and what its sources share: checks, slices, a copy in memory."""
 
-import importlib
 import os
 import re
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -277,28 +275,6 @@ def split_range(split: str, size: int) -> tuple[int, int]:
             f"got [{start}:{stop}]"
         )
     return start, stop
-
-
-def require(module: str, purpose: str) -> types.ModuleType:
-    """Imports a package that only some sources need.
-
-    Args:
-      module: dotted name.
-      purpose: what needs it, for the message.
-
-    Returns:
-      The module.
-
-    Raises:
-      ImportError: if it is not installed, with the command that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose} needs {module}, which could not be imported ({error}): "
-            "pip install 'jaxcl[experiments]'"
-        ) from error
 
 
 def _checked_images(name: str, images: Any) -> Any:

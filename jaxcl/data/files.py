@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcl import _optional
 from jaxcl.data import batching
 from jaxcl.data import dataset as dataset_lib
 
@@ -37,7 +38,7 @@ def digits(split: str = "train") -> dataset_lib.Dataset:
     name = dataset_lib.split_name(split)
     if name not in ("train", "test"):
         raise ValueError(f"digits has splits 'train' and 'test', got {split!r}")
-    datasets = dataset_lib.require("sklearn.datasets", "the source 'digits'")
+    datasets = _optional.require("sklearn.datasets", "the source 'digits'", "tools")
     bunch = datasets.load_digits()
     order = batching.permutation(1797, 0, 0)
     order = order[:1300] if name == "train" else order[1300:]

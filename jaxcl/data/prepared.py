@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcl import _optional
 from jaxcl.data import dataset as dataset_lib
 
 _NAME = re.compile(r"(\w+)(?:/([\w+.-]+))?(?::(\d+\.\d+\.\d+))?")
@@ -45,8 +46,9 @@ def tfds(
       ValueError: if the set is damaged, of another format, or has no such split.
     """
     directory, name = _find(os.fspath(name_or_directory), data_dir)
-    package = dataset_lib.require("tensorflow_datasets", f"the source {name!r}")
-    dataset_lib.require("array_record", f"the source {name!r}")
+    purpose = f"the source {name!r}"
+    package = _optional.require("tensorflow_datasets", purpose, "data")
+    _optional.require("array_record", purpose, "data")
     broken = f"{directory}: not a readable TFDS set: "
     # TFDS raises many types here, among them protobuf's own.
     try:

@@ -139,8 +139,3 @@ def test_columns_of_different_lengths_are_refused():
     ragged = data.Dataset("made up", {"a": np.arange(3), "b": np.arange(4)})
     with pytest.raises(ValueError, match=r"made up: columns .*\{'a': 3, 'b': 4\}"):
         data.size(ragged)
-
-
-def test_a_missing_package_names_the_extra():
-    with pytest.raises(ImportError, match=r"pip install 'jaxcl\[experiments\]'"):
-        dataset_lib.require("no_such_package", "the source 'made up'")

@@ -9,8 +9,7 @@ import PIL.Image
 import pytest
 
 from experiments import prepare
-from jaxcl import data
-from jaxcl.data import dataset as dataset_lib
+from jaxcl import _optional, data
 
 pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
@@ -339,7 +338,7 @@ def test_a_stock_set_is_prepared_as_array_record(tmp_path, monkeypatch):
 
     tfds = type("tfds", (), {"builder": Builder})
     monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: "found")
-    monkeypatch.setattr(dataset_lib, "require", lambda name, purpose: tfds)
+    monkeypatch.setattr(_optional, "require", lambda name, purpose, extra: tfds)
     settings = prepare.Settings(stock="mnist", data_dir=str(tmp_path))
     assert prepare.main(settings) == str(tmp_path / "mnist")
     assert set(calls) == {("mnist", "array_record"), str(tmp_path / "downloads")}
