@@ -18,6 +18,7 @@ from jaxcl.training.optimizers import is_weight as is_weight
 from jaxcl.training.optimizers import lars as lars
 from jaxcl.training.optimizers import linear_scaling as linear_scaling
 from jaxcl.training.optimizers import warmup_cosine as warmup_cosine
+from jaxcl.training.processes import join_processes as join_processes
 from jaxcl.training.run import Run as Run
 from jaxcl.training.run import open_run as open_run
 from jaxcl.training.settings import load_settings as load_settings

@@ -135,9 +135,9 @@ def restore_variables(
 
     Args:
       directory: of the run.
-      variables: the wanted part, for instance `{"params": ..., "batch_stats": ...}`
-        with arrays or `jax.ShapeDtypeStruct` leaves, as `jax.eval_shape` of
-        `model.init` gives them.
+      variables: the wanted part, for instance `{"params": {"model": ...},
+        "model_state": ...}`, with arrays or `jax.ShapeDtypeStruct` leaves, as
+        `jax.eval_shape` of `model.init` gives them.
       step: of the checkpoint; None is the newest that can be read.
 
     Returns:
@@ -170,11 +170,12 @@ def restore_variables(
 
         def read(step: int) -> State:
             wanted = _arrays(variables)
-            top = {name.split("/")[0] for name in wanted}
+            # What else the state holds beside "params/model", say, is not asked for.
+            asked = {tuple(name.split("/")[:2]) for name in wanted}
             saved = {
                 name: array
                 for name, array in _saved_arrays(manager, step).items()
-                if name.split("/")[0] in top
+                if tuple(name.split("/")[:2]) in asked
             }
             _check_same(path.parent, step, saved, wanted)
             restored = manager.restore(
