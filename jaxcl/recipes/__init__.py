@@ -18,4 +18,7 @@ from jaxcl.recipes.images import make_transform as make_transform
 from jaxcl.recipes.images import open_images as open_images
 from jaxcl.recipes.images import variables_of as variables_of
 from jaxcl.recipes.runs import Encoder as Encoder
+from jaxcl.recipes.runs import Labelled as Labelled
+from jaxcl.recipes.runs import labelled as labelled
 from jaxcl.recipes.runs import open_encoder as open_encoder
+from jaxcl.recipes.runs import probe_features as probe_features

@@ -63,12 +63,12 @@ class Images:
     """Passes over the images."""
     warmup_epochs: int = 20
     """Passes during which the learning rate rises from 0."""
-    optimizer: Literal["adamw", "lars"] = "adamw"
-    """LARS is meant for batches of thousands."""
+    optimizer: Literal["adamw", "lars", "sgd"] = "adamw"
+    """LARS is meant for batches of thousands; SGD has a momentum of 0.9."""
     learning_rate: float = 2e-3
     """Highest rate, after the warm-up."""
     weight_decay: float = 1e-4
-    """Of weights; biases and normalizations have none."""
+    """Of weights; biases and normalizations have none, but with SGD."""
     average: float = 0.0
     """Momentum of a moving average of the weights, such as 0.999, which is probed and
     exported in place of them; 0: none."""
@@ -212,11 +212,14 @@ def _moco_transform(
 
 
 def make_optimizer(s: Images, images: data.Dataset) -> optax.GradientTransformation:
-    """AdamW or LARS with a warm-up and a cosine over all epochs."""
+    """The optimizer of the settings, with a warm-up and a cosine over all epochs."""
     steps_per_epoch = data.size(images) // s.batch_size
     schedule = training.warmup_cosine(
         s.learning_rate, s.warmup_epochs * steps_per_epoch, s.epochs * steps_per_epoch
     )
+    if s.optimizer == "sgd":
+        decay = optax.add_decayed_weights(s.weight_decay)
+        return optax.chain(decay, optax.sgd(schedule, momentum=0.9))
     make = training.adamw if s.optimizer == "adamw" else training.lars
     return make(schedule, weight_decay=s.weight_decay)
 
@@ -270,12 +273,12 @@ def make_apply(described: models.Description) -> Callable[..., Any]:
     return apply
 
 
-def variables_of(state: training.TrainState) -> dict[str, Any]:
-    """What the encoder of a state is evaluated with: the average, where there is one.
+def variables_of(s: Images, state: training.TrainState) -> dict[str, Any]:
+    """What the encoder is evaluated with: the average, where the settings ask for one.
 
     Running statistics are those of the weights themselves.
     """
-    params = state.params if state.average is None else state.average
+    params = state.average if s.average else state.params
     return {"params": params["model"], **state.model_state}
 
 
@@ -303,7 +306,7 @@ def make_monitors(
 
     def represent(state: training.TrainState, layer: str) -> np.ndarray:
         # A copy of this process: the other ones take no part.
-        variables = jax.device_get(variables_of(state))
+        variables = jax.device_get(variables_of(s, state))
         frozen = jax.tree_util.Partial(encode[layer], variables)
         return evaluation.represent(frozen, images.columns["image"][few], 500)
 
@@ -320,7 +323,7 @@ def make_monitors(
         return training.apply_views(lambda *x: (apply(*x), {}), variables, views)[0]
 
     def alignment(state: training.TrainState) -> jax.Array:
-        variables = jax.device_get(variables_of(state))
+        variables = jax.device_get(variables_of(s, state))
         pixels = np.asarray(images.columns["image"][few[:500]])
         return losses.alignment(embed_views(variables, pixels)).mean()
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxcl import evaluation, models, training
+from jaxcl import data, evaluation, models, training
+from jaxcl.recipes import images as images_lib
 from jaxcl.training import checkpoints
 
 
@@ -83,6 +84,77 @@ def open_encoder(
     [(model,)] = [tuple(found[k].values()) for k in found if k != "model_state"]
     variables = {"params": model, **found["model_state"]}
     return Encoder(described, settings, variables, at, averaged)
+
+
+class Labelled(NamedTuple):
+    """Images with their labels.
+
+    Attributes:
+      images: a column, in memory if it fits there.
+      labels: int32 [n].
+      class_names: a name for each class.
+    """
+
+    images: Any
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def labelled(source: str, name: str, split: str) -> Labelled:
+    """Images of a source that has labels.
+
+    Args:
+      source: as `data.open` takes it.
+      name: of the setting that gives the split, for the message.
+      split: a name or a slice.
+
+    Raises:
+      ValueError: if there are no labels.
+    """
+    found = data.to_memory(data.open(source, split))
+    if "label" not in found.columns or found.class_names is None:
+        raise ValueError(
+            f"{name} must have labels, and {found.name} {split!r} has none"
+        )
+    labels = np.asarray(found.columns["label"][np.arange(data.size(found))])
+    return Labelled(found.columns["image"], labels, found.class_names)
+
+
+def probe_features(
+    s: images_lib.Images, trained: bool, test_split: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """What probes of a run read: h and labels of its images and of held-out ones.
+
+    Args:
+      s: settings of the run; its images are those that it learns from.
+      trained: False for the encoder before the first step.
+      test_split: held-out part of its source.
+
+    Returns:
+      (train_h, train_labels, test_h, test_labels, num_classes), as `study.Features`.
+
+    Raises:
+      ValueError: if a part has no labels.
+      FileNotFoundError: if the run has no checkpoint.
+    """
+    train, test = _parts(s.source, s.split, test_split)
+    if trained:
+        encoder = open_encoder(s.directory)
+    else:
+        shape = tuple(train.images[np.arange(1)].shape[1:])
+        seed = {"seed": s.seed}
+        encoder = Encoder(images_lib.describe(s, shape), seed, None).untrained()
+    of_train, of_test = (encoder.represent(part.images) for part in (train, test))
+    classes = len(train.class_names)
+    return of_train, train.labels, of_test, test.labels, classes
+
+
+@functools.lru_cache(maxsize=1)  # a study asks for the same ones again and again
+def _parts(source: str, split: str, test_split: str) -> tuple[Labelled, Labelled]:
+    return (
+        labelled(source, "split", split),
+        labelled(source, "test_split", test_split),
+    )
 
 
 @functools.cache
