@@ -436,6 +436,104 @@ def dtype(name: str, x: DTypeLike, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {got}")
 
 
+# Weights and probabilities. -----------------------------------------------------------
+
+# How far sums of probabilities may be from 1.
+_ROUNDING = 1e-4
+
+
+def real(name: str, x: Any, axes: str, booleans: bool = True) -> jax.Array:
+    """Checks that `x` holds real numbers, and returns them as floating ones.
+
+    Args:
+      name: what the caller calls the argument.
+      x: an array, or lists of numbers; integers are counts.
+      axes: names of the expected axes, separated by spaces.
+      booleans: whether these are numbers, too.
+
+    Returns:
+      The numbers, float32 or float64.
+
+    Raises:
+      TypeError: if `x` is no array, or not of real numbers.
+      ValueError: if the number of axes is another one.
+    """
+    x = np.asarray(x) if isinstance(x, list | tuple) else x
+    array(name, x, axes)
+    dtype = jnp.result_type(x)
+    kinds = (jnp.floating, jnp.integer) + booleans * (jnp.bool_,)
+    if not any(jnp.issubdtype(dtype, kind) for kind in kinds):
+        raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+    # Half precision would give sums of rows few digits, and eigenvalues none.
+    return jnp.asarray(x, jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
+def weights(name: str, w: Any) -> jax.Array:
+    """Checks that `w` holds weights, and returns them as floating numbers.
+
+    Args:
+      name: what the caller calls the argument.
+      w: the argument.
+
+    Returns:
+      The weights, float32 or float64 [n, m].
+
+    Raises:
+      TypeError: if they are not real numbers.
+      ValueError: if the shape is wrong, or a weight is negative or not finite.
+    """
+    w = real(name, w, "n m")
+    no_negative(name, w)
+    return w
+
+
+def square(name: str, w: jax.Array) -> jax.Array:
+    """Checks that a matrix is square, and returns it.
+
+    Args:
+      name: what the caller calls the argument.
+      w: the matrix.
+
+    Returns:
+      The matrix [n, n].
+
+    Raises:
+      ValueError: if it is not square.
+    """
+    if w.shape[0] != w.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {w.shape}")
+    return w
+
+
+def distribution(name: str, x: jax.Array, given: Any) -> None:
+    """Checks that rows sum to 1, but for the rounding of what the caller gave.
+
+    Args:
+      name: what the caller calls the argument.
+      x: numbers [n] or [n, m], floating; traced ones pass.
+      given: the same as it came, whose dtype says how it was rounded.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      ValueError: if there are no rows, a number is negative or not finite, or a sum is
+        not 1.
+    """
+    no_negative(name, x)
+    if not x.shape[0]:
+        raise ValueError(f"{name} must have at least one row, got shape {x.shape}")
+    if isinstance(x, jax.core.Tracer):
+        return
+    sums = np.asarray(x, np.float64).sum(axis=-1)
+    dtype = jnp.result_type(given) if hasattr(given, "dtype") else x.dtype
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    rounding = max(_ROUNDING, float(jnp.finfo(dtype).eps) if floating else 0)
+    if np.abs(sums - 1).max() > rounding:
+        rows = "" if x.ndim == 1 else " in each row"
+        raise ValueError(f"{name} must sum to 1{rows}, got sums {sums}")
+
+
 # Images. ------------------------------------------------------------------------------
 
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels
-from jaxcl.graphs import dense
 
 # k-means ends in a local optimum: the best of so many starts is kept.
 _STARTS = 10
@@ -48,7 +47,7 @@ def spectral_clusters(w: ArrayLike, num_clusters: int, key: jax.Array) -> jax.Ar
     True False
     """
     num_clusters = _checks.count("num_clusters", num_clusters)
-    w = graphs.symmetrize(dense.without_loops("w", w))
+    w = graphs.symmetrize(graphs.without_loops(w))
     n = w.shape[0]
     if num_clusters > n:
         raise ValueError(
@@ -59,7 +58,7 @@ def spectral_clusters(w: ArrayLike, num_clusters: int, key: jax.Array) -> jax.Ar
 
 @functools.partial(jax.jit, static_argnums=1)
 def _spectral_clusters(w: jax.Array, num_clusters: int, key: jax.Array) -> jax.Array:
-    w = dense.moderate(w)
+    w = graphs.without_overflow(w)
     degree = w.sum(axis=1)
     connected = degree > 0
     scale = jnp.where(connected, 1 / jnp.sqrt(jnp.where(connected, degree, 1)), 0)
