@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcl.evaluation import _checks
+from jaxcl import _checks
 
 
 def represent(
