@@ -32,7 +32,7 @@ def digits(split: str = "train") -> dataset_lib.Dataset:
       ImportError: if scikit-learn is not installed.
       ValueError: if the split is unknown.
 
-    >>> digits("test").images.shape
+    >>> digits("test").columns["image"].shape
     (497, 8, 8, 1)
     """
     name = dataset_lib.split_name(split)
@@ -78,7 +78,7 @@ def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Da
     else:
         with content:
             whole = _from_npz(path, content, name)
-    start, stop = dataset_lib.split_range(split, len(whole.images))
+    start, stop = dataset_lib.split_range(split, dataset_lib.size(whole))
     return dataset_lib.part(whole, start, stop)
 
 
@@ -178,10 +178,10 @@ def _from_npz(path: str, content: Any, name: str) -> dataset_lib.Dataset:
     whole = dataset_lib.from_arrays(path, images, labels)
     # A small split may lack the last classes: the number comes from all of them.
     others = {first_key(keys, LABEL_KEYS, s) for s in splits} - {None, label_key}
-    most = whole.num_classes or 0
+    most = len(whole.class_names or ())
     for key in filter(None, others):
         most = max(most, int(np.max(read(path, content, key), initial=0)) + 1)
-    return whole._replace(num_classes=most)
+    return whole._replace(class_names=tuple(str(c) for c in range(most)))
 
 
 def _splits(path: str, keys: list[str]) -> tuple[str, ...]:
