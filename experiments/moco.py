@@ -145,7 +145,7 @@ PROTOCOLS = {
         ),
     ),
     "tinyimagenet": (
-        "TinyImageNet; first `experiments.prepare --name tinyimagenet --resize 32`.",
+        "TinyImageNet; first `jaxcl prepare --name tinyimagenet --resize 32`.",
         dataclasses.replace(
             CIFAR10,
             directory="runs/moco_tinyimagenet",
