@@ -67,7 +67,7 @@ _IMAGENET_STEM = dataclasses.replace(_CIFAR, stem="imagenet")
 # their "official" variant. Otherwise than there, the probe is a logistic regression on
 # plain images, and linear layers are initialized as this library does. STL-10's beta is
 # in doubt, since its key is misspelt in their file; what of ImageNet is in TFDS has to
-# be prepared at one size, for instance 256 pixels (experiments.prepare).
+# be prepared at one size, for instance 256 pixels (`jaxcl prepare`).
 PROTOCOLS = {
     "digits": Protocol(
         dataclasses.replace(compare.DIGITS, loss="sc_info_nce", temperature=0.15)
