@@ -3,6 +3,11 @@
 The step receives the model and the loss as arguments; nothing here knows either.
 """
 
+from jaxcl import _optional
+
+for _package in ("flax", "optax", "orbax.checkpoint"):
+    _optional.require(_package, "jaxcl.training", "train")
+
 from jaxcl.training import checkpoints as checkpoints
 from jaxcl.training.metrics import MetricWriter as MetricWriter
 from jaxcl.training.metrics import check_finite as check_finite
