@@ -6,6 +6,12 @@ from collections.abc import Callable, Sequence
 from jaxcl import _cli
 
 
+def _report(arguments: Sequence[str]) -> None:
+    from jaxcl import report
+
+    _cli.run(report.main, report.Settings, prog="jaxcl report", arguments=arguments)
+
+
 def _prepare(arguments: Sequence[str]) -> None:
     from jaxcl.data import prepare
 
@@ -15,6 +21,7 @@ def _prepare(arguments: Sequence[str]) -> None:
 # Name, what it does in one line, and what runs it. Each imports what it needs when it
 # is called, so that help is there at once and without any extra.
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
+    "report": ("Are the embeddings in a file Gaussian? A page that tells.", _report),
     "prepare": ("Makes a set to train on of files or a folder of images.", _prepare),
 }
 
