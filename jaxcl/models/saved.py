@@ -178,7 +178,7 @@ def save(
     leaves = flax.traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
     with _files.replacing(directory / "encoder.safetensors") as unfinished:
-        numpy.save_file(arrays, unfinished, metadata={"format": FORMAT})
+        unfinished.write_bytes(numpy.save(arrays, metadata={"format": FORMAT}))
     write_description(directory, described, trained=trained)
 
 
