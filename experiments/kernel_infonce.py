@@ -22,6 +22,7 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
+import absl.logging
 import numpy as np
 import optuna
 import tqdm
@@ -29,6 +30,7 @@ import tyro
 from optuna.storages import journal
 
 from experiments import compare, linear_probe, simclr
+from jaxcl import study as study_lib
 from jaxcl import training
 
 BASELINE = "Gaussian (SimCLR)"
@@ -235,13 +237,19 @@ def read_tuned(path: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return tuned
 
 
-def run_compare(s: Compare) -> list[compare.Row]:
+def run_compare(s: Compare) -> list[study_lib.Row]:
     named = protocol(s)
     tuned = named.tuned if s.tuned is None else read_tuned(s.tuned, s.kernels)
     changes = variants(named.settings, s.kernels, tuned)
-    rows = compare.run(named.settings, changes, s.seeds, held_out=named.held_out)
+    rows = study_lib.run(
+        compare.of_images(named.held_out),
+        named.settings,
+        changes,
+        s.seeds,
+        may_change=simclr.MAY_CHANGE,
+    )
 
-    compare.report(
+    study_lib.report(
         s.directory,
         rows,
         settings=s,
@@ -251,7 +259,7 @@ def run_compare(s: Compare) -> list[compare.Row]:
     )
     print(f"\nIn {s.directory}: accuracy.png, results.json")
     if s.kernels[0] == BASELINE:
-        conclude(compare.differences(rows, BASELINE, "all_labels"))
+        conclude(study_lib.differences(rows, BASELINE, "all_labels"))
     return rows
 
 
@@ -259,7 +267,7 @@ def run_compare(s: Compare) -> list[compare.Row]:
 PUBLISHED = ("simple sum", 1.1)
 
 
-def conclude(found: Mapping[str, tuple[float, float]]) -> None:
+def conclude(found: Mapping[str, study_lib.Difference]) -> None:
     """Says whether the one published difference that is known to us shows."""
     name, published = PUBLISHED
     if name not in found:
@@ -316,7 +324,7 @@ def run_search(s: Search) -> dict[str, dict[str, Any]]:
         named.settings, split=s.instead.split or named.search_split, save_every=10**9
     )
     train = linear_probe.labelled(base.source, "search_split", base.split)
-    test = linear_probe.labelled(base.source, "held_out", named.search_held_out)
+    images = compare.of_images(named.search_held_out)
     steps = compare.last_step(base, len(train.images))
     rungs = [max(1, steps >> k) for k in reversed(range(s.rungs))]
 
@@ -326,7 +334,7 @@ def run_search(s: Search) -> dict[str, dict[str, Any]]:
     bar = tqdm.tqdm(total=s.trials * len(s.kernels), unit="trial")
     tuned, lines = {}, []
     for name in s.kernels:
-        home = directory / compare.directory_of(name)
+        home = directory / study_lib.directory_of(name)
         # Trials with other settings must not end up in one study.
         same = dataclasses.asdict(base) | dataclasses.asdict(s)
         same |= {"held_out": named.search_held_out, "instead": None, "kernels": name}
@@ -346,12 +354,12 @@ def run_search(s: Search) -> dict[str, dict[str, Any]]:
             accuracy = 0.0
             for rung, last in enumerate(rungs):
                 try:
-                    accuracy = compare.train_and_probe(
+                    found, _ = study_lib.measure(
+                        images,
                         dataclasses.replace(settings, max_steps=last),
-                        train,
-                        test,
-                        named.search_held_out,
-                    )[s.metric]
+                        may_change=simclr.MAY_CHANGE,
+                    )
+                    accuracy = found[s.metric]
                 except FloatingPointError as error:  # diverged: among the worst
                     raise optuna.TrialPruned(str(error)) from error
                 trial.report(accuracy, rung + 1)
@@ -432,17 +440,18 @@ def main(s: Compare | Search) -> Any:
 
 
 def cli() -> None:
-    compare.prepare_process()
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs too much
     try:
-        main(
-            tyro.cli(
-                Annotated[Compare, tyro.conf.subcommand("compare")]
-                | Annotated[Search, tyro.conf.subcommand("search")],
-                default=Compare(),
-                args=compare.arguments("compare"),
-                prog="python -m experiments.kernel_infonce",
+        with study_lib.shared_programs():
+            main(
+                tyro.cli(
+                    Annotated[Compare, tyro.conf.subcommand("compare")]
+                    | Annotated[Search, tyro.conf.subcommand("search")],
+                    default=Compare(),
+                    args=compare.arguments("compare"),
+                    prog="python -m experiments.kernel_infonce",
+                )
             )
-        )
     except (ValueError, FileNotFoundError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:

@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcl import data
-from jaxcl.data import dataset as dataset_lib
+from jaxcl import _optional, data
 from jaxcl.data import files
 
 VERSION = "1.0.0"
@@ -97,17 +96,18 @@ def main(s: Settings) -> str:
         with _new_directory(place, s.overwrite) as new:
             write_tfds(s.name, splits, new)
         for split, dataset in splits.items():
-            written = len(data.tfds(place, split).images)
-            if written != len(dataset.images):
+            written = data.size(data.tfds(place, split))
+            if written != data.size(dataset):
                 raise ValueError(
                     f"{place}: {split} holds {written} images after writing, expected "
-                    f"{len(dataset.images)}"
+                    f"{data.size(dataset)}"
                 )
         source = _source(s.name, data_dir)
     for split, dataset in splits.items():
-        size = "x".join(map(str, dataset.images.shape[1:]))
-        classes = f", {dataset.num_classes} classes" if dataset.num_classes else ""
-        print(f"{split}: {len(dataset.images):,} images {size}{classes}")
+        size = "x".join(map(str, _shape(dataset)))
+        names = dataset.class_names
+        classes = f", {len(names)} classes" if names else ""
+        print(f"{split}: {data.size(dataset):,} images {size}{classes}")
     print(f"Use it with: --source {source}")
     return source
 
@@ -189,13 +189,13 @@ def read_file(path: str, split: str) -> Piece:
         splits = data.array_splits(path)
         chosen = "train" if splits == ("train",) else split
         dataset = data.arrays(path, chosen)
-        assert isinstance(dataset.images, np.ndarray)
-        return Piece(path, dataset.images, dataset.labels, dataset.class_names)
+        images, labels = dataset.columns["image"], dataset.columns.get("label")
+        return Piece(path, np.asarray(images), labels, _named(dataset.class_names))
     if path.endswith(".npy"):
         array = files.load(path)
         if array.ndim == 1:
             return Piece(path, labels=np.asarray(array))
-        images = data.arrays(path).images
+        images = data.arrays(path).columns["image"]
         assert isinstance(images, np.ndarray)
         return Piece(path, images)
     return _read_idx(path)
@@ -288,9 +288,8 @@ def read_folder(folder: str, resize: int | None) -> dict[str, data.Dataset]:
             [listed[i][0] for i in order], (height, width, 1 if gray else 3), resize
         )
         labels = np.array([listed[i][1] for i in order], np.int32)
-        datasets[split] = data.Dataset(folder, images)
-        if names:
-            datasets[split] = data.Dataset(folder, images, labels, len(names), names)
+        columns = {"image": images} | ({"label": labels} if names else {})
+        datasets[split] = data.Dataset(folder, columns, names or None)
     return datasets
 
 
@@ -361,7 +360,7 @@ def _measure(path: pathlib.Path) -> tuple[str, tuple[int, int]]:
 
 
 def _pillow() -> Any:
-    return dataset_lib.require("PIL.Image", "reading or resizing images")
+    return _optional.require("PIL.Image", "reading or resizing images", "tools")
 
 
 def _resize(image: Any, edge: int) -> Any:
@@ -387,9 +386,11 @@ def _resize_all(images: np.ndarray, edge: int) -> np.ndarray:
 
 def _same_classes(splits: dict[str, data.Dataset]) -> dict[str, data.Dataset]:
     """Gives all splits the same classes and checks that they fit together."""
-    labelled = {k: d for k, d in splits.items() if d.labels is not None}
-    if len({d.images.shape[1:] for d in splits.values()}) > 1:
-        shapes = ", ".join(f"{k} {d.images.shape}" for k, d in splits.items())
+    labelled = {k: d for k, d in splits.items() if "label" in d.columns}
+    if len({_shape(d) for d in splits.values()}) > 1:
+        shapes = ", ".join(
+            f"{k} {(data.size(d), *_shape(d))}" for k, d in splits.items()
+        )
         raise ValueError(f"splits must have images of one size, got {shapes}")
     if labelled and len(labelled) < len(splits):
         raise ValueError(
@@ -397,19 +398,30 @@ def _same_classes(splits: dict[str, data.Dataset]) -> dict[str, data.Dataset]:
         )
     if not labelled:
         return splits
-    names = {d.class_names for d in labelled.values() if d.class_names}
+    names = {d.class_names for d in labelled.values() if _named(d.class_names)}
     if len(names) > 1:
         raise ValueError(f"splits must agree on the class names, got {sorted(names)}")
-    classes = max(d.num_classes or 0 for d in labelled.values())
+    classes = max(len(d.class_names or ()) for d in labelled.values())
     if names and len(next(iter(names))) < classes:
         raise ValueError(f"expected {classes} class names, got {sorted(names)}")
-    chosen = names.pop() if names else tuple(str(c) for c in range(classes))
+    chosen = names.pop() if names else _numbers(classes)
     if len(set(chosen)) != len(chosen) or any(not c.strip() for c in chosen):
         raise ValueError(f"class names must differ and not be empty, got {chosen}")
-    return {
-        k: d._replace(num_classes=len(chosen), class_names=chosen)
-        for k, d in splits.items()
-    }
+    return {k: d._replace(class_names=chosen) for k, d in splits.items()}
+
+
+def _named(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Names of classes, unless they are the numbers that stand for none."""
+    return None if names is None or names == _numbers(len(names)) else names
+
+
+def _numbers(classes: int) -> tuple[str, ...]:
+    return tuple(str(c) for c in range(classes))
+
+
+def _shape(dataset: data.Dataset) -> tuple[int, ...]:
+    """Of one image."""
+    return dataset.columns["image"][np.arange(1)].shape[1:]
 
 
 # Writing.
@@ -428,16 +440,16 @@ def write_tfds(
     Raises:
       ImportError: if tensorflow_datasets or array_record is not installed.
     """
-    tfds: Any = dataset_lib.require("tensorflow_datasets", "writing a TFDS set")
-    dataset_lib.require("array_record", "writing a TFDS set")
+    tfds: Any = _optional.require("tensorflow_datasets", "writing a TFDS set", "data")
+    _optional.require("array_record", "writing a TFDS set", "data")
     any_split = next(iter(splits.values()))
     # Raw bytes: PNG images could only be written with TensorFlow's help.
     features: dict[str, Any] = {
         "image": tfds.features.Tensor(
-            shape=any_split.images.shape[1:], dtype=np.uint8, encoding="bytes"
+            shape=_shape(any_split), dtype=np.uint8, encoding="bytes"
         )
     }
-    if any_split.labels is not None:
+    if "label" in any_split.columns:
         features["label"] = tfds.features.ClassLabel(names=any_split.class_names)
 
     class ImageSet(  # type: ignore[call-arg]
@@ -460,11 +472,11 @@ def write_tfds(
         def _generate_examples(
             self, split: str, dataset: data.Dataset
         ) -> Iterator[tuple[int, dict[str, Any]]]:
-            tqdm = dataset_lib.require("tqdm", "the progress bar")
-            for i in tqdm.tqdm(range(len(dataset.images)), split, unit="image"):
-                example: dict[str, Any] = {"image": dataset.images[i]}
-                if dataset.labels is not None:
-                    example["label"] = int(dataset.labels[i])
+            tqdm = _optional.require("tqdm", "the progress bar", "tools")
+            for i in tqdm.tqdm(range(data.size(dataset)), split, unit="image"):
+                example: dict[str, Any] = {"image": dataset.columns["image"][i]}
+                if "label" in dataset.columns:
+                    example["label"] = int(dataset.columns["label"][i])
                 yield i, example
 
     ImageSet.name = name
@@ -487,9 +499,9 @@ def write_npz(splits: dict[str, data.Dataset], path: pathlib.Path) -> None:
     """
     content: dict[str, Any] = {}
     for split, dataset in splits.items():
-        content[f"{split}_images"] = data.to_memory(dataset).images
-        if dataset.labels is not None:
-            content[f"{split}_labels"] = dataset.labels
+        content[f"{split}_images"] = dataset.columns["image"][:]
+        if "label" in dataset.columns:
+            content[f"{split}_labels"] = dataset.columns["label"]
             content["class_names"] = np.array(dataset.class_names)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.npz")
@@ -521,7 +533,7 @@ def prepare_stock(name: str, data_dir: pathlib.Path, overwrite: bool) -> str:
             f"TFDS needs TensorFlow to prepare {name!r} (not to read it): "
             "pip install 'jaxcl[prepare]'"
         )
-    tfds: Any = dataset_lib.require("tensorflow_datasets", "preparing a TFDS set")
+    tfds: Any = _optional.require("tensorflow_datasets", "preparing a TFDS set", "data")
     # TFDS raises its own types for unknown names, failed downloads and the like.
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
@@ -631,7 +643,7 @@ def cli(arguments: Sequence[str] | None = None) -> None:
       arguments: flags; by default those of the process.
     """
     try:
-        tyro: Any = dataset_lib.require("tyro", "the command line")
+        tyro: Any = _optional.require("tyro", "the command line", "tools")
         main(tyro.cli(Settings, args=arguments, use_underscores=True))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")

@@ -240,6 +240,29 @@ def mean(
     return top / jnp.maximum(count, 1)
 
 
+def data_parallel(
+    axis_name: str = "data",
+) -> tuple[jax.sharding.Mesh, jax.NamedSharding, jax.NamedSharding]:
+    """A mesh of all devices, for batches split by rows.
+
+    Args:
+      axis_name: of the one mesh axis.
+
+    Returns:
+      (mesh, rows, whole): the mesh, with an axis of type Auto over the devices of all
+      processes; the sharding of a batch, by its first axis; and that of a state, which
+      every device holds whole.
+
+    >>> mesh, rows, whole = data_parallel()
+    >>> print(mesh.axis_names, rows.spec, whole.spec)
+    ('data',) P('data',) P()
+    """
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), (axis_name,), axis_types=auto)
+    rows = jax.NamedSharding(mesh, jax.P(axis_name))
+    return mesh, rows, jax.NamedSharding(mesh, jax.P())
+
+
 def sharded(
     loss_fn: Callable[..., Any],
     mesh: jax.sharding.Mesh,

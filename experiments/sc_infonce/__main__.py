@@ -8,14 +8,16 @@ python -m experiments.sc_infonce images --protocol cifar10 --seeds 0 1
 import sys
 from typing import Annotated
 
+import absl.logging
 import tyro
 
 from experiments import compare
 from experiments.sc_infonce import images, synthetic
+from jaxcl import study
 
 
 def cli() -> None:
-    compare.prepare_process()
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs too much
     try:
         settings = tyro.cli(
             Annotated[synthetic.Settings, tyro.conf.subcommand("synthetic")]
@@ -25,7 +27,8 @@ def cli() -> None:
             prog="python -m experiments.sc_infonce",
         )
         if isinstance(settings, images.Settings):
-            images.main(settings)
+            with study.shared_programs():
+                images.main(settings)
         else:
             synthetic.main(settings)
     except (

@@ -10,15 +10,14 @@ probed on held-out images.
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
-from matplotlib import patches
 
 from experiments import compare, simclr
-from jaxcl.pictures import style
+from jaxcl import _tables, study
+from jaxcl.pictures import studies
 
 BASELINE = "InfoNCE"
 
@@ -120,7 +119,7 @@ class Settings:
     instead: tyro.conf.OmitArgPrefixes[compare.Instead] = compare.NOTHING
 
 
-def main(s: Settings) -> list[compare.Row]:
+def main(s: Settings) -> list[study.Row]:
     if s.protocol not in PROTOCOLS:
         raise ValueError(
             f"protocol must be one of {', '.join(PROTOCOLS)}, got {s.protocol!r}"
@@ -142,9 +141,15 @@ def main(s: Settings) -> list[compare.Row]:
     grid |= {(named.alpha, named.beta): f"SC {named.alpha:g}, {named.beta:g}"}
     for (alpha, beta), name in grid.items():
         variants[name] = {"alpha": alpha, "beta": beta}
-    rows = compare.run(base, variants, s.seeds, held_out=named.held_out)
+    rows = study.run(
+        compare.of_images(named.held_out),
+        base,
+        variants,
+        s.seeds,
+        may_change=simclr.MAY_CHANGE,
+    )
 
-    compare.report(
+    study.report(
         s.directory,
         rows,
         settings=s,
@@ -154,73 +159,43 @@ def main(s: Settings) -> list[compare.Row]:
     )
     by_name = {row.name: row for row in rows}
     surface = {
-        key: np.array(
+        label: np.array(
             [
                 [100 * np.mean(by_name[grid[a, b]].accuracy[key]) for b in s.betas]
                 for a in s.alphas
             ]
         )
-        for key in compare.PROBES
+        for key, label in study.PROBES.items()
     }
-    picture = pathlib.Path(s.directory) / "alpha_beta.png"
-    draw_surface(picture, surface, s.alphas, s.betas)
-    for key in ("few_labels", "all_labels"):
-        print(f"\nAccuracy with {compare.PROBES[key]} (%), means over seeds:\n")
-        print(surface_table(surface[key], s.alphas, s.betas))
-    print(f"\nIn {s.directory}: accuracy.png, alpha_beta.png, results.json\n")
     ridge = [
-        f"({a:g}, {b:g})" for a in s.alphas for b in s.betas if abs(a - b - 1) < 1e-9
+        (i, j)
+        for i, a in enumerate(s.alphas)
+        for j, b in enumerate(s.betas)
+        if abs(a - b - 1) < 1e-9
     ]
+    studies.grid(
+        pathlib.Path(s.directory) / "alpha_beta.png",
+        surface,
+        ("alpha", s.alphas),
+        ("beta", s.betas),
+        framed=ridge,
+        title="SC-InfoNCE: accuracy on held-out images (%), mean over seeds",
+        second="framed: alpha - beta = 1, where the target can be reached",
+    )
+    head = ["alpha \\ beta", *(f"{b:g}" for b in s.betas)]
+    for key in ("few_labels", "all_labels"):
+        label = study.PROBES[key]
+        print(f"\nAccuracy with {label} (%), means over seeds:\n")
+        lines = [
+            [f"{a:g}", *(f"{x:.1f}" for x in row)]
+            for a, row in zip(s.alphas, surface[label], strict=True)
+        ]
+        print(_tables.markdown(head, lines))
+    print(f"\nIn {s.directory}: accuracy.png, alpha_beta.png, results.json\n")
+    named_ridge = ", ".join(f"({s.alphas[i]:g}, {s.betas[j]:g})" for i, j in ridge)
     print(
         "In theory the target can be reached where alpha - beta = 1: here "
-        f"{', '.join(ridge) or 'nowhere'}. No\npublished table was at hand to compare "
+        f"{named_ridge or 'nowhere'}. No\npublished table was at hand to compare "
         "with; the authors' notes show less than a point\nbetween betas."
     )
     return rows
-
-
-def surface_table(
-    values: np.ndarray, alphas: Sequence[float], betas: Sequence[float]
-) -> str:
-    """A Markdown table of one probe: alpha down, beta across."""
-    lines = [
-        "| alpha \\ beta | " + " | ".join(f"{b:g}" for b in betas) + " |",
-        "|---" * (1 + len(betas)) + "|",
-    ]
-    for alpha, row in zip(alphas, values, strict=True):
-        lines.append(f"| {alpha:g} | " + " | ".join(f"{v:.1f}" for v in row) + " |")
-    return "\n".join(lines)
-
-
-def draw_surface(
-    path: pathlib.Path,
-    surface: dict[str, np.ndarray],
-    alphas: Sequence[float],
-    betas: Sequence[float],
-) -> None:
-    """Draws accuracy against alpha and beta, a panel for each probe."""
-    figure = style.blank(3 * (1.2 + 0.75 * len(betas)) + 0.6, 1.7 + 0.62 * len(alphas))
-    style.heading(
-        figure,
-        "SC-InfoNCE: accuracy on held-out images (%), mean over seeds",
-        "framed: alpha - beta = 1, where the target can be reached",
-    )
-    panels = figure.subplots(1, len(surface), squeeze=False)[0]
-    for axes, (key, values) in zip(panels, surface.items(), strict=True):
-        axes.imshow(values, cmap="cividis", aspect="auto")
-        middle = (values.min() + values.max()) / 2
-        for (i, j), value in np.ndenumerate(values):
-            color = "white" if value < middle else "black"
-            axes.text(
-                j, i, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9
-            )
-            if abs(alphas[i] - betas[j] - 1) < 1e-9:
-                frame = patches.Rectangle((j - 0.46, i - 0.46), 0.92, 0.92)
-                frame.set(fill=False, ec=style.COLORS[6], lw=2.5)
-                axes.add_patch(frame)
-        axes.set_title(compare.PROBES[key], fontsize=11)
-        axes.set_xticks(range(len(betas)), [f"{b:g}" for b in betas])
-        axes.set_yticks(range(len(alphas)), [f"{a:g}" for a in alphas])
-        axes.set_xlabel("beta", fontsize=11)
-    panels[0].set_ylabel("alpha", fontsize=11)
-    style.save(figure, path)

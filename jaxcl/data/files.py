@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcl import _optional
 from jaxcl.data import batching
 from jaxcl.data import dataset as dataset_lib
 
@@ -31,13 +32,13 @@ def digits(split: str = "train") -> dataset_lib.Dataset:
       ImportError: if scikit-learn is not installed.
       ValueError: if the split is unknown.
 
-    >>> digits("test").images.shape
+    >>> digits("test").columns["image"].shape
     (497, 8, 8, 1)
     """
     name = dataset_lib.split_name(split)
     if name not in ("train", "test"):
         raise ValueError(f"digits has splits 'train' and 'test', got {split!r}")
-    datasets = dataset_lib.require("sklearn.datasets", "the source 'digits'")
+    datasets = _optional.require("sklearn.datasets", "the source 'digits'", "tools")
     bunch = datasets.load_digits()
     order = batching.permutation(1797, 0, 0)
     order = order[:1300] if name == "train" else order[1300:]
@@ -77,7 +78,7 @@ def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Da
     else:
         with content:
             whole = _from_npz(path, content, name)
-    start, stop = dataset_lib.split_range(split, len(whole.images))
+    start, stop = dataset_lib.split_range(split, dataset_lib.size(whole))
     return dataset_lib.part(whole, start, stop)
 
 
@@ -177,10 +178,10 @@ def _from_npz(path: str, content: Any, name: str) -> dataset_lib.Dataset:
     whole = dataset_lib.from_arrays(path, images, labels)
     # A small split may lack the last classes: the number comes from all of them.
     others = {first_key(keys, LABEL_KEYS, s) for s in splits} - {None, label_key}
-    most = whole.num_classes or 0
+    most = len(whole.class_names or ())
     for key in filter(None, others):
         most = max(most, int(np.max(read(path, content, key), initial=0)) + 1)
-    return whole._replace(num_classes=most)
+    return whole._replace(class_names=tuple(str(c) for c in range(most)))
 
 
 def _splits(path: str, keys: list[str]) -> tuple[str, ...]:

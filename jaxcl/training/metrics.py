@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import jax
 
+from jaxcl import _optional
+
 _FILE = "metrics.jsonl"
 
 
@@ -192,11 +194,8 @@ def _repair_end(path: pathlib.Path) -> None:
 
 
 def _summary_writer(directory: pathlib.Path, resumed_from: int) -> typing.Any:
-    try:
-        import tensorboardX
-    except ImportError as error:
-        raise ImportError(
-            "TensorBoard events need tensorboardX: pip install 'jaxcl[experiments]'"
-        ) from error
+    tensorboardX: typing.Any = _optional.require(
+        "tensorboardX", "writing TensorBoard events", "train"
+    )
     purge = resumed_from + 1 if resumed_from > 0 else None
     return tensorboardX.SummaryWriter(str(directory), purge_step=purge)

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import compare, kernel_infonce, simclr
 from experiments.sc_infonce import images
-from jaxcl import kernels, losses
+from jaxcl import evaluation, kernels, losses, study
 
 TINY = compare.Instead(split="train[:200]", width=2, batch_size=40, epochs=1)
 TWO = ("Gaussian (SimCLR)", "simple sum of losses")
@@ -21,57 +21,39 @@ def trained(monkeypatch):
     """The runs that were trained. Nothing is: accuracies are made of the settings."""
     runs = []
 
-    def accuracy(s, train, test, *, step=None):
-        del train, test
-        value = 0.9 + s.seed / 100 + (0 if step is None else s.temperature / 1000)
-        return dict.fromkeys(compare.PROBES, value)
+    def features(s, trained):
+        value = 0.9 + s.seed / 100 + (s.temperature / 1000 if trained else 0)
+        made = np.full((1, 1), value)
+        return study.Features(made, np.zeros(1), made, np.zeros(1000), 10)
 
-    monkeypatch.setattr(simclr, "main", runs.append)
-    monkeypatch.setattr(compare, "probe", accuracy)
+    def scores(h, *others, num_classes):
+        return evaluation.ProbeScores(*3 * [float(h[0, 0])])
+
+    def of_images(held_out="test"):
+        return study.Study(runs.append, features)
+
+    monkeypatch.setattr(compare, "of_images", of_images)
+    monkeypatch.setattr(evaluation, "probe_scores", scores)
     return runs
 
 
-def test_a_comparison_goes_on_where_it_stopped(tmp_path, capsys, trained):
+def test_a_table_of_kernels_is_trained_and_said(tmp_path, capsys, trained):
     s = kernel_infonce.Compare(
-        directory=str(tmp_path), kernels=TWO, seeds=(0,), instead=TINY
+        directory=str(tmp_path), kernels=TWO, seeds=(0, 1), instead=TINY
     )
-    (first,) = (r for r in kernel_infonce.main(s) if r.name == TWO[1])
-    assert "| simple sum of losses |" in capsys.readouterr().out
-    for name in ("accuracy.png", "results.json"):
-        assert (tmp_path / name).stat().st_size > 500
-
-    # Another seed is added; what has been measured is not trained again.
-    trained.clear()
-    both = kernel_infonce.main(dataclasses.replace(s, seeds=(0, 1)))
-    assert [(r.kernel, r.seed) for r in trained] == [("gaussian", 1), ("simple_sum", 1)]
-    assert both[0].name == compare.UNTRAINED
-    again = next(row for row in both if row.name == TWO[1])
-    assert again.accuracy["knn"][0] == first.accuracy["knn"][0]
-    assert all(len(values) == 2 for values in again.accuracy.values())
-    assert "± 0.7" in compare.table(both)  # of 90 and 91 %
-    other = dataclasses.replace(s, instead=dataclasses.replace(TINY, width=4))
-    with pytest.raises(ValueError, match="width: 2 -> 4"):
-        kernel_infonce.main(other)
-    assert not [r for r in trained if r.width == 4]
-
-    # Fewer rows do not take the place of more.
-    kernel_infonce.main(dataclasses.replace(s, kernels=TWO[:1]))
-    assert "it is results_2.json now" in capsys.readouterr().out
-    kept = json.loads((tmp_path / "results_2.json").read_text())
-    assert [row["name"] for row in kept["rows"]] == [compare.UNTRAINED, *TWO]
-
-
-def test_differences_are_taken_seed_by_seed():
-    rows = [
-        compare.Row(name, dict.fromkeys(compare.PROBES, values), 1000)
-        for name, values in (("a", [0.1, 0.5]), ("b", [0.2, 0.6]), ("c", [0.3, 0.5]))
+    rows = kernel_infonce.main(s)
+    assert [(r.kernel, r.seed) for r in trained] == [
+        ("gaussian", 0),
+        ("simple_sum", 0),
+        ("gaussian", 1),
+        ("simple_sum", 1),
     ]
-    found = compare.differences(rows, "a", "knn")
-    # The 97.5 % point of Student's t with one degree is tan(0.475 pi); the standard
-    # error of b is not 0 but half an image of a thousand.
-    t = np.tan(0.475 * np.pi)
-    np.testing.assert_allclose(found["b"], (10.0, 0.05 * t))
-    np.testing.assert_allclose(found["c"], (10.0, 10.0 * t))
+    assert [row.name for row in rows] == [study.UNTRAINED, *TWO]
+    printed = capsys.readouterr().out
+    assert "| simple sum of losses |" in printed
+    assert "± 0.7" in printed  # of 90 and 91 %
+    assert (tmp_path / "accuracy.png").exists()
+    assert (tmp_path / "results.json").exists()
 
 
 def test_a_search_that_was_stopped_goes_on_and_never_asks_held_out_images(
@@ -81,20 +63,20 @@ def test_a_search_that_was_stopped_goes_on_and_never_asks_held_out_images(
         directory=str(tmp_path), kernels=("Laplacian",), trials=3, rungs=2
     )
     asked, stop = [], [2]
-    original = compare.train_and_probe
+    original = study.measure
 
-    def train_and_probe(settings, train, test, held_out):
-        asked.append((settings.split, held_out))
+    def measure(images, settings, **options):
+        asked.append(settings.split)
         if len(asked) in stop:
             stop.clear()
             raise KeyboardInterrupt
-        return original(settings, train, test, held_out)
+        return original(images, settings, **options)
 
-    monkeypatch.setattr(compare, "train_and_probe", train_and_probe)
+    monkeypatch.setattr(study, "measure", measure)
     with pytest.raises(KeyboardInterrupt):
         kernel_infonce.main(s)
     tuned = kernel_infonce.main(s)
-    assert set(asked) == {("train[:80%]", "train[80%:]")}
+    assert set(asked) == {"train[:80%]"}
     assert set(tuned["Laplacian"]) == {"learning_rate", "temperature"}
     assert json.loads((tmp_path / "tuned.json").read_text()) == tuned
 
@@ -209,9 +191,9 @@ def test_alpha_and_beta_give_a_table_and_a_picture(tmp_path, capsys, trained):
     )
     rows = images.main(s)
     names = [row.name for row in rows]
-    assert names == [compare.UNTRAINED, "IS-InfoNCE", "SC 1, 0", "SC 1, 0.5"]
-    assert "| alpha \\ beta | 0 | 0.5 |" in capsys.readouterr().out
-    assert (tmp_path / "alpha_beta.png").stat().st_size > 5_000
+    assert names == [study.UNTRAINED, "IS-InfoNCE", "SC 1, 0", "SC 1, 0.5"]
+    assert "| alpha \\ beta |    0 |  0.5 |" in capsys.readouterr().out
+    assert (tmp_path / "alpha_beta.png").exists()
     assert [(r.loss, r.num_views, r.beta) for r in trained] == [
         ("is_info_nce", 3, 0.0),
         ("sc_info_nce", 2, 0.0),

@@ -9,8 +9,7 @@ import PIL.Image
 import pytest
 
 from experiments import prepare
-from jaxcl import data
-from jaxcl.data import dataset as dataset_lib
+from jaxcl import _optional, data
 
 pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
@@ -62,7 +61,9 @@ def as_set(dataset):
     """Images with their class names, in no order."""
     return sorted(
         (dataset.class_names[label], image.tobytes())
-        for image, label in zip(dataset.images, dataset.labels, strict=True)
+        for image, label in zip(
+            dataset.columns["image"], dataset.columns["label"], strict=True
+        )
     )
 
 
@@ -75,8 +76,8 @@ def test_arrays_make_the_round_trip(tmp_path):
     opened = run(tmp_path, train=train, test=(str(tmp_path / "c.npz"),))
     for split, count in (("train", 13), ("test", 2)):
         dataset = opened(split)
-        np.testing.assert_array_equal(dataset.images, X[:count])
-        np.testing.assert_array_equal(dataset.labels, Y[:count])
+        np.testing.assert_array_equal(dataset.columns["image"], X[:count])
+        np.testing.assert_array_equal(dataset.columns["label"], Y[:count])
         assert dataset.class_names == tuple(names)
 
 
@@ -84,8 +85,8 @@ def test_one_file_may_hold_both_splits(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, x_train=X, y_train=Y[:, None], x_test=X[:4], y_test=Y[:4, None])
     opened = run(tmp_path, train=(str(path),), test=(str(path),))
-    np.testing.assert_array_equal(opened("train").images, X)
-    np.testing.assert_array_equal(opened("test").labels, Y[:4])
+    np.testing.assert_array_equal(opened("train").columns["image"], X)
+    np.testing.assert_array_equal(opened("test").columns["label"], Y[:4])
 
 
 def test_npy_files_hold_images_or_labels(tmp_path):
@@ -93,12 +94,12 @@ def test_npy_files_hold_images_or_labels(tmp_path):
     for path, array in zip(paths, (X[:5, ..., 0], X[5:, ..., 0], Y), strict=True):
         np.save(path, array)
     dataset = run(tmp_path, train=paths)("train")
-    np.testing.assert_array_equal(dataset.images, X[..., :1])
-    np.testing.assert_array_equal(dataset.labels, Y)
+    np.testing.assert_array_equal(dataset.columns["image"], X[..., :1])
+    np.testing.assert_array_equal(dataset.columns["label"], Y)
     assert dataset.class_names == ("0", "1", "2")
     unlabelled = run(tmp_path, name="bare", train=paths[:2])("train")
-    np.testing.assert_array_equal(unlabelled.images, X[..., :1])
-    assert unlabelled.labels is None
+    np.testing.assert_array_equal(unlabelled.columns["image"], X[..., :1])
+    assert "label" not in unlabelled.columns
 
 
 def test_delta_files_are_decoded(tmp_path):
@@ -106,11 +107,11 @@ def test_delta_files_are_decoded(tmp_path):
     np.savez(tmp_path / "b.npz", delta=encoded(X[:3]))
     np.savez(tmp_path / "c.npz", delta=encoded(X).astype(np.int16))
     dataset = run(tmp_path, train=(str(tmp_path / "a.npz"),))("train")
-    np.testing.assert_array_equal(dataset.images, X)
-    np.testing.assert_array_equal(dataset.labels, Y)
+    np.testing.assert_array_equal(dataset.columns["image"], X)
+    np.testing.assert_array_equal(dataset.columns["label"], Y)
     assert dataset.class_names == ("ant", "bee", "cat")
     bare = run(tmp_path, name="bare", train=(str(tmp_path / "b.npz"),))("train")
-    np.testing.assert_array_equal(bare.images, X[:3])
+    np.testing.assert_array_equal(bare.columns["image"], X[:3])
     with pytest.raises(ValueError, match=r"c\.npz: delta must be uint8"):
         run(tmp_path, name="other", train=(str(tmp_path / "c.npz"),))
 
@@ -121,8 +122,8 @@ def test_idx_files_are_read_plain_and_compressed(tmp_path):
     (tmp_path / "labels.gz").write_bytes(gzip.compress(idx(labels)))
     paths = (str(tmp_path / "images"), str(tmp_path / "labels.gz"))
     dataset = run(tmp_path, train=paths)("train")
-    np.testing.assert_array_equal(dataset.images[..., 0], images)
-    np.testing.assert_array_equal(dataset.labels, labels)
+    np.testing.assert_array_equal(dataset.columns["image"][..., 0], images)
+    np.testing.assert_array_equal(dataset.columns["label"], labels)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -142,21 +143,21 @@ def test_a_folder_makes_the_round_trip(tmp_path, nested):
 def test_a_slice_of_a_folder_holds_all_classes(tmp_path):
     images = np.zeros((60, 4, 4), np.uint8)
     root = folder(tmp_path / "pictures", images, np.arange(60) // 20, "abc")
-    labels = run(tmp_path, folder=root)("train[:50%]").labels
+    labels = run(tmp_path, folder=root)("train[:50%]").columns["label"]
     assert np.bincount(labels, minlength=3).min() >= 5
 
 
 def test_gray_and_unlabelled_folders(tmp_path):
     root = folder(tmp_path / "gray", X[..., 0], Y, ["a", "b", "c"])
     dataset = run(tmp_path, name="gray", folder=root)("train")
-    assert dataset.images.shape == (13, 6, 5, 1)
+    assert dataset.columns["image"].shape == (13, 6, 5, 1)
     alone = tmp_path / "alone"
     alone.mkdir()
     PIL.Image.fromarray(X[0]).save(alone / "a.png")
     PIL.Image.fromarray(X[1, ..., 0]).save(alone / "b.PNG")  # gray becomes color
     dataset = run(tmp_path, name="alone", folder=str(alone))("train")
-    assert dataset.images.shape == (2, 6, 5, 3)
-    assert dataset.labels is None
+    assert dataset.columns["image"].shape == (2, 6, 5, 3)
+    assert "label" not in dataset.columns
 
 
 def test_resize_cuts_the_middle_out(tmp_path):
@@ -169,7 +170,9 @@ def test_resize_cuts_the_middle_out(tmp_path):
         ("pictures", {"folder": root}),
         ("files", {"train": (str(tmp_path / "a.npy"),)}),
     ):
-        images = run(tmp_path, name=name, resize=10, **settings)("train").images
+        images = run(tmp_path, name=name, resize=10, **settings)("train").columns[
+            "image"
+        ]
         assert images.shape[1:] == (10, 10, 1)
         np.testing.assert_array_equal(images[:, 2:-2, 2:-2], 130)
     with pytest.raises(ValueError, match=r"one size, or use --resize; got .*tall"):
@@ -179,7 +182,7 @@ def test_resize_cuts_the_middle_out(tmp_path):
 def test_jpeg_is_read(tmp_path):
     flat = np.full((2, 8, 8, 3), 100, np.uint8)
     root = folder(tmp_path / "pictures", flat, [0, 1], "ab", "jpg")
-    images = run(tmp_path, folder=root)("train").images.astype(int)
+    images = run(tmp_path, folder=root)("train").columns["image"].astype(int)
     assert np.abs(images - 100).max() <= 2
 
 
@@ -189,8 +192,8 @@ def test_an_npz_instead_of_a_set(tmp_path):
     out = str(tmp_path / "new" / "out.npz")
     opened = run(tmp_path, name="", npz=out, train=a, test=a)
     for split in ("train", "test"):
-        np.testing.assert_array_equal(opened(split).images, X)
-        np.testing.assert_array_equal(opened(split).labels, Y)
+        np.testing.assert_array_equal(opened(split).columns["image"], X)
+        np.testing.assert_array_equal(opened(split).columns["label"], Y)
         assert opened(split).class_names == ("ant", "bee", "cat")
     with pytest.raises(FileExistsError, match=r"out\.npz .*--overwrite"):
         run(tmp_path, name="", npz=out, train=a)
@@ -205,9 +208,9 @@ def test_what_is_there_is_kept_unless_told_otherwise(tmp_path):
     opened = run(tmp_path, train=a)
     with pytest.raises(FileExistsError, match=r"made.*there already: use --overwrite"):
         run(tmp_path, train=b)
-    assert len(opened("train").images) == 13
+    assert len(opened("train").columns["image"]) == 13
     run(tmp_path, train=b, overwrite=True)
-    assert len(opened("train").images) == 3
+    assert len(opened("train").columns["image"]) == 3
     assert [p.name for p in (tmp_path / "sets" / "made").iterdir()] == ["1.0.0"]
 
 
@@ -219,7 +222,7 @@ def test_a_run_that_fails_half_way_destroys_nothing(tmp_path):
     last.write_bytes(last.read_bytes()[:-40])  # the header is whole, the rest is not
     with pytest.raises(ValueError, match=f"{last.name}: not a readable image"):
         run(tmp_path, folder=broken, overwrite=True)
-    np.testing.assert_array_equal(opened("train").images, X)
+    np.testing.assert_array_equal(opened("train").columns["image"], X)
     with pytest.raises(ValueError, match="not a readable image"):
         run(tmp_path, name="fresh", folder=broken)
     assert [p.name for p in (tmp_path / "sets").rglob("*") if p.is_dir()] == [
@@ -335,7 +338,7 @@ def test_a_stock_set_is_prepared_as_array_record(tmp_path, monkeypatch):
 
     tfds = type("tfds", (), {"builder": Builder})
     monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: "found")
-    monkeypatch.setattr(dataset_lib, "require", lambda name, purpose: tfds)
+    monkeypatch.setattr(_optional, "require", lambda name, purpose, extra: tfds)
     settings = prepare.Settings(stock="mnist", data_dir=str(tmp_path))
     assert prepare.main(settings) == str(tmp_path / "mnist")
     assert set(calls) == {("mnist", "array_record"), str(tmp_path / "downloads")}
@@ -360,11 +363,13 @@ def test_the_program_ends_with_a_status_and_no_traceback(tmp_path):
 def test_real_cifar10_images_make_the_round_trip(tmp_path):
     path = REAL / "cifar10" / "cifar10_eval_0.npz"
     dataset = run(tmp_path, train=(str(path),))("train")
-    assert dataset.images.shape == (5000, 32, 32, 3)
+    assert dataset.columns["image"].shape == (5000, 32, 32, 3)
     assert dataset.class_names[:2] == ("airplane", "automobile")
     with np.load(path) as content:
-        np.testing.assert_array_equal(dataset.labels, content["y"])
-        np.testing.assert_array_equal(encoded(dataset.images), content["delta"])
+        np.testing.assert_array_equal(dataset.columns["label"], content["y"])
+        np.testing.assert_array_equal(
+            encoded(dataset.columns["image"]), content["delta"]
+        )
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data of the repository")
@@ -374,9 +379,9 @@ def test_real_mnist_images_make_the_round_trip(tmp_path):
         for kind in ("images-idx3", "labels-idx1")
     ]
     dataset = run(tmp_path, train=tuple(map(str, paths)))("train")
-    assert dataset.images.shape == (10_000, 28, 28, 1)
+    assert dataset.columns["image"].shape == (10_000, 28, 28, 1)
     for path, values in zip(
-        paths, (dataset.images[..., 0], dataset.labels), strict=True
+        paths, (dataset.columns["image"][..., 0], dataset.columns["label"]), strict=True
     ):
         raw = gzip.decompress(path.read_bytes())
         assert idx(values.astype(np.uint8)) == raw
