@@ -6,6 +6,12 @@ from collections.abc import Callable, Sequence
 from jaxcl import _cli
 
 
+def _report(arguments: Sequence[str]) -> None:
+    from jaxcl import report
+
+    _cli.run(report.main, report.Settings, prog="jaxcl report", arguments=arguments)
+
+
 def _prepare(arguments: Sequence[str]) -> None:
     from jaxcl.data import prepare
 
@@ -33,6 +39,7 @@ def _export(arguments: Sequence[str]) -> None:
 # Name, what it does in one line, and what runs it. Each imports what it needs when it
 # is called, so that help is there at once and without any extra.
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
+    "report": ("Are the embeddings in a file Gaussian? A page that tells.", _report),
     "prepare": ("Makes a set to train on of files or a folder of images.", _prepare),
     "probe": ("Measures what the encoder of a run has learned, and draws it.", _probe),
     "embed": ("Writes an encoder's embeddings of images into a file.", _embed),

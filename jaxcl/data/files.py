@@ -156,9 +156,7 @@ def load(path: str | os.PathLike[str], key: str = "") -> np.ndarray:
     path = _checked_path(path)
     if path.endswith(".npy"):
         with _readable(path):
-            if zipfile.is_zipfile(path):  # np.load would open it, and leave it open
-                raise ValueError("a .npz file called .npy")
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return np.lib.format.open_memmap(path, "r")
     with _readable(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         member = f"{key}.npy" if f"{key}.npy" in names else key

@@ -136,7 +136,7 @@ def broken_files(tmp_path):
         ("empty.npz", "not a readable NumPy file"),
         ("text.npz", "not a readable NumPy file"),
         ("disguised.npz", "not a readable NumPy file"),
-        ("disguised.npy", "not a readable NumPy file: a .npz file called"),
+        ("disguised.npy", "not a readable NumPy file: the magic string"),
         ("truncated.npy", "not a readable NumPy file"),
         ("empty.npy", "not a readable NumPy file"),
         ("objects.npy", "not a readable NumPy file"),
