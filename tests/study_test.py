@@ -229,3 +229,34 @@ def test_a_grid_has_a_cell_for_each_number_and_frames_where_asked(tmp_path):
     one = framed((1, 0))
     assert one > 300
     assert framed((1, 0), (2, 1)) == pytest.approx(2 * one, rel=0.1)
+
+
+def test_matrices_are_colored_alike_on_both_sides_of_their_center(
+    tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(
+        studies.style, "save", lambda figure, path: drawn.append(figure)
+    )
+    twice = np.array([[2.0, 1.0], [0.5, 1.0]])
+    studies.matrices(
+        tmp_path / "m.png",
+        ["one", "two"],
+        {"above": [twice, twice], "below": [twice, twice / twice]},
+        center=1.0,
+    )
+    (figure,) = drawn
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two", "", ""]
+    image = figure.axes[0].images[0]
+    np.testing.assert_allclose(image.get_clim(), (-np.log(2), np.log(2)))
+    np.testing.assert_allclose(
+        np.asarray(image.get_array()), [[np.log(2), 0], [-np.log(2), 0]], atol=1e-12
+    )
+    assert [t.get_text() for t in figure.axes[0].texts] == [
+        "2.00",
+        "1.00",
+        "0.50",
+        "1.00",
+    ]
+    with pytest.raises(ValueError, match="one of limits and center"):
+        studies.matrices(tmp_path / "m.png", ["one"], {"": [twice]})

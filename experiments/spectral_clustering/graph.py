@@ -61,10 +61,11 @@ def of_digits(num_images: int, num_views: int, neighbors: int, seed: int) -> Gra
             f"{neighbors}, {num_images} and {num_views}"
         )
     images = data.to_memory(data.open("digits", f"train[:{num_images}]"))
-    n = len(images.images)
+    n = data.size(images)
     key = jax.random.fold_in(jax.random.key(seed), 1)
     transform = augment.images.characters()
-    views = augment.images.views(key, jnp.asarray(images.images), transform, num_views)
+    pixels = jnp.asarray(images.columns["image"][np.arange(n)])
+    views = augment.images.views(key, pixels, transform, num_views)
     x = np.asarray(views, np.float64).reshape(n * num_views, -1)
     square = (x**2).sum(1)
     distance = np.maximum(square[:, None] + square[None] - 2 * x @ x.T, 0)
@@ -78,7 +79,7 @@ def of_digits(num_images: int, num_views: int, neighbors: int, seed: int) -> Gra
     about = f"{n} images of digits, {num_views} views each, {neighbors} neighbors"
     p = np.asarray(graphs.similarity_graph(kept))
     names = tuple(f"digit {i}" for i in range(10))
-    return Graph(p, np.asarray(images.labels), names, about)
+    return Graph(p, np.asarray(images.columns["label"][np.arange(n)]), names, about)
 
 
 def of_file(path: str, largest_component: bool) -> Graph:

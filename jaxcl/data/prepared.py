@@ -61,7 +61,7 @@ def tfds(
         raise ValueError(
             f"{directory}: must be prepared as array_record, got "
             f"{', '.join(sorted(f.value for f in formats)) or 'no format'}: "
-            "python -m experiments.prepare writes that format"
+            "`jaxcl prepare` writes that format"
         )
     image_key = _image_key(directory, package, features)
     label_key = _label_key(package, features) if labels else None
@@ -195,8 +195,8 @@ def _find(
         found = _builder_directories(directory)
         if not found:
             raise FileNotFoundError(
-                f"{given}: no prepared TFDS set in this directory; make one with "
-                "python -m experiments.prepare --help"
+                f"{given}: no prepared TFDS set in this directory; "
+                "`jaxcl prepare --help` says how to make one"
             )
         return _newest(given, found), given
     match = _NAME.fullmatch(given)
@@ -214,10 +214,10 @@ def _find(
         there = sorted(p.name for p in root.glob("[!.]*") if _builder_directories(p))
         raise FileNotFoundError(
             f"no prepared TFDS set {given!r} in {root} (there: "
-            f"{', '.join(there) or 'none'}). Prepare it from files with python -m "
-            f"experiments.prepare --name {name} --train FILES --test FILES, or a set "
-            f"known to TFDS with python -m experiments.prepare --stock {given}; or "
-            "set TFDS_DATA_DIR to where it is"
+            f"{', '.join(there) or 'none'}). Prepare it from files with `jaxcl "
+            f"prepare --name {name} --train FILES --test FILES`, or a set known to "
+            f"TFDS with `jaxcl prepare --stock {given}`; or set TFDS_DATA_DIR to where "
+            "it is"
         )
     return _newest(given, found), given
 

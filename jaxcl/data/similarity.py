@@ -43,12 +43,9 @@ def similarity_file(path: str | os.PathLike[str]) -> SimilarityGraph:
     path = os.path.expanduser(os.fspath(path))
     if os.path.exists(path) and not path.endswith(".npz"):
         raise ValueError(f"{path}: not an .npz file, which numpy.savez writes")
-    with files.load(path) as content:
-        arrays = {
-            key: files.read(path, content, key)
-            for key in ("edge_index", "weights", "y")
-            if key in content
-        }
+    there = files.headers(path)
+    wanted = [key for key in ("edge_index", "weights", "y") if key in there]
+    arrays = {key: files.load(path, key) for key in wanted}
     y = arrays.get("y")
     if "weights" in arrays:
         w = arrays["weights"]

@@ -11,6 +11,10 @@ mean and the scale of h) it chooses on the training part.
     print(evaluation.accuracy(evaluation.predict(probe, test_h), test_labels))
 """
 
+from jaxcl import _optional
+
+_optional.require("optax", "jaxcl.evaluation", "train")
+
 from jaxcl.evaluation.linear import (
     WEIGHT_DECAYS,
     LinearProbe,

@@ -4,6 +4,10 @@ Parameters are float32; `dtype` chooses the precision of the computation; h and 
 float32 always.
 """
 
+from jaxcl import _optional
+
+_optional.require("flax", "jaxcl.models", "train")
+
 from jaxcl.models.embedder import Embedder as Embedder
 from jaxcl.models.resnet import BasicBlock as BasicBlock
 from jaxcl.models.resnet import BottleneckBlock as BottleneckBlock

@@ -103,7 +103,7 @@ def initialize(described: Description, key: jax.Array) -> dict[str, Any]:
     model = build(described)
 
     def init(key: jax.Array) -> dict[str, Any]:
-        return model.init(key, jnp.zeros((1, *described.shape)), train=False)
+        return dict(model.init(key, jnp.zeros((1, *described.shape)), train=False))
 
     if isinstance(key, jax.core.Tracer):  # inside `jax.eval_shape`, for instance
         return init(key)
@@ -178,7 +178,7 @@ def save(
     leaves = flax.traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
     with _files.replacing(directory / "encoder.safetensors") as unfinished:
-        numpy.save_file(arrays, unfinished, metadata={"format": FORMAT})
+        unfinished.write_bytes(numpy.save(arrays, metadata={"format": FORMAT}))
     write_description(directory, described, trained=trained)
 
 
@@ -224,7 +224,7 @@ def read_description(directory: str | os.PathLike) -> Description:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format must be {FORMAT!r}, got {content['format']!r}")
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in content["model"].items()
         }

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import patches
@@ -107,4 +108,60 @@ def grid(
         axes.set_yticks(range(height), [f"{x:g}" for x in rows[1]])
         axes.set_xlabel(columns[0], fontsize=11)
     panels[0].set_ylabel(rows[0], fontsize=11)
+    style.save(figure, path)
+
+
+def matrices(
+    path: str | os.PathLike,
+    titles: Sequence[str],
+    rows: Mapping[str, Sequence[np.ndarray]],
+    *,
+    limits: tuple[float, float] | None = None,
+    center: float | None = None,
+    axes: tuple[str, str] = ("", ""),
+    title: str = "",
+) -> None:
+    """Draws small square matrices with their numbers: a column for each title.
+
+    Args:
+      path: the PNG to write.
+      titles: of the columns.
+      rows: by the label of the row, a matrix for each title.
+      limits: of the colors, which are linear between them.
+      center: instead of limits: a positive number, neutral in color; others are colored
+        by the logarithm of their ratio to it, alike in both directions.
+      axes: what goes down and what goes across in each matrix.
+      title: of the picture.
+    """
+    if center is not None:
+        values = np.concatenate(
+            [np.ravel(x) for of_row in rows.values() for x in of_row]
+        )
+        reach = float(np.abs(np.log(values.clip(0.05 * center) / center)).max())
+        limits, colors = (-reach, reach), "PuOr_r"
+    elif limits is not None:
+        colors = "RdBu_r"
+    else:
+        raise ValueError("one of limits and center must be given, got neither")
+    figure = style.blank(2.1 * len(titles) + 0.8, 2.2 * len(rows) + 0.9)
+    panels = figure.subplots(len(rows), len(titles), squeeze=False)
+    middle, half = sum(limits) / 2, (limits[1] - limits[0]) / 2
+    for of_panels, (label, of_row) in zip(panels, rows.items(), strict=True):
+        of_panels[0].set_ylabel("\n".join(filter(None, (label, axes[0]))))
+        for panel, matrix in zip(of_panels, of_row, strict=True):
+            shown = matrix
+            if center is not None:
+                shown = np.log(matrix.clip(0.05 * center) / center)
+            panel.imshow(shown, cmap=colors, vmin=limits[0], vmax=limits[1])
+            for (i, j), value in np.ndenumerate(matrix):
+                strong = abs(shown[i, j] - middle) > 0.6 * half
+                color = "white" if strong else "black"
+                place: Any = {"ha": "center", "va": "center", "fontsize": 9}
+                panel.text(j, i, f"{value:.2f}", color=color, **place)
+            panel.set_xticks(range(matrix.shape[1]))
+            panel.set_yticks(range(matrix.shape[0]))
+    for panel, name in zip(panels[0], titles, strict=True):
+        panel.set_title(name, fontsize=10)
+    style.heading(figure, title)
+    figure.supxlabel(axes[1], fontsize=10)
     style.save(figure, path)

@@ -17,6 +17,10 @@ from jaxcl.recipes.images import make_optimizer as make_optimizer
 from jaxcl.recipes.images import make_transform as make_transform
 from jaxcl.recipes.images import open_images as open_images
 from jaxcl.recipes.images import variables_of as variables_of
+from jaxcl.recipes.protocols import DIGITS as DIGITS
+from jaxcl.recipes.protocols import MNIST as MNIST
+from jaxcl.recipes.protocols import Instead as Instead
+from jaxcl.recipes.protocols import replaced as replaced
 from jaxcl.recipes.runs import Encoder as Encoder
 from jaxcl.recipes.runs import Labelled as Labelled
 from jaxcl.recipes.runs import labelled as labelled

@@ -4,6 +4,11 @@ The step receives the loss of a batch as an argument; nothing here knows a model
 modality or a loss.
 """
 
+from jaxcl import _optional
+
+for _package in ("flax", "optax", "orbax.checkpoint"):
+    _optional.require(_package, "jaxcl.training", "train")
+
 from jaxcl.training import checkpoints as checkpoints
 from jaxcl.training.chunks import in_chunks as in_chunks
 from jaxcl.training.metrics import MetricWriter as MetricWriter

@@ -5,6 +5,7 @@ import pytest
 import sklearn.datasets
 
 from jaxcl import data
+from jaxcl.data import files
 
 X = np.random.RandomState(0).randint(0, 256, (7, 5, 4, 3)).astype(np.uint8)
 Y = np.array([0, 1, 2, 0, 1, 2, 0], np.uint8)
@@ -135,7 +136,7 @@ def broken_files(tmp_path):
         ("empty.npz", "not a readable NumPy file"),
         ("text.npz", "not a readable NumPy file"),
         ("disguised.npz", "not a readable NumPy file"),
-        ("disguised.npy", "not a readable NumPy file: a .npz called"),
+        ("disguised.npy", "not a readable NumPy file: the magic string"),
         ("truncated.npy", "not a readable NumPy file"),
         ("empty.npy", "not a readable NumPy file"),
         ("objects.npy", "not a readable NumPy file"),
@@ -158,3 +159,31 @@ def test_a_missing_file_is_named(tmp_path):
         data.arrays(tmp_path / "gone.npz")
     with pytest.raises(ValueError, match=r"ending in \.npz or \.npy"):
         data.arrays(tmp_path / "gone.mat")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_of_a_file_are_mapped_unless_they_are_compressed(tmp_path, save):
+    path = tmp_path / "a.npz"
+    columns = np.asfortranarray(X[..., 0].reshape(len(X), -1))
+    save(path, x=X, columns=columns, nothing=X[:0], one=np.float64(3))
+    assert files.headers(path) == {
+        "x": (X.shape, np.uint8),
+        "columns": (columns.shape, np.uint8),
+        "nothing": (X[:0].shape, np.uint8),
+        "one": ((), np.float64),
+    }
+    for key, expected in (("x", X), ("columns", columns), ("nothing", X[:0])):
+        found = files.load(path, key)
+        np.testing.assert_array_equal(found, expected)
+        mapped = save is np.savez and key != "nothing"
+        assert isinstance(found, np.memmap) == mapped
+    assert files.load(path, "one") == 3
+    with pytest.raises(KeyError):
+        files.load(path, "y")
+
+
+def test_a_headers_shape_is_all_that_is_read(tmp_path):
+    np.save(tmp_path / "a.npy", X)
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:128])
+    assert files.headers(tmp_path / "a.npy") == {"": (X.shape, np.uint8)}

@@ -194,8 +194,8 @@ def test_a_missing_set_says_what_to_run(root, tmp_path):
     for words in (
         "'cifar10'",
         "there: small",
-        "python -m experiments.prepare --name cifar10 --train",
-        "python -m experiments.prepare --stock cifar10",
+        "`jaxcl prepare --name cifar10 --train FILES",
+        "`jaxcl prepare --stock cifar10`",
         "TFDS_DATA_DIR",
     ):
         assert words in str(error.value)
@@ -203,7 +203,7 @@ def test_a_missing_set_says_what_to_run(root, tmp_path):
         FileNotFoundError, match=r"no prepared TFDS set 'small:2\.0\.0'"
     ):
         data.tfds("small:2.0.0", data_dir=root)
-    with pytest.raises(FileNotFoundError, match=r"experiments\.prepare"):
+    with pytest.raises(FileNotFoundError, match="`jaxcl prepare --help`"):
         data.open(str(tmp_path))
     with pytest.raises(ValueError, match="NAME/CONFIG"):
         data.open("tfds:what is this")
@@ -274,7 +274,9 @@ def test_another_file_format_says_what_to_run(root, tmp_path):
     place, _ = copy(root, tmp_path)
     info = place / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
-    with pytest.raises(ValueError, match=r"got tfrecord: python -m experiments\.prep"):
+    with pytest.raises(
+        ValueError, match="got tfrecord: `jaxcl prepare` writes that format"
+    ):
         data.tfds(place)
 
 

@@ -1,8 +1,8 @@
 """Turns image files into a TFDS set that is read without TensorFlow.
 
-python -m experiments.prepare --name my_set --train a.npz b.npz --test c.npz
-python -m experiments.prepare --name my_photos --folder photos --resize 64
-python -m experiments.prepare --stock cifar10
+jaxcl prepare --name my_set --train a.npz b.npz --test c.npz
+jaxcl prepare --name my_photos --folder photos --resize 64
+jaxcl prepare --stock cifar10
 
 In the order it runs: settings, reading, writing, putting in place.
 """
@@ -16,7 +16,6 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,8 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcl import _optional, data
-from jaxcl.data import files
+from jaxcl import _files, _optional
+from jaxcl.data import batching, files, prepared
+from jaxcl.data import dataset as dataset_lib
 
 VERSION = "1.0.0"
 
@@ -36,9 +36,9 @@ class Settings:
 
     Give `--name` with `--train` (and `--test`) or with `--folder`; or give `--stock`.
 
-    Files may be: .npz with images and labels; .npz with the key `delta` (images as
-    differences of pixels); .npy with images or labels; MNIST's idx files, plain or .gz,
-    with images or labels. Several files are joined in the order given.
+    Files may be: .npz with images and labels; .npy with images or labels; MNIST's idx
+    files, plain or .gz, with images or labels. Several files are joined in the order
+    given.
 
     A folder may hold .png, .jpg or .jpeg images in a sub-folder for each class; or
     train, test, val with such sub-folders; or images alone, which have no labels.
@@ -71,7 +71,7 @@ def main(s: Settings) -> str:
       ValueError: if settings contradict each other or an input cannot be read.
     """
     _check(s)
-    data_dir = pathlib.Path(s.data_dir or data.default_data_dir()).expanduser()
+    data_dir = pathlib.Path(s.data_dir or prepared.default_data_dir()).expanduser()
     if s.stock:
         return prepare_stock(s.stock, data_dir, s.overwrite)
     if s.npz:
@@ -79,7 +79,7 @@ def main(s: Settings) -> str:
     else:
         _check_place(data_dir, s.name, s.overwrite)
 
-    splits: dict[str, data.Dataset] = {}
+    splits: dict[str, dataset_lib.Dataset] = {}
     if s.folder:
         splits = read_folder(s.folder, s.resize)
     else:
@@ -96,18 +96,18 @@ def main(s: Settings) -> str:
         with _new_directory(place, s.overwrite) as new:
             write_tfds(s.name, splits, new)
         for split, dataset in splits.items():
-            written = data.size(data.tfds(place, split))
-            if written != data.size(dataset):
+            written = dataset_lib.size(prepared.tfds(place, split))
+            if written != dataset_lib.size(dataset):
                 raise ValueError(
                     f"{place}: {split} holds {written} images after writing, expected "
-                    f"{data.size(dataset)}"
+                    f"{dataset_lib.size(dataset)}"
                 )
         source = _source(s.name, data_dir)
     for split, dataset in splits.items():
         size = "x".join(map(str, _shape(dataset)))
         names = dataset.class_names
         classes = f", {len(names)} classes" if names else ""
-        print(f"{split}: {data.size(dataset):,} images {size}{classes}")
+        print(f"{split}: {dataset_lib.size(dataset):,} images {size}{classes}")
     print(f"Use it with: --source {source}")
     return source
 
@@ -124,7 +124,9 @@ class Piece(NamedTuple):
     class_names: tuple[str, ...] | None = None
 
 
-def read_files(paths: Sequence[str], split: str, resize: int | None) -> data.Dataset:
+def read_files(
+    paths: Sequence[str], split: str, resize: int | None
+) -> dataset_lib.Dataset:
     """Joins files to one split.
 
     Args:
@@ -156,7 +158,7 @@ def read_files(paths: Sequence[str], split: str, resize: int | None) -> data.Dat
         raise ValueError(f"files must agree on the class names, got {sorted(names)}")
     if resize is not None:
         images = [_resize_all(x, resize) for x in images]
-    return data.from_arrays(
+    return dataset_lib.from_arrays(
         name,
         np.concatenate(images) if len(images) > 1 else images[0],
         np.concatenate(labels) if labels else None,
@@ -182,43 +184,20 @@ def read_file(path: str, split: str) -> Piece:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: there is no such file")
     if path.endswith(".npz"):
-        content = files.load(path)
-        with content:
-            if "delta" in content:
-                return _read_delta(path, content)
-        splits = data.array_splits(path)
+        splits = files.array_splits(path)
         chosen = "train" if splits == ("train",) else split
-        dataset = data.arrays(path, chosen)
-        images, labels = dataset.columns["image"], dataset.columns.get("label")
+        dataset = files.arrays(path, chosen)
+        images: Any = dataset.columns["image"]
+        labels: Any = dataset.columns.get("label")
         return Piece(path, np.asarray(images), labels, _named(dataset.class_names))
     if path.endswith(".npy"):
         array = files.load(path)
         if array.ndim == 1:
             return Piece(path, labels=np.asarray(array))
-        images = data.arrays(path).columns["image"]
+        images = files.arrays(path).columns["image"]
         assert isinstance(images, np.ndarray)
         return Piece(path, images)
     return _read_idx(path)
-
-
-def _read_delta(path: str, content: Any) -> Piece:
-    """Images stored as 2-D differences, modulo 256, of the planes R - G, G, B - G."""
-    delta = files.read(path, content, "delta")
-    if delta.dtype != np.uint8 or delta.ndim != 4 or delta.shape[1] != 3:
-        raise ValueError(
-            f"{path}: delta must be uint8 [n, 3, h, w], got {delta.dtype} {delta.shape}"
-        )
-    rows = np.cumsum(delta, axis=2, dtype=np.uint8)
-    planes = np.cumsum(rows, axis=3, dtype=np.uint8)
-    green = planes[:, 1]
-    images = np.stack([planes[:, 0] + green, green, planes[:, 2] + green], axis=-1)
-    label_key = files.first_key(content, files.LABEL_KEYS)
-    class_key = files.first_key(content, files.CLASS_KEYS)
-    labels = files.read(path, content, label_key) if label_key else None
-    names = files.read(path, content, class_key) if class_key else None
-    return Piece(
-        path, images, labels, None if names is None else tuple(str(c) for c in names)
-    )
 
 
 def _read_idx(path: str) -> Piece:
@@ -247,7 +226,7 @@ def _read_idx(path: str) -> Piece:
     return Piece(path, labels=values) if axes == 1 else Piece(path, values)
 
 
-def read_folder(folder: str, resize: int | None) -> dict[str, data.Dataset]:
+def read_folder(folder: str, resize: int | None) -> dict[str, dataset_lib.Dataset]:
     """Finds the images of a folder; they are decoded when they are asked for.
 
     Args:
@@ -283,13 +262,13 @@ def read_folder(folder: str, resize: int | None) -> dict[str, data.Dataset]:
     width, height = (resize, resize) if resize else next(iter(sizes))
     datasets = {}
     for split, (names, listed) in found.items():
-        order = data.permutation(len(listed), 0, 0)
+        order = batching.permutation(len(listed), 0, 0)
         images = _Files(
             [listed[i][0] for i in order], (height, width, 1 if gray else 3), resize
         )
         labels = np.array([listed[i][1] for i in order], np.int32)
         columns = {"image": images} | ({"label": labels} if names else {})
-        datasets[split] = data.Dataset(folder, columns, names or None)
+        datasets[split] = dataset_lib.Dataset(folder, columns, names or None)
     return datasets
 
 
@@ -384,12 +363,14 @@ def _resize_all(images: np.ndarray, edge: int) -> np.ndarray:
     return resized
 
 
-def _same_classes(splits: dict[str, data.Dataset]) -> dict[str, data.Dataset]:
+def _same_classes(
+    splits: dict[str, dataset_lib.Dataset],
+) -> dict[str, dataset_lib.Dataset]:
     """Gives all splits the same classes and checks that they fit together."""
     labelled = {k: d for k, d in splits.items() if "label" in d.columns}
     if len({_shape(d) for d in splits.values()}) > 1:
         shapes = ", ".join(
-            f"{k} {(data.size(d), *_shape(d))}" for k, d in splits.items()
+            f"{k} {(dataset_lib.size(d), *_shape(d))}" for k, d in splits.items()
         )
         raise ValueError(f"splits must have images of one size, got {shapes}")
     if labelled and len(labelled) < len(splits):
@@ -398,7 +379,8 @@ def _same_classes(splits: dict[str, data.Dataset]) -> dict[str, data.Dataset]:
         )
     if not labelled:
         return splits
-    names = {d.class_names for d in labelled.values() if _named(d.class_names)}
+    named = (_named(d.class_names) for d in labelled.values())
+    names = {each for each in named if each is not None}
     if len(names) > 1:
         raise ValueError(f"splits must agree on the class names, got {sorted(names)}")
     classes = max(len(d.class_names or ()) for d in labelled.values())
@@ -419,7 +401,7 @@ def _numbers(classes: int) -> tuple[str, ...]:
     return tuple(str(c) for c in range(classes))
 
 
-def _shape(dataset: data.Dataset) -> tuple[int, ...]:
+def _shape(dataset: dataset_lib.Dataset) -> tuple[int, ...]:
     """Of one image."""
     return dataset.columns["image"][np.arange(1)].shape[1:]
 
@@ -428,7 +410,7 @@ def _shape(dataset: data.Dataset) -> tuple[int, ...]:
 
 
 def write_tfds(
-    name: str, splits: dict[str, data.Dataset], directory: pathlib.Path
+    name: str, splits: dict[str, dataset_lib.Dataset], directory: pathlib.Path
 ) -> None:
     """Writes a TFDS set with array_record files; the order of the images is kept.
 
@@ -460,7 +442,7 @@ def write_tfds(
         def _info(self) -> Any:
             return tfds.core.DatasetInfo(
                 builder=self,
-                description="Images prepared by jaxcl's experiments.prepare.",
+                description="Images prepared by jaxcl.",
                 features=tfds.features.FeaturesDict(features),
                 supervised_keys=("image", "label") if len(features) == 2 else None,
                 disable_shuffling=True,
@@ -470,10 +452,10 @@ def write_tfds(
             return {k: self._generate_examples(k, d) for k, d in splits.items()}
 
         def _generate_examples(
-            self, split: str, dataset: data.Dataset
+            self, split: str, dataset: dataset_lib.Dataset
         ) -> Iterator[tuple[int, dict[str, Any]]]:
             tqdm = _optional.require("tqdm", "the progress bar", "tools")
-            for i in tqdm.tqdm(range(data.size(dataset)), split, unit="image"):
+            for i in tqdm.tqdm(range(dataset_lib.size(dataset)), split, unit="image"):
                 example: dict[str, Any] = {"image": dataset.columns["image"][i]}
                 if "label" in dataset.columns:
                     example["label"] = int(dataset.columns["label"][i])
@@ -490,8 +472,8 @@ def write_tfds(
         os.replace(os.fspath(builder.data_dir), directory)
 
 
-def write_npz(splits: dict[str, data.Dataset], path: pathlib.Path) -> None:
-    """Writes the splits as one `.npz` file that `data.arrays` reads.
+def write_npz(splits: dict[str, dataset_lib.Dataset], path: pathlib.Path) -> None:
+    """Writes the splits as one `.npz` file that `jaxcl.data.arrays` reads.
 
     Args:
       splits: data sets; they must fit in memory.
@@ -503,13 +485,8 @@ def write_npz(splits: dict[str, data.Dataset], path: pathlib.Path) -> None:
         if "label" in dataset.columns:
             content[f"{split}_labels"] = dataset.columns["label"]
             content["class_names"] = np.array(dataset.class_names)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
+    with _files.replacing(path) as unfinished:
         np.savez(unfinished, **content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def prepare_stock(name: str, data_dir: pathlib.Path, overwrite: bool) -> str:
@@ -597,7 +574,7 @@ def _check_place(data_dir: pathlib.Path, name: str, overwrite: bool) -> None:
 
 
 def _source(name: str, data_dir: pathlib.Path) -> str:
-    if os.path.abspath(data_dir) == os.path.abspath(data.default_data_dir()):
+    if os.path.abspath(data_dir) == os.path.abspath(prepared.default_data_dir()):
         return f"tfds:{name}"
     return os.path.abspath(data_dir / re.sub(r":.*", "", name))
 
@@ -634,20 +611,3 @@ def _check(s: Settings) -> None:
         )
     if s.resize is not None and s.resize < 1:
         raise ValueError(f"--resize must be at least 1 pixel, got {s.resize}")
-
-
-def cli(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; a wrong input ends it with one line and status 1.
-
-    Args:
-      arguments: flags; by default those of the process.
-    """
-    try:
-        tyro: Any = _optional.require("tyro", "the command line", "tools")
-        main(tyro.cli(Settings, args=arguments, use_underscores=True))
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    cli()

@@ -1,20 +1,19 @@
-"""Norms, moments and limits of all rows of a file, in one pass and bounded memory."""
+"""Norms, moments and extremes of all rows, in one pass and bounded memory."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tqdm
-from scipy import stats
 
-from experiments.gaussianity import reading
 from jaxcl import diagnostics
+from jaxcl.report import reading, results
 
 
 class Moments(NamedTuple):
     """What one pass over the whole file gives, in float64.
 
     Attributes:
-      usable: rows that count, bool [n]; norms, moments and limits are theirs.
+      usable: rows that count, bool [n]; norms, moments and extremes are theirs.
       not_finite: rows with a NaN or an infinity, bool [n].
       norms: of the rows as they are in the file [usable rows].
       mean: [d].
@@ -36,7 +35,7 @@ class Moments(NamedTuple):
     constant: np.ndarray
 
 
-def moments(
+def of_rows(
     array: np.ndarray, *, normalize: bool = False, block: int | None = None
 ) -> Moments:
     """Reads all rows once, `block` at a time; None is about 32 MiB."""
@@ -136,14 +135,14 @@ def square_trace(m: Moments) -> float:
     tr(C)^2 / n: with fewer rows than columns by more than what is asked for. No S has
     less than tr(S)^2 / d, where chance can put the estimate.
     """
-    n, trace = len(m.norms), np.trace(m.covariance)
-    inner = (n - 2) * np.square(m.covariance).sum() + trace**2 / (n - 1) - m.spread
-    least = _trace(m) ** 2 / np.sum(~m.constant)
+    n, biased = len(m.norms), np.trace(m.covariance)
+    inner = (n - 2) * np.square(m.covariance).sum() + biased**2 / (n - 1) - m.spread
+    least = trace(m) ** 2 / np.sum(~m.constant)
     return float(max(n / ((n - 2) * (n - 3)) * inner, least))
 
 
-def _trace(m: Moments) -> float:
-    """Unbiased."""
+def trace(m: Moments) -> float:
+    """tr(S) of the covariance S of the law behind the rows, unbiased."""
     n = len(m.norms)
     return float(np.trace(m.covariance) * n / (n - 1))
 
@@ -175,7 +174,6 @@ class Table(NamedTuple):
       gaussian_cv: of a Gaussian with the same mean and covariance.
       one_norm: whether all rows have the same norm in the file.
       normalized: whether they have, or were given it.
-      notes: what is left out, as sentences.
     """
 
     kept: np.ndarray
@@ -183,7 +181,6 @@ class Table(NamedTuple):
     gaussian_cv: float
     one_norm: bool
     normalized: bool
-    notes: list[str]
 
 
 def look_over(m: Moments, name: str, *, normalize: bool = False) -> Table:
@@ -201,7 +198,7 @@ def look_over(m: Moments, name: str, *, normalize: bool = False) -> Table:
       ValueError: if that is less than 20 rows of 2 columns.
     """
     n, width = len(m.usable), len(m.mean)
-    used, kept, bad = len(m.norms), ~m.constant, np.flatnonzero(m.not_finite)
+    used, kept = len(m.norms), ~m.constant
     d = int(kept.sum())
     if used < 20:
         raise ValueError(
@@ -216,73 +213,35 @@ def look_over(m: Moments, name: str, *, normalize: bool = False) -> Table:
         raise ValueError(
             f"file must hold at least 2 columns that vary, got {d} of {width}"
         )
-    notes = []
-    if len(bad):
-        notes.append(
-            f"{len(bad)} of {n} rows {verb(bad, 'holds', 'hold')} NaN or infinity and "
-            f"{verb(bad, 'is', 'are')} left out: {first(bad, 'row')}."
-        )
-    if no_direction := n - used - len(bad):
-        notes.append(
-            "1 row is zero, has no direction and is left out."
-            if no_direction == 1
-            else f"{no_direction} rows are zero, have no direction and are left out."
-        )
-    if d < width:
-        constant = np.flatnonzero(m.constant)
-        are = verb(constant, "is", "are")
-        notes.append(
-            f"{width - d} of {width} columns {are} constant and {are} left out of "
-            f"every test: {first(constant, 'column')}."
-        )
     cv, gaussian_cv = norm_cv(m)
     # Rounding to bfloat16 leaves normalized rows 0.2 to 0.4 % of a Gaussian's spread.
     one_norm = cv < 0.02 * gaussian_cv
-    if one_norm:
-        notes.append(
-            f"All rows have the same norm, {m.norms.mean():.4g}: they are tested as "
-            "normalized ones, and there is no picture of norms."
-        )
-    return Table(kept, cv, gaussian_cv, one_norm, normalize or one_norm, notes)
+    return Table(kept, cv, gaussian_cv, one_norm, normalize or one_norm)
 
 
-def verb(places: np.ndarray, one: str, many: str) -> str:
-    return one if len(places) == 1 else many
-
-
-def first(places: np.ndarray, name: str) -> str:
-    """Names a few of many rows or columns."""
-    shown = ", ".join(str(i) for i in places[:5])
-    return f"{name} {shown}{', ...' if len(places) > 5 else ''} (counted from 0)"
-
-
-def norms_summary(m: Moments, table: Table, d: int) -> dict[str, Any]:
+def norms(m: Moments, table: Table, d: int) -> results.Norms:
     """Of the norms as they are in the file, and what they would be in d dimensions."""
-    return {
-        "mean": float(m.norms.mean()),
-        "std": float(m.norms.std()),
-        "min": float(m.norms.min()),
-        "max": float(m.norms.max()),
-        "cv": table.cv,
-        "cv_isotropic_gaussian": diagnostics.gaussian_norm_cv(d),
-        "cv_thin_shell_approximation": float(1 / np.sqrt(2 * d)),
-        "cv_gaussian_of_this_covariance": None
-        if table.normalized
-        else table.gaussian_cv,
-    }
+    return results.Norms(
+        mean=float(m.norms.mean()),
+        std=float(m.norms.std()),
+        min=float(m.norms.min()),
+        max=float(m.norms.max()),
+        cv=table.cv,
+        cv_isotropic_gaussian=diagnostics.gaussian_norm_cv(d),
+        cv_thin_shell_approximation=float(1 / np.sqrt(2 * d)),
+        cv_gaussian_of_this_covariance=None if table.normalized else table.gaussian_cv,
+    )
 
 
-def mean_summary(m: Moments) -> dict[str, Any]:
-    n, trace, square = len(m.norms), _trace(m), float(np.square(m.mean).sum())
-    # Of rows around 0, n |mean|^2 / tr(S) is F-distributed: exactly so if isotropic,
-    # else with about as many degrees of freedom as there are directions in use.
-    used = trace**2 / square_trace(m)
-    return {
-        "norm": float(np.linalg.norm(m.mean)),
-        "share_of_mean_square": square / _mean_square(m),
-        "share_beyond_chance": max(square - trace / n, 0.0) / _mean_square(m),
-        "p_if_centered": float(stats.f.sf(n * square / trace, used, used * (n - 1))),
-    }
+def mean(m: Moments, p_if_centered: float) -> results.Mean:
+    """Of the mean row, and the p of a test that it is 0."""
+    chance, square = trace(m) / len(m.norms), float(np.square(m.mean).sum())
+    return results.Mean(
+        norm=float(np.linalg.norm(m.mean)),
+        share_of_mean_square=square / _mean_square(m),
+        share_beyond_chance=max(square - chance, 0.0) / _mean_square(m),
+        p_if_centered=p_if_centered,
+    )
 
 
 def eigenvalues(m: Moments, kept: np.ndarray) -> np.ndarray:
@@ -290,30 +249,37 @@ def eigenvalues(m: Moments, kept: np.ndarray) -> np.ndarray:
     return np.linalg.eigvalsh(m.covariance[np.ix_(kept, kept)])[::-1].clip(0)
 
 
-def covariance_summary(m: Moments, spectrum: np.ndarray) -> dict[str, Any]:
+def covariance(
+    m: Moments, spectrum: np.ndarray, effective_rank: float
+) -> results.Covariance:
     """Of all rows, and of the eigenvalues of their covariance [d], largest first."""
     d, total = len(spectrum), float(spectrum.sum())
     largest, smallest = float(spectrum[0]), float(spectrum[-1])
-    return {
-        "trace": total,
-        "largest_share": largest / total,
-        "condition": largest / smallest if smallest > 1e-12 * largest else None,
-        "participation": min(_trace(m) ** 2 / square_trace(m), float(d)),
+    return results.Covariance(
+        trace=total,
+        largest_share=largest / total,
+        condition=largest / smallest if smallest > 1e-12 * largest else None,
+        participation=min(trace(m) ** 2 / square_trace(m), float(d)),
         # Of isotropic Gaussian rows, where tr(S^2) scatters by 2 / n of itself.
-        "participation_std_if_isotropic": 2 * d / len(m.norms),
-    }
+        participation_std_if_isotropic=2 * d / len(m.norms),
+        effective_rank_of_sample=effective_rank,
+    )
 
 
-def column_summaries(m: Moments, kept: np.ndarray) -> list[dict[str, Any]]:
-    """Moments of each column kept, and its place in the file."""
+def coordinates(
+    m: Moments, kept: np.ndarray, ad: np.ndarray, dp: np.ndarray
+) -> list[results.Coordinate]:
+    """Moments of each column kept, its place in the file, and its tests [kept]."""
     std = np.sqrt(np.diag(m.covariance))
     return [
-        {
-            "column": int(i),
-            "mean": float(m.mean[i]),
-            "std": float(std[i]),
-            "skewness": float(m.skewness[i]),
-            "excess_kurtosis": float(m.kurtosis[i]),
-        }
-        for i in np.flatnonzero(kept)
+        results.Coordinate(
+            column=int(i),
+            mean=float(m.mean[i]),
+            std=float(std[i]),
+            skewness=float(m.skewness[i]),
+            excess_kurtosis=float(m.kurtosis[i]),
+            ad=float(statistic),
+            dp_p=float(p),
+        )
+        for i, statistic, p in zip(np.flatnonzero(kept), ad, dp, strict=True)
     ]

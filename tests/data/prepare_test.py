@@ -8,8 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from experiments import prepare
-from jaxcl import _optional, data
+from jaxcl import __main__, _optional, data
+from jaxcl.data import prepare
+from tests.data import delta
 
 pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
@@ -28,20 +29,6 @@ def run(tmp_path, **settings):
         return data.to_memory(data.open(source, split))
 
     return opened
-
-
-def encoded(images):
-    """The delta encoding, one pixel at a time: the inverse of two running sums."""
-    r, g, b = (images[..., c].astype(int) for c in range(3))
-    planes = np.stack([r - g, g, b - g], axis=1)
-    padded = np.pad(planes, ((0, 0), (0, 0), (1, 0), (1, 0)))
-    delta = np.empty(planes.shape, np.uint8)
-    for i in range(planes.shape[2]):
-        for j in range(planes.shape[3]):
-            here, above = padded[:, :, i + 1, j + 1], padded[:, :, i, j + 1]
-            left, corner = padded[:, :, i + 1, j], padded[:, :, i, j]
-            delta[:, :, i, j] = (here - above - left + corner) % 256
-    return delta
 
 
 def idx(values):
@@ -100,20 +87,6 @@ def test_npy_files_hold_images_or_labels(tmp_path):
     unlabelled = run(tmp_path, name="bare", train=paths[:2])("train")
     np.testing.assert_array_equal(unlabelled.columns["image"], X[..., :1])
     assert "label" not in unlabelled.columns
-
-
-def test_delta_files_are_decoded(tmp_path):
-    np.savez(tmp_path / "a.npz", delta=encoded(X), y=Y, classes=["ant", "bee", "cat"])
-    np.savez(tmp_path / "b.npz", delta=encoded(X[:3]))
-    np.savez(tmp_path / "c.npz", delta=encoded(X).astype(np.int16))
-    dataset = run(tmp_path, train=(str(tmp_path / "a.npz"),))("train")
-    np.testing.assert_array_equal(dataset.columns["image"], X)
-    np.testing.assert_array_equal(dataset.columns["label"], Y)
-    assert dataset.class_names == ("ant", "bee", "cat")
-    bare = run(tmp_path, name="bare", train=(str(tmp_path / "b.npz"),))("train")
-    np.testing.assert_array_equal(bare.columns["image"], X[:3])
-    with pytest.raises(ValueError, match=r"c\.npz: delta must be uint8"):
-        run(tmp_path, name="other", train=(str(tmp_path / "c.npz"),))
 
 
 def test_idx_files_are_read_plain_and_compressed(tmp_path):
@@ -187,7 +160,7 @@ def test_jpeg_is_read(tmp_path):
 
 
 def test_an_npz_instead_of_a_set(tmp_path):
-    np.savez(tmp_path / "a.npz", delta=encoded(X), y=Y, classes=["ant", "bee", "cat"])
+    np.savez(tmp_path / "a.npz", x=X, y=Y, classes=["ant", "bee", "cat"])
     a = (str(tmp_path / "a.npz"),)
     out = str(tmp_path / "new" / "out.npz")
     opened = run(tmp_path, name="", npz=out, train=a, test=a)
@@ -299,28 +272,30 @@ def inputs(tmp_path):
 def test_a_wrong_input_ends_with_one_line(tmp_path, monkeypatch, flags, message):
     inputs(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=f"^error: .*{message}[^\n]*$") as end:
-        prepare.cli([*flags.split(), "--data_dir", "sets"])
+    with pytest.raises(
+        SystemExit, match=f"^[A-Z][a-zA-Z]*Error: .*{message}[^\n]*$"
+    ) as end:
+        __main__.cli(["prepare", *flags.split(), "--data_dir", "sets"])
     assert end.value.code not in (0, None)
     assert not (tmp_path / "sets" / "made").exists()
 
 
 def test_unknown_flags_fail_and_help_explains_all(capsys):
     with pytest.raises(SystemExit) as end:
-        prepare.cli(["--nonsense", "1"])
+        __main__.cli(["prepare", "--nonsense", "1"])
     assert end.value.code == 2
     with pytest.raises(SystemExit) as end:
-        prepare.cli(["--help"])
+        __main__.cli(["prepare", "--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for word in ("--train", "--overwrite", "jaxcl[prepare]", "TFDS_DATA_DIR", "delta"):
+    for word in ("--train", "--overwrite", "jaxcl[prepare]", "TFDS_DATA_DIR"):
         assert word in text
 
 
 def test_a_stock_set_names_the_extra_that_prepares_it(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"pip install 'jaxcl\[prepare\]'"):
-        prepare.cli(["--stock", "cifar10", "--data_dir", str(tmp_path)])
+        __main__.cli(["prepare", "--stock", "cifar10", "--data_dir", str(tmp_path)])
 
 
 def test_a_stock_set_is_prepared_as_array_record(tmp_path, monkeypatch):
@@ -348,7 +323,7 @@ def test_a_stock_set_is_prepared_as_array_record(tmp_path, monkeypatch):
 
 
 def test_the_program_ends_with_a_status_and_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "experiments.prepare", "--name", "made"]
+    command = [sys.executable, "-m", "jaxcl", "prepare", "--name", "made"]
     end = subprocess.run(
         [*command, "--train", "gone.npz", "--data_dir", str(tmp_path)],
         capture_output=True,
@@ -356,19 +331,21 @@ def test_the_program_ends_with_a_status_and_no_traceback(tmp_path):
         cwd=pathlib.Path(__file__).parents[2],
     )
     assert end.returncode == 1
-    assert end.stderr == "error: gone.npz: there is no such file\n"
+    assert end.stderr == "FileNotFoundError: gone.npz: there is no such file\n"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data of the repository")
 def test_real_cifar10_images_make_the_round_trip(tmp_path):
     path = REAL / "cifar10" / "cifar10_eval_0.npz"
-    dataset = run(tmp_path, train=(str(path),))("train")
+    plain = tmp_path / "plain.npz"
+    delta.to_plain(path, plain)
+    dataset = run(tmp_path, train=(str(plain),))("train")
     assert dataset.columns["image"].shape == (5000, 32, 32, 3)
     assert dataset.class_names[:2] == ("airplane", "automobile")
     with np.load(path) as content:
         np.testing.assert_array_equal(dataset.columns["label"], content["y"])
         np.testing.assert_array_equal(
-            encoded(dataset.columns["image"]), content["delta"]
+            delta.encoded(dataset.columns["image"]), content["delta"]
         )
 
 

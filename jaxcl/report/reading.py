@@ -4,15 +4,15 @@ Arrays are memory-mapped wherever the file allows it, so that opening a file cos
 nothing; what a file cannot be used for is said in one line.
 """
 
-import os
+import contextlib
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+from jaxcl.data import files as numpy_files
 
 _BFLOAT16 = np.dtype(jnp.bfloat16)
 _READABLE = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64)) + (
@@ -54,12 +54,11 @@ def embeddings(argument: str, path: str, *, key: str = "", raw: str = "") -> Row
     file = _existing(argument, path)
     if raw:
         return _raw(argument, file, raw)
-    array: np.ndarray
     notes: tuple[str, ...] = ()
     if file.suffix == ".npz":
-        found = _members(argument, file)
+        found = _headers(argument, file)
         if not key:
-            usable = [k for k, (shape, dtype) in found.items() if _fits(shape, dtype)]
+            usable = [k for k, header in found.items() if _fits(header)]
             if not usable:
                 raise ValueError(
                     f"{argument}: {file} must hold a floating array [n, d], got "
@@ -69,16 +68,18 @@ def embeddings(argument: str, path: str, *, key: str = "", raw: str = "") -> Row
             if len(usable) > 1:
                 others = ", ".join(repr(k) for k in usable[1:])
                 notes += (f"Array {key!r} of {file.name} is read, and not {others}.",)
-        array = _member(argument, file, key, found)
+        elif key not in found:
+            raise ValueError(f"key must be one of {_listed(found)}; got {key!r}")
         name = f"{path}[{key}]"
     elif file.suffix == ".npy":
         if key:
             raise ValueError(f"key is for .npz files, got {key!r} for {file}")
-        array, name = _mapped(f"{argument}: {file}", file, 0), path
+        name = path
     else:
         raise ValueError(
             f"{argument} must end in .npy or .npz, or be described by raw, got {path!r}"
         )
+    array = _load(argument, file, key)
     if array.dtype == np.dtype("V2"):
         # NumPy's format has no name for bfloat16: two bytes without meaning.
         array = array.view(_BFLOAT16)
@@ -104,25 +105,22 @@ def classes(choice: str, path: str, length: int) -> np.ndarray:
       ValueError: if they are not [length], or the file is broken.
     """
     file = pathlib.Path(path)
-    found = _members("file", file) if file.suffix == ".npz" else {}
-    if choice in found:
-        array = _member("labels", file, choice, found)
+    inside = _headers("file", file) if file.suffix == ".npz" else {}
+    if choice in inside:
+        array = _load("labels", file, choice)
     else:
         if not pathlib.Path(choice).is_file():
-            inside = f"; keys of {path}: {_listed(found)}" if found else ""
+            keys = f"; keys of {path}: {_listed(inside)}" if inside else ""
             raise FileNotFoundError(
-                f"labels must be a file or a key, got {choice!r}{inside}"
+                f"labels must be a file or a key, got {choice!r}{keys}"
             )
         file = _existing("labels", choice)
-        if file.suffix == ".npz":
-            found = _members("labels", file)
-            if len(found) != 1:
-                raise ValueError(
-                    f"labels: {choice} must hold one array, got {_listed(found)}"
-                )
-            array = _member("labels", file, next(iter(found)), found)
-        else:
-            array = _mapped(f"labels: {choice}", file, 0)
+        found = _headers("labels", file)
+        if len(found) != 1:
+            raise ValueError(
+                f"labels: {choice} must hold one array, got {_listed(found)}"
+            )
+        array = _load("labels", file, next(iter(found)))
     if array.dtype.kind not in "iubUS":
         raise TypeError(
             f"labels must be integers, booleans or text, got dtype {array.dtype}"
@@ -239,8 +237,9 @@ def _readable(dtype: np.dtype) -> bool:
     return dtype.newbyteorder("=") in _READABLE or dtype == _BFLOAT16
 
 
-def _fits(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    return len(shape) == 2 and (_readable(dtype) or dtype == np.dtype("V2"))
+def _fits(header: numpy_files.Header) -> bool:
+    readable = _readable(header.dtype) or header.dtype == np.dtype("V2")
+    return len(header.shape) == 2 and readable
 
 
 def _check(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -256,110 +255,26 @@ def _check(where: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         )
 
 
-def _listed(found: dict[str, tuple[tuple[int, ...], np.dtype]]) -> str:
+def _listed(found: dict[str, numpy_files.Header]) -> str:
     if not found:
         return "no array"
-    return ", ".join(f"{k!r} {d} {list(s)}" for k, (s, d) in found.items())
+    return ", ".join(f"{k!r} {h.dtype} {list(h.shape)}" for k, h in found.items())
 
 
-def _header(where: str, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether columns are contiguous, and dtype; leaves `stream` at the data."""
-    readers: dict[Any, Any] = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
+def _headers(argument: str, file: pathlib.Path) -> dict[str, numpy_files.Header]:
+    with _named(argument):
+        return numpy_files.headers(file)
+
+
+def _load(argument: str, file: pathlib.Path, key: str) -> np.ndarray:
+    with _named(argument):
+        return numpy_files.load(file, key)
+
+
+@contextlib.contextmanager
+def _named(argument: str) -> Iterator[None]:
+    """Says which of several files cannot be read."""
     try:
-        version = np.lib.format.read_magic(stream)
-        if version not in readers:
-            raise ValueError(f"format version {version}")
-        shape, fortran, dtype = readers[version](stream)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{where} must be an array that NumPy saved, got: {error}"
-        ) from error
-    if dtype.hasobject:
-        raise TypeError(
-            f"{where} must hold numbers, got Python objects, which are not unpickled"
-        )
-    return shape, fortran, dtype
-
-
-def _mapped(where: str, file: pathlib.Path, offset: int) -> np.ndarray:
-    """The array whose header begins at `offset`, still on disk."""
-    with file.open("rb") as stream:
-        stream.seek(offset)
-        shape, fortran, dtype = _header(where, stream)
-        start = stream.tell()
-    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    present = os.path.getsize(file) - start
-    if present < expected:
-        raise ValueError(
-            f"{where} is cut short: {expected} bytes of numbers expected, got {present}"
-        )
-    if not expected:
-        return np.empty(shape, dtype)
-    return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C")
-
-
-def _members(
-    argument: str, file: pathlib.Path
-) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shape and dtype of the arrays in a .npz file, from their headers alone.
-
-    Arrays of Python objects are listed as such, and refused when they are asked for.
-    """
-    _existing(argument, str(file))
-    found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.namelist():
-                key = member.removesuffix(".npy")
-                with archive.open(member) as stream:
-                    try:
-                        shape, _, dtype = _header(f"{argument}: {file}[{key}]", stream)
-                    except TypeError:
-                        shape, dtype = (), np.dtype(object)
-                    found[key] = (shape, dtype)
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{argument}: {file} must be a whole .npz file, got: {error}"
-        ) from error
-    return found
-
-
-def _member(
-    argument: str,
-    file: pathlib.Path,
-    key: str,
-    found: dict[str, tuple[tuple[int, ...], np.dtype]],
-) -> np.ndarray:
-    where = f"{argument}: {file}[{key}]"
-    if key not in found:
-        raise ValueError(f"key must be one of {_listed(found)}; got {key!r}")
-    if found[key][1] == np.dtype(object):
-        raise TypeError(
-            f"{where} must hold numbers, got Python objects, which are not unpickled"
-        )
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        info = archive.getinfo(f"{key}.npy" if f"{key}.npy" in names else key)
-    if info.compress_type == zipfile.ZIP_STORED:
-        with file.open("rb") as stream:  # the numbers lie behind the local header
-            stream.seek(info.header_offset + 26)
-            lengths = np.frombuffer(stream.read(4), "<u2")
-        return _mapped(where, file, info.header_offset + 30 + int(lengths.sum()))
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return archive[key]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{where} must be a whole array, got: {error}") from error
-
-
-def write(path: pathlib.Path, text: str) -> None:
-    """Replaces a file as a whole: a run stopped here leaves none half written."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from error
