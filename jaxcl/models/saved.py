@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcl import _checks, _files, _optional
+from jaxcl.models.embedder import Embedder
 from jaxcl.models.resnet import resnet18, resnet34, resnet50
-from jaxcl.models.simclr import SimCLR
 from jaxcl.models.small import ConvEncoder, Projector
 
 FORMAT = "jaxcl encoder 1"
@@ -53,7 +53,7 @@ class Description(NamedTuple):
     std: tuple[float, ...] | None = None
 
 
-def build(described: Description) -> SimCLR:
+def build(described: Description) -> Embedder:
     """The model of a description.
 
     Args:
@@ -86,7 +86,7 @@ def build(described: Description) -> SimCLR:
         normalize_output=described.projector_norm,
         dtype=dtype,
     )
-    return SimCLR(encoder, projector)
+    return Embedder(encoder, projector)
 
 
 def initialize(described: Description, key: jax.Array) -> dict[str, Any]:
