@@ -237,7 +237,7 @@ def main(s: Settings) -> list[study.Row]:
     def features(s: Settings, trained: bool) -> study.Features:
         return study.Features(*recipes.probe_features(s, trained, s.test_split))
 
-    variants = {name: {"kernels": (name,)} for name in s.kernels}
+    variants: dict[str, Any] = {name: {"kernels": (name,)} for name in s.kernels}
     rows = study.run(
         study.Study(pretrain, features), s, variants, [s.seed], may_change=MAY_CHANGE
     )

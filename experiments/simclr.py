@@ -120,7 +120,7 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
     """Returns loss(z [b, v, d], labels [b] or None, axis_name=...), one per anchor."""
     t, kernel = s.temperature, make_kernel(s)
     sc: dict[str, Any] = {"alpha": s.alpha, "beta": s.beta, "variant": s.variant}
-    of_views = {
+    of_views: dict[str, Callable[..., jax.Array]] = {
         "nt_xent": functools.partial(losses.nt_xent, temperature=t),
         "kernel_info_nce": functools.partial(losses.kernel_info_nce, kernel=kernel),
         "dcl": functools.partial(losses.dcl, temperature=t),
@@ -130,7 +130,7 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
         "kcl": functools.partial(losses.kcl, kernel=kernel),
         "f_micl": losses.f_micl,
     }
-    of_two = {
+    of_two: dict[str, Callable[..., jax.Array]] = {
         "info_nce": functools.partial(losses.info_nce, temperature=t),
         "clip": functools.partial(losses.clip, temperature=t),
         "siglip": functools.partial(losses.siglip, temperature=t),
@@ -197,11 +197,11 @@ def main(s: Settings) -> training.TrainState:
     # Loss: views of the batch, their embeddings [b, v, d], and what these cost.
     loss = jaxcl.sharded(add_penalty(s, make_loss(s)), mesh)
 
-    def encode(variables: Any, images: jax.Array, key: jax.Array) -> Any:
+    def encode_views(variables: Any, images: jax.Array, key: jax.Array) -> Any:
         views = augment.images.views(key, images, transform, s.num_views)
         return training.apply_views(apply, variables, views)
 
-    encode = training.in_chunks(encode, s.chunks)
+    encode = training.in_chunks(encode_views, s.chunks)
 
     def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
         variables = {"params": params["model"], **state.model_state}
