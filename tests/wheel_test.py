@@ -15,7 +15,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-pytestmark = pytest.mark.slow
+# In one worker, so that no environment is made twice.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 
 class Installed:
