@@ -119,6 +119,21 @@ def test_a_command_without_its_packages_is_one_line(core):
     assert done.stderr.strip().endswith("pip install 'jaxcl[tools]'")
 
 
+def test_every_room_opens_with_the_tools(tools):
+    rooms = (
+        "augment",
+        "data",
+        "models",
+        "training",
+        "evaluation",
+        "pictures",
+        "report",
+    )
+    program = f"from jaxcl import {', '.join(rooms)}; print(models.__file__)"
+    place = pathlib.Path(tools.python(program))
+    assert place.is_relative_to(tools.folder)
+
+
 # Each command of the package, run once as a user does. A new one has its test here.
 
 
