@@ -18,11 +18,32 @@ def _prepare(arguments: Sequence[str]) -> None:
     _cli.run(prepare.main, prepare.Settings, prog="jaxcl prepare", arguments=arguments)
 
 
+def _probe(arguments: Sequence[str]) -> None:
+    from jaxcl.tools import probe
+
+    _cli.run(probe.main, probe.Settings, prog="jaxcl probe", arguments=arguments)
+
+
+def _embed(arguments: Sequence[str]) -> None:
+    from jaxcl.tools import embed
+
+    _cli.run(embed.main, embed.Settings, prog="jaxcl embed", arguments=arguments)
+
+
+def _export(arguments: Sequence[str]) -> None:
+    from jaxcl.tools import export
+
+    _cli.run(export.main, export.Settings, prog="jaxcl export", arguments=arguments)
+
+
 # Name, what it does in one line, and what runs it. Each imports what it needs when it
 # is called, so that help is there at once and without any extra.
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
     "report": ("Are the embeddings in a file Gaussian? A page that tells.", _report),
     "prepare": ("Makes a set to train on of files or a folder of images.", _prepare),
+    "probe": ("Measures what the encoder of a run has learned, and draws it.", _probe),
+    "embed": ("Writes an encoder's embeddings of images into a file.", _embed),
+    "export": ("Writes the encoder of a run as safetensors and JSON.", _export),
 }
 
 

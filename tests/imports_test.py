@@ -29,10 +29,11 @@ LEVELS = {
     "training": 6,
     "evaluation": 6,
     "pictures": 6,
-    "recipes": 6,
+    "recipes": 7,
     "report": 7,
     "study": 7,
-    "__main__": 8,
+    "tools": 8,
+    "__main__": 9,
 }
 
 

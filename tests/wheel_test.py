@@ -161,7 +161,7 @@ def test_prepare_makes_a_set_that_opens(tools):
     source = said.strip().splitlines()[-1].removeprefix("Use it with: --source ")
     program = (
         "from jaxcl import data\n"
-        f"images = data.open({source!r}).images\n"
+        f"images = data.open({source!r}).columns['image']\n"
         "print(images.shape, int(images[:].sum()))\n"
     )
     assert tools.python(program) == f"(6, 5, 4, 3) {images.sum()}"

@@ -34,7 +34,7 @@ def digits(split: str = "train") -> dataset_lib.Dataset:
       ImportError: if scikit-learn is not installed.
       ValueError: if the split is unknown.
 
-    >>> digits("test").images.shape
+    >>> digits("test").columns["image"].shape
     (497, 8, 8, 1)
     """
     name = dataset_lib.split_name(split)
@@ -79,7 +79,7 @@ def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Da
         whole = dataset_lib.from_arrays(path, load(path))
     else:
         whole = _from_npz(path, name)
-    start, stop = dataset_lib.split_range(split, len(whole.images))
+    start, stop = dataset_lib.split_range(split, dataset_lib.size(whole))
     return dataset_lib.part(whole, start, stop)
 
 
@@ -255,10 +255,10 @@ def _from_npz(path: str, name: str) -> dataset_lib.Dataset:
     whole = dataset_lib.from_arrays(path, images, labels)
     # A small split may lack the last classes: the number comes from all of them.
     others = {first_key(keys, LABEL_KEYS, s) for s in splits} - {None, label_key}
-    most = whole.num_classes or 0
+    most = len(whole.class_names or ())
     for key in filter(None, others):
         most = max(most, int(np.max(load(path, key), initial=0)) + 1)
-    return whole._replace(num_classes=most)
+    return whole._replace(class_names=tuple(str(c) for c in range(most)))
 
 
 def _splits(path: str, keys: list[str]) -> tuple[str, ...]:

@@ -96,17 +96,18 @@ def main(s: Settings) -> str:
         with _new_directory(place, s.overwrite) as new:
             write_tfds(s.name, splits, new)
         for split, dataset in splits.items():
-            written = len(prepared.tfds(place, split).images)
-            if written != len(dataset.images):
+            written = dataset_lib.size(prepared.tfds(place, split))
+            if written != dataset_lib.size(dataset):
                 raise ValueError(
                     f"{place}: {split} holds {written} images after writing, expected "
-                    f"{len(dataset.images)}"
+                    f"{dataset_lib.size(dataset)}"
                 )
         source = _source(s.name, data_dir)
     for split, dataset in splits.items():
-        size = "x".join(map(str, dataset.images.shape[1:]))
-        classes = f", {dataset.num_classes} classes" if dataset.num_classes else ""
-        print(f"{split}: {len(dataset.images):,} images {size}{classes}")
+        size = "x".join(map(str, _shape(dataset)))
+        names = dataset.class_names
+        classes = f", {len(names)} classes" if names else ""
+        print(f"{split}: {dataset_lib.size(dataset):,} images {size}{classes}")
     print(f"Use it with: --source {source}")
     return source
 
@@ -186,13 +187,14 @@ def read_file(path: str, split: str) -> Piece:
         splits = files.array_splits(path)
         chosen = "train" if splits == ("train",) else split
         dataset = files.arrays(path, chosen)
-        assert isinstance(dataset.images, np.ndarray)
-        return Piece(path, dataset.images, dataset.labels, dataset.class_names)
+        images: Any = dataset.columns["image"]
+        labels: Any = dataset.columns.get("label")
+        return Piece(path, np.asarray(images), labels, _named(dataset.class_names))
     if path.endswith(".npy"):
         array = files.load(path)
         if array.ndim == 1:
             return Piece(path, labels=np.asarray(array))
-        images = files.arrays(path).images
+        images = files.arrays(path).columns["image"]
         assert isinstance(images, np.ndarray)
         return Piece(path, images)
     return _read_idx(path)
@@ -265,11 +267,8 @@ def read_folder(folder: str, resize: int | None) -> dict[str, dataset_lib.Datase
             [listed[i][0] for i in order], (height, width, 1 if gray else 3), resize
         )
         labels = np.array([listed[i][1] for i in order], np.int32)
-        datasets[split] = dataset_lib.Dataset(folder, images)
-        if names:
-            datasets[split] = dataset_lib.Dataset(
-                folder, images, labels, len(names), names
-            )
+        columns = {"image": images} | ({"label": labels} if names else {})
+        datasets[split] = dataset_lib.Dataset(folder, columns, names or None)
     return datasets
 
 
@@ -368,9 +367,11 @@ def _same_classes(
     splits: dict[str, dataset_lib.Dataset],
 ) -> dict[str, dataset_lib.Dataset]:
     """Gives all splits the same classes and checks that they fit together."""
-    labelled = {k: d for k, d in splits.items() if d.labels is not None}
-    if len({d.images.shape[1:] for d in splits.values()}) > 1:
-        shapes = ", ".join(f"{k} {d.images.shape}" for k, d in splits.items())
+    labelled = {k: d for k, d in splits.items() if "label" in d.columns}
+    if len({_shape(d) for d in splits.values()}) > 1:
+        shapes = ", ".join(
+            f"{k} {(dataset_lib.size(d), *_shape(d))}" for k, d in splits.items()
+        )
         raise ValueError(f"splits must have images of one size, got {shapes}")
     if labelled and len(labelled) < len(splits):
         raise ValueError(
@@ -378,19 +379,31 @@ def _same_classes(
         )
     if not labelled:
         return splits
-    names = {d.class_names for d in labelled.values() if d.class_names}
+    named = (_named(d.class_names) for d in labelled.values())
+    names = {each for each in named if each is not None}
     if len(names) > 1:
         raise ValueError(f"splits must agree on the class names, got {sorted(names)}")
-    classes = max(d.num_classes or 0 for d in labelled.values())
+    classes = max(len(d.class_names or ()) for d in labelled.values())
     if names and len(next(iter(names))) < classes:
         raise ValueError(f"expected {classes} class names, got {sorted(names)}")
-    chosen = names.pop() if names else tuple(str(c) for c in range(classes))
+    chosen = names.pop() if names else _numbers(classes)
     if len(set(chosen)) != len(chosen) or any(not c.strip() for c in chosen):
         raise ValueError(f"class names must differ and not be empty, got {chosen}")
-    return {
-        k: d._replace(num_classes=len(chosen), class_names=chosen)
-        for k, d in splits.items()
-    }
+    return {k: d._replace(class_names=chosen) for k, d in splits.items()}
+
+
+def _named(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Names of classes, unless they are the numbers that stand for none."""
+    return None if names is None or names == _numbers(len(names)) else names
+
+
+def _numbers(classes: int) -> tuple[str, ...]:
+    return tuple(str(c) for c in range(classes))
+
+
+def _shape(dataset: dataset_lib.Dataset) -> tuple[int, ...]:
+    """Of one image."""
+    return dataset.columns["image"][np.arange(1)].shape[1:]
 
 
 # Writing.
@@ -415,10 +428,10 @@ def write_tfds(
     # Raw bytes: PNG images could only be written with TensorFlow's help.
     features: dict[str, Any] = {
         "image": tfds.features.Tensor(
-            shape=any_split.images.shape[1:], dtype=np.uint8, encoding="bytes"
+            shape=_shape(any_split), dtype=np.uint8, encoding="bytes"
         )
     }
-    if any_split.labels is not None:
+    if "label" in any_split.columns:
         features["label"] = tfds.features.ClassLabel(names=any_split.class_names)
 
     class ImageSet(  # type: ignore[call-arg]
@@ -442,10 +455,10 @@ def write_tfds(
             self, split: str, dataset: dataset_lib.Dataset
         ) -> Iterator[tuple[int, dict[str, Any]]]:
             tqdm = _optional.require("tqdm", "the progress bar", "tools")
-            for i in tqdm.tqdm(range(len(dataset.images)), split, unit="image"):
-                example: dict[str, Any] = {"image": dataset.images[i]}
-                if dataset.labels is not None:
-                    example["label"] = int(dataset.labels[i])
+            for i in tqdm.tqdm(range(dataset_lib.size(dataset)), split, unit="image"):
+                example: dict[str, Any] = {"image": dataset.columns["image"][i]}
+                if "label" in dataset.columns:
+                    example["label"] = int(dataset.columns["label"][i])
                 yield i, example
 
     ImageSet.name = name
@@ -468,9 +481,9 @@ def write_npz(splits: dict[str, dataset_lib.Dataset], path: pathlib.Path) -> Non
     """
     content: dict[str, Any] = {}
     for split, dataset in splits.items():
-        content[f"{split}_images"] = dataset_lib.to_memory(dataset).images
-        if dataset.labels is not None:
-            content[f"{split}_labels"] = dataset.labels
+        content[f"{split}_images"] = dataset.columns["image"][:]
+        if "label" in dataset.columns:
+            content[f"{split}_labels"] = dataset.columns["label"]
             content["class_names"] = np.array(dataset.class_names)
     with _files.replacing(path) as unfinished:
         np.savez(unfinished, **content)

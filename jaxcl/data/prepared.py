@@ -85,20 +85,14 @@ def tfds(
             directory, records, package.features.FeaturesDict({key: features[key]}), key
         )
 
-    images = _Images(column(image_key))
+    columns: dict[str, Any] = {"image": _Images(column(image_key))}
     if label_key is None:
-        return dataset_lib.Dataset(name, images)
+        return dataset_lib.Dataset(name, columns)
     classes = column(label_key).read(range(length))
     if all(label == -1 for label in classes):
-        return dataset_lib.Dataset(name, images)
-    feature = features[label_key]
-    return dataset_lib.Dataset(
-        name,
-        images,
-        np.asarray(classes, np.int32),
-        feature.num_classes,
-        _names(feature),
-    )
+        return dataset_lib.Dataset(name, columns)
+    columns["label"] = np.asarray(classes, np.int32)
+    return dataset_lib.Dataset(name, columns, _names(features[label_key]))
 
 
 def is_prepared(directory: str | os.PathLike[str]) -> bool:
@@ -283,9 +277,9 @@ def _label_key(package: Any, features: dict[str, Any]) -> str | None:
     return keys[0] if len(keys) == 1 else None
 
 
-def _names(feature: Any) -> tuple[str, ...] | None:
+def _names(feature: Any) -> tuple[str, ...]:
+    numbers = tuple(str(c) for c in range(feature.num_classes))
     try:
-        names = feature.names
+        return tuple(feature.names or numbers)
     except ValueError:  # TFDS: only the number of classes is known
-        return None
-    return None if names is None else tuple(names)
+        return numbers

@@ -23,6 +23,12 @@ from jaxcl.evaluation.linear import (
     predict,
     ridge_probe,
 )
+from jaxcl.evaluation.monitors import (
+    knn_within,
+    online_probe,
+    online_probe_params,
+    watch,
+)
 from jaxcl.evaluation.neighbors import Neighbors, knn, nearest
 from jaxcl.evaluation.representations import represent
 from jaxcl.evaluation.scores import ProbeScores, accuracy, few_labels, probe_scores
@@ -35,11 +41,15 @@ __all__ = [
     "accuracy",
     "few_labels",
     "knn",
+    "knn_within",
     "logistic_probe",
     "logits",
     "nearest",
+    "online_probe",
+    "online_probe_params",
     "predict",
     "probe_scores",
     "represent",
     "ridge_probe",
+    "watch",
 ]

@@ -155,8 +155,9 @@ def check_finite(step: int, metrics: Mapping[str, typing.Any]) -> None:
 
     >>> check_finite(7, {"loss": 0.5})
     """
-    for name, value in _floats(metrics).items():
-        if not math.isfinite(value):
+    values = _floats(metrics)
+    for name in sorted(values, key=lambda name: name != "loss"):  # it says most
+        if not math.isfinite(value := values[name]):
             raise FloatingPointError(
                 f"{name} is {value} at step {step}. Try a lower learning rate, a "
                 "longer warm-up, a higher temperature, or float32 instead of bfloat16."

@@ -48,7 +48,9 @@ def as_set(dataset):
     """Images with their class names, in no order."""
     return sorted(
         (dataset.class_names[label], image.tobytes())
-        for image, label in zip(dataset.images, dataset.labels, strict=True)
+        for image, label in zip(
+            dataset.columns["image"], dataset.columns["label"], strict=True
+        )
     )
 
 
@@ -61,8 +63,8 @@ def test_arrays_make_the_round_trip(tmp_path):
     opened = run(tmp_path, train=train, test=(str(tmp_path / "c.npz"),))
     for split, count in (("train", 13), ("test", 2)):
         dataset = opened(split)
-        np.testing.assert_array_equal(dataset.images, X[:count])
-        np.testing.assert_array_equal(dataset.labels, Y[:count])
+        np.testing.assert_array_equal(dataset.columns["image"], X[:count])
+        np.testing.assert_array_equal(dataset.columns["label"], Y[:count])
         assert dataset.class_names == tuple(names)
 
 
@@ -70,8 +72,8 @@ def test_one_file_may_hold_both_splits(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, x_train=X, y_train=Y[:, None], x_test=X[:4], y_test=Y[:4, None])
     opened = run(tmp_path, train=(str(path),), test=(str(path),))
-    np.testing.assert_array_equal(opened("train").images, X)
-    np.testing.assert_array_equal(opened("test").labels, Y[:4])
+    np.testing.assert_array_equal(opened("train").columns["image"], X)
+    np.testing.assert_array_equal(opened("test").columns["label"], Y[:4])
 
 
 def test_npy_files_hold_images_or_labels(tmp_path):
@@ -79,12 +81,12 @@ def test_npy_files_hold_images_or_labels(tmp_path):
     for path, array in zip(paths, (X[:5, ..., 0], X[5:, ..., 0], Y), strict=True):
         np.save(path, array)
     dataset = run(tmp_path, train=paths)("train")
-    np.testing.assert_array_equal(dataset.images, X[..., :1])
-    np.testing.assert_array_equal(dataset.labels, Y)
+    np.testing.assert_array_equal(dataset.columns["image"], X[..., :1])
+    np.testing.assert_array_equal(dataset.columns["label"], Y)
     assert dataset.class_names == ("0", "1", "2")
     unlabelled = run(tmp_path, name="bare", train=paths[:2])("train")
-    np.testing.assert_array_equal(unlabelled.images, X[..., :1])
-    assert unlabelled.labels is None
+    np.testing.assert_array_equal(unlabelled.columns["image"], X[..., :1])
+    assert "label" not in unlabelled.columns
 
 
 def test_idx_files_are_read_plain_and_compressed(tmp_path):
@@ -93,8 +95,8 @@ def test_idx_files_are_read_plain_and_compressed(tmp_path):
     (tmp_path / "labels.gz").write_bytes(gzip.compress(idx(labels)))
     paths = (str(tmp_path / "images"), str(tmp_path / "labels.gz"))
     dataset = run(tmp_path, train=paths)("train")
-    np.testing.assert_array_equal(dataset.images[..., 0], images)
-    np.testing.assert_array_equal(dataset.labels, labels)
+    np.testing.assert_array_equal(dataset.columns["image"][..., 0], images)
+    np.testing.assert_array_equal(dataset.columns["label"], labels)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -114,21 +116,21 @@ def test_a_folder_makes_the_round_trip(tmp_path, nested):
 def test_a_slice_of_a_folder_holds_all_classes(tmp_path):
     images = np.zeros((60, 4, 4), np.uint8)
     root = folder(tmp_path / "pictures", images, np.arange(60) // 20, "abc")
-    labels = run(tmp_path, folder=root)("train[:50%]").labels
+    labels = run(tmp_path, folder=root)("train[:50%]").columns["label"]
     assert np.bincount(labels, minlength=3).min() >= 5
 
 
 def test_gray_and_unlabelled_folders(tmp_path):
     root = folder(tmp_path / "gray", X[..., 0], Y, ["a", "b", "c"])
     dataset = run(tmp_path, name="gray", folder=root)("train")
-    assert dataset.images.shape == (13, 6, 5, 1)
+    assert dataset.columns["image"].shape == (13, 6, 5, 1)
     alone = tmp_path / "alone"
     alone.mkdir()
     PIL.Image.fromarray(X[0]).save(alone / "a.png")
     PIL.Image.fromarray(X[1, ..., 0]).save(alone / "b.PNG")  # gray becomes color
     dataset = run(tmp_path, name="alone", folder=str(alone))("train")
-    assert dataset.images.shape == (2, 6, 5, 3)
-    assert dataset.labels is None
+    assert dataset.columns["image"].shape == (2, 6, 5, 3)
+    assert "label" not in dataset.columns
 
 
 def test_resize_cuts_the_middle_out(tmp_path):
@@ -141,7 +143,9 @@ def test_resize_cuts_the_middle_out(tmp_path):
         ("pictures", {"folder": root}),
         ("files", {"train": (str(tmp_path / "a.npy"),)}),
     ):
-        images = run(tmp_path, name=name, resize=10, **settings)("train").images
+        images = run(tmp_path, name=name, resize=10, **settings)("train").columns[
+            "image"
+        ]
         assert images.shape[1:] == (10, 10, 1)
         np.testing.assert_array_equal(images[:, 2:-2, 2:-2], 130)
     with pytest.raises(ValueError, match=r"one size, or use --resize; got .*tall"):
@@ -151,7 +155,7 @@ def test_resize_cuts_the_middle_out(tmp_path):
 def test_jpeg_is_read(tmp_path):
     flat = np.full((2, 8, 8, 3), 100, np.uint8)
     root = folder(tmp_path / "pictures", flat, [0, 1], "ab", "jpg")
-    images = run(tmp_path, folder=root)("train").images.astype(int)
+    images = run(tmp_path, folder=root)("train").columns["image"].astype(int)
     assert np.abs(images - 100).max() <= 2
 
 
@@ -161,8 +165,8 @@ def test_an_npz_instead_of_a_set(tmp_path):
     out = str(tmp_path / "new" / "out.npz")
     opened = run(tmp_path, name="", npz=out, train=a, test=a)
     for split in ("train", "test"):
-        np.testing.assert_array_equal(opened(split).images, X)
-        np.testing.assert_array_equal(opened(split).labels, Y)
+        np.testing.assert_array_equal(opened(split).columns["image"], X)
+        np.testing.assert_array_equal(opened(split).columns["label"], Y)
         assert opened(split).class_names == ("ant", "bee", "cat")
     with pytest.raises(FileExistsError, match=r"out\.npz .*--overwrite"):
         run(tmp_path, name="", npz=out, train=a)
@@ -177,9 +181,9 @@ def test_what_is_there_is_kept_unless_told_otherwise(tmp_path):
     opened = run(tmp_path, train=a)
     with pytest.raises(FileExistsError, match=r"made.*there already: use --overwrite"):
         run(tmp_path, train=b)
-    assert len(opened("train").images) == 13
+    assert len(opened("train").columns["image"]) == 13
     run(tmp_path, train=b, overwrite=True)
-    assert len(opened("train").images) == 3
+    assert len(opened("train").columns["image"]) == 3
     assert [p.name for p in (tmp_path / "sets" / "made").iterdir()] == ["1.0.0"]
 
 
@@ -191,7 +195,7 @@ def test_a_run_that_fails_half_way_destroys_nothing(tmp_path):
     last.write_bytes(last.read_bytes()[:-40])  # the header is whole, the rest is not
     with pytest.raises(ValueError, match=f"{last.name}: not a readable image"):
         run(tmp_path, folder=broken, overwrite=True)
-    np.testing.assert_array_equal(opened("train").images, X)
+    np.testing.assert_array_equal(opened("train").columns["image"], X)
     with pytest.raises(ValueError, match="not a readable image"):
         run(tmp_path, name="fresh", folder=broken)
     assert [p.name for p in (tmp_path / "sets").rglob("*") if p.is_dir()] == [
@@ -336,11 +340,13 @@ def test_real_cifar10_images_make_the_round_trip(tmp_path):
     plain = tmp_path / "plain.npz"
     delta.to_plain(path, plain)
     dataset = run(tmp_path, train=(str(plain),))("train")
-    assert dataset.images.shape == (5000, 32, 32, 3)
+    assert dataset.columns["image"].shape == (5000, 32, 32, 3)
     assert dataset.class_names[:2] == ("airplane", "automobile")
     with np.load(path) as content:
-        np.testing.assert_array_equal(dataset.labels, content["y"])
-        np.testing.assert_array_equal(delta.encoded(dataset.images), content["delta"])
+        np.testing.assert_array_equal(dataset.columns["label"], content["y"])
+        np.testing.assert_array_equal(
+            delta.encoded(dataset.columns["image"]), content["delta"]
+        )
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data of the repository")
@@ -350,9 +356,9 @@ def test_real_mnist_images_make_the_round_trip(tmp_path):
         for kind in ("images-idx3", "labels-idx1")
     ]
     dataset = run(tmp_path, train=tuple(map(str, paths)))("train")
-    assert dataset.images.shape == (10_000, 28, 28, 1)
+    assert dataset.columns["image"].shape == (10_000, 28, 28, 1)
     for path, values in zip(
-        paths, (dataset.images[..., 0], dataset.labels), strict=True
+        paths, (dataset.columns["image"][..., 0], dataset.columns["label"]), strict=True
     ):
         raw = gzip.decompress(path.read_bytes())
         assert idx(values.astype(np.uint8)) == raw

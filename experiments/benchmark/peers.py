@@ -1,11 +1,9 @@
-"""What jaxcl is compared with: dense and scanned losses in JAX, and other packages.
+"""What jaxcl is compared with: other packages, and how anything is run.
 
-All of them return the mean over anchors of the same numbers. What a package leaves to
-its caller, such as unit length, is done here. A package is imported when it is asked
-for, since none of them is needed to use jaxcl.
+What a package leaves to its caller, such as unit length, is done here. A package is
+imported when it is asked for, since none of them is needed to use jaxcl.
 """
 
-import functools
 import importlib
 import importlib.metadata
 import math
@@ -17,160 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcl import kernels, losses
-
-TEMPERATURE, BIAS = 0.1, -10.0
-
-
-class NotRun(Exception):
-    """Says why a form is not measured."""
-
-
-def unit(z: jax.Array) -> jax.Array:
-    return z / jnp.linalg.norm(z, axis=-1, keepdims=True)
-
-
-def labels_of(n: int) -> jax.Array:
-    return jnp.arange(n) * 7919 % max(1, min(100, n // 8))
-
-
-def cosine_logits(x: jax.Array, y: jax.Array) -> jax.Array:
-    return x @ y.T / TEMPERATURE
-
-
-def kernel_sum_logits(x: jax.Array, y: jax.Array) -> jax.Array:
-    squared = jnp.maximum(2 - 2 * x @ y.T, 1e-12)
-    return jnp.logaddexp(-squared / 0.5, -jnp.sqrt(squared) / 0.5)
-
-
-def views_rows(logits: Any, x: jax.Array, i: jax.Array, y: jax.Array) -> jax.Array:
-    """Logits, the diagonal masked, a log-sum-exp per row.
-
-    Like the three below it takes rows x, their numbers i, and all candidates y.
-    """
-    s = logits(x, y)
-    s = jnp.where(i[:, None] == jnp.arange(len(y))[None], -jnp.inf, s)
-    return jax.nn.logsumexp(s, axis=1) - s[jnp.arange(len(i)), i ^ 1]
-
-
-def sup_con_rows(x: jax.Array, i: jax.Array, y: jax.Array) -> jax.Array:
-    labels = labels_of(len(y))
-    itself = i[:, None] == jnp.arange(len(y))[None]
-    s = jnp.where(itself, -jnp.inf, cosine_logits(x, y))
-    log_p = s - jax.nn.logsumexp(s, axis=1, keepdims=True)
-    positive = (labels[i][:, None] == labels[None]) & ~itself
-    number = positive.sum(1).astype(s.dtype)
-    return -jnp.where(positive, log_p, 0).sum(1) / number
-
-
-def info_nce_rows(x: jax.Array, i: jax.Array, y: jax.Array) -> jax.Array:
-    s = cosine_logits(x, y)
-    return jax.nn.logsumexp(s, axis=1) - s[jnp.arange(len(i)), i]
-
-
-def siglip_rows(x: jax.Array, i: jax.Array, y: jax.Array) -> jax.Array:
-    s = cosine_logits(x, y) + BIAS
-    own = i[:, None] == jnp.arange(len(y))[None]
-    return jax.nn.softplus(jnp.where(own, -s, s)).sum(1)
-
-
-class Loss(NamedTuple):
-    """A loss of one set of embeddings, or of pairs, as it is and by jaxcl.
-
-    Attributes:
-      rows: the loss of some rows, dense.
-      ours: the same by jaxcl; of the inputs and `tile`.
-      products: matrix products n x d x n that value and gradient need at least, in
-        multiplications and additions: half as many where s_ij = s_ji.
-      pairs: whether it compares images with texts.
-    """
-
-    rows: Callable[..., jax.Array]
-    ours: Callable[..., jax.Array]
-    products: int
-    pairs: bool = False
-
-
-def our_kernel_sum(z: jax.Array, tile: int | None) -> jax.Array:
-    kernel = kernels.kernel_sum(kernels.gaussian(0.5), kernels.laplacian(0.5))
-    return losses.kernel_info_nce(z, kernel=kernel, tile=tile)
-
-
-def our_sup_con(z: jax.Array, tile: int | None) -> jax.Array:
-    labels = labels_of(len(z))
-    return losses.sup_con(z, labels, temperature=TEMPERATURE, tile=tile)
-
-
-LOSSES = {
-    "nt_xent": Loss(
-        functools.partial(views_rows, cosine_logits),
-        functools.partial(losses.nt_xent, temperature=TEMPERATURE),
-        products=2,
-    ),
-    "clip": Loss(
-        info_nce_rows,
-        functools.partial(losses.clip, temperature=TEMPERATURE),
-        products=4,
-        pairs=True,
-    ),
-    "sup_con": Loss(sup_con_rows, our_sup_con, products=2),
-    "kernel_sum": Loss(
-        functools.partial(views_rows, kernel_sum_logits), our_kernel_sum, products=2
-    ),
-    "siglip": Loss(
-        siglip_rows,
-        functools.partial(losses.siglip, temperature=TEMPERATURE, bias=BIAS),
-        products=4,
-        pairs=True,
-    ),
-}
-
-
-def dense(name: str, *inputs: jax.Array) -> jax.Array:
-    """What people write: all pairs at once."""
-    x, y = unit_rows(inputs)
-    if name == "clip":  # one matrix serves both directions
-        s = cosine_logits(x, y)
-        both = jax.nn.logsumexp(s, axis=1) + jax.nn.logsumexp(s, axis=0)
-        return jnp.mean(both / 2 - jnp.diagonal(s))
-    return jnp.mean(LOSSES[name].rows(x, jnp.arange(len(x)), y))
-
-
-def scan(name: str, block: int, *inputs: jax.Array) -> jax.Array:
-    """The usual advice where memory is short: rows by blocks, each computed twice."""
-    x, y = unit_rows(inputs)
-    n, block = len(x), min(block, len(x))
-    if n % block:
-        raise NotRun(f"n is not a multiple of the block of {block} rows")
-
-    def sum_by_blocks(x: jax.Array, y: jax.Array) -> jax.Array:
-        @jax.checkpoint
-        def add(total: jax.Array, rows: Any) -> tuple[jax.Array, None]:
-            return total + LOSSES[name].rows(*rows, y).sum(), None
-
-        blocks = x.reshape(-1, block, x.shape[1]), jnp.arange(n).reshape(-1, block)
-        return jax.lax.scan(add, jnp.float32(0), blocks)[0]
-
-    if name == "clip":
-        return (sum_by_blocks(x, y) + sum_by_blocks(y, x)) / (2 * n)
-    return sum_by_blocks(x, y) / n
-
-
-def unit_rows(inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-    """Anchors and candidates [n, d] of length one; the same where there is one set."""
-    rows = [unit(z.reshape(-1, z.shape[-1])) for z in inputs]
-    return rows[0], rows[-1]
-
-
-def make_inputs(name: str, n: int, d: int) -> list[np.ndarray]:
-    """Embeddings of two views of n / 2 examples [n / 2, 2, d] or [n, d], or n pairs."""
-    random = np.random.default_rng(0)
-    examples = n if LOSSES[name].pairs else n // 2
-    z = random.standard_normal((examples, 1, d), np.float32)
-    z = z + np.float32(0.7) * random.standard_normal((examples, 2, d), np.float32)
-    if LOSSES[name].pairs:
-        return [np.ascontiguousarray(z[:, 0]), np.ascontiguousarray(z[:, 1])]
-    return [z.reshape(n, d) if name == "sup_con" else z]
+from experiments.benchmark import losses
 
 
 class Run(NamedTuple):
@@ -205,13 +50,13 @@ def jax_run(
 
 
 def refuse_above_free_memory(needed: float) -> None:
-    """Raises where the CPU has less: the process would be ended, not told."""
+    """Raises where the CPU has less: the OS would kill the process without an error."""
     path = pathlib.Path("/proc/meminfo")
     if jax.default_backend() == "cpu" and path.exists():
         lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
         free = 1024 * int(lines["MemAvailable"].split()[0])
         if needed > free:
-            raise NotRun(
+            raise losses.NotRun(
                 f"needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
             )
 
@@ -284,7 +129,7 @@ def optax_nt_xent(views: jax.Array) -> jax.Array:
     optax = importlib.import_module("optax")
     b, v, d = views.shape
     labels = jnp.repeat(jnp.arange(b), v)
-    return optax.losses.ntxent(views.reshape(b * v, d), labels, TEMPERATURE)
+    return optax.losses.ntxent(views.reshape(b * v, d), labels, losses.TEMPERATURE)
 
 
 def torch_loss(form: str, name: str, n: int) -> Callable[..., Any]:
@@ -293,14 +138,16 @@ def torch_loss(form: str, name: str, n: int) -> Callable[..., Any]:
     module = importlib.import_module(PEERS[form].module)
     unit = torch.nn.functional.normalize
     if form == "lightly":
-        nt_xent = module.NTXentLoss(temperature=TEMPERATURE)
+        nt_xent = module.NTXentLoss(temperature=losses.TEMPERATURE)
         return lambda views: nt_xent(views[:, 0], views[:, 1])
     if form == "metric_learning":
-        sup_con, groups = module.SupConLoss(temperature=TEMPERATURE), {}
+        sup_con, groups = module.SupConLoss(temperature=losses.TEMPERATURE), {}
 
         def mean_loss(z: Any) -> Any:
             if z.device not in groups:
-                groups[z.device] = torch.tensor(np.array(labels_of(n)), device=z.device)
+                groups[z.device] = torch.tensor(
+                    np.array(losses.labels_of(n)), device=z.device
+                )
             return sup_con(z, groups[z.device])
 
         return mean_loss
@@ -309,7 +156,9 @@ def torch_loss(form: str, name: str, n: int) -> Callable[..., Any]:
         def flash(x: Any, y: Any) -> Any:
             # Its heads must be a power of two wide, at most 256, and divide the width.
             head = math.gcd(x.shape[1], 256)
-            return module.cal_flash_loss(x, y, None, 1 / TEMPERATURE, head).mean()
+            return module.cal_flash_loss(
+                x, y, None, 1 / losses.TEMPERATURE, head
+            ).mean()
 
         def both_ways(images: Any, texts: Any) -> Any:
             images, texts = unit(images), unit(texts)
@@ -318,9 +167,9 @@ def torch_loss(form: str, name: str, n: int) -> Callable[..., Any]:
         return both_ways
     if name == "clip":
         clip = module.ClipLoss()
-        return lambda x, y: clip(unit(x), unit(y), 1 / TEMPERATURE)
+        return lambda x, y: clip(unit(x), unit(y), 1 / losses.TEMPERATURE)
     siglip = module.SigLipLoss()
-    return lambda x, y: siglip(unit(x), unit(y), 1 / TEMPERATURE, BIAS)
+    return lambda x, y: siglip(unit(x), unit(y), 1 / losses.TEMPERATURE, losses.BIAS)
 
 
 def torch_run(mean_loss: Callable[..., Any], arrays: list[np.ndarray]) -> Run:
