@@ -7,12 +7,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 
-.PHONY: help simclr test slow lint benchmark clean
+.PHONY: help simclr test slow wheel lint benchmark clean
 
 help:
 	@echo "make simclr     pretrain on real images and probe what was learned"
 	@echo "make test       run the tests"
 	@echo "make slow       run the tests that take minutes"
+	@echo "make wheel      install the wheel where nothing else is, and run its commands"
 	@echo "make lint       check style, formatting and types"
 	@echo "make benchmark  compare time and memory with dense losses and other packages"
 	@echo "make clean      remove the virtual environment and caches"
@@ -38,7 +39,10 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -n 2
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests/wheel_test.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
