@@ -190,11 +190,15 @@ def write_description(
 ) -> None:
     """Writes `encoder.json` alone, as a run does when it begins.
 
+    Of several processes only the first writes.
+
     Args:
       directory: of the file.
       described: of the model.
       trained: as `save`.
     """
+    if jax.process_index() != 0:
+        return
     content = {"format": FORMAT, "model": described._asdict()}
     if trained is not None:
         content["trained"] = dict(trained)
