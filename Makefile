@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
+# Each worker takes half of the files, so that few programs are compiled by both, and
+# takes over from the other one at the end.
+WORKERS := -n 2 --dist worksteal
 
 .PHONY: help simclr test slow lint benchmark clean
 
@@ -35,10 +38,10 @@ simclr: $(VENV)/.experiments
 	$(BIN)/python -m experiments.linear_probe runs/simclr
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -n 2
+	$(BIN)/python -m pytest -m slow $(WORKERS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
