@@ -1,9 +1,10 @@
 """Contrastive losses for JAX: exact, in O(n d) memory, sharded over any mesh."""
 
 from jaxcl import diagnostics, graphs, kernels, losses, mesh, pairwise
-from jaxcl.mesh import mean, sharded
+from jaxcl.mesh import data_parallel, mean, sharded
 
 __all__ = [
+    "data_parallel",
     "diagnostics",
     "graphs",
     "kernels",

@@ -16,7 +16,7 @@ from jax import lax
 
 AxisName = str | tuple[str, ...]
 
-# Keyword-only arguments of a loss that hold one row per example.
+# Keywords that hold a row per example in every loss, whatever its signature says.
 _ROW_KEYWORDS = frozenset(("valid", "negatives", "groups"))
 
 
@@ -240,21 +240,55 @@ def mean(
     return top / jnp.maximum(count, 1)
 
 
+def data_parallel(
+    axis_name: str = "data",
+) -> tuple[jax.sharding.Mesh, jax.NamedSharding, jax.NamedSharding]:
+    """A mesh of all devices, for batches split by rows.
+
+    Args:
+      axis_name: of the one mesh axis.
+
+    Returns:
+      (mesh, rows, whole): the mesh, with an axis of type Auto over the devices of all
+      processes; the sharding of a batch, by its first axis; and that of a state, which
+      every device holds whole.
+
+    >>> mesh, rows, whole = data_parallel()
+    >>> print(mesh.axis_names, rows.spec, whole.spec)
+    ('data',) P('data',) P()
+    """
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), (axis_name,), axis_types=auto)
+    rows = jax.NamedSharding(mesh, jax.P(axis_name))
+    return mesh, rows, jax.NamedSharding(mesh, jax.P())
+
+
 def sharded(
-    loss_fn: Callable[..., Any], mesh: jax.sharding.Mesh, axis_name: AxisName = "data"
+    loss_fn: Callable[..., Any],
+    mesh: jax.sharding.Mesh,
+    axis_name: AxisName = "data",
+    rows: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
     """Turns a loss with an `axis_name` argument into one on global arrays.
 
-    Positional arrays and the keywords `valid`, `negatives` and `groups` are split by
-    rows over the mesh axes; every other keyword goes whole to each device, and so does
-    a scalar. Arrays that a loss of this library takes by position are split also where
-    they are given by name. What is given is resharded as needed.
+    What is split by rows over the mesh axes, for any function alike:
+
+    - arrays given by position;
+    - arrays given by a keyword that could have been given by position, such as the
+      `labels` of `def loss(z, labels, *, temperature, axis_name=None)`;
+    - the keywords `valid`, `negatives` and `groups`, and those named in `rows`.
+
+    Every other keyword goes whole to each device, and so does a scalar. What a
+    `functools.partial` holds counts as given in the call: `partial(loss, valid=keep)`
+    has its mask split. What a lambda or an inner function closes over stays whole. What
+    is given is resharded as needed.
 
     Args:
-      loss_fn: a loss of this library, a `functools.partial` of one, or any function
-        that takes `axis_name`.
+      loss_fn: a loss of this library, or any function that takes `axis_name`, or a
+        `functools.partial` of one.
       mesh: the devices; axes of type Auto or Explicit.
       axis_name: mesh axes over which rows are split.
+      rows: further keywords that hold a row per example.
 
     Returns:
       A function of global arrays. A result that varies between devices has one row per
@@ -262,8 +296,10 @@ def sharded(
       mean or a covariance over all rows, is replicated.
 
     Raises:
-      ValueError: if the mesh lacks an axis, or, when called, if a number of rows is not
-        divisible by the number of devices.
+      TypeError: if rows is not a tuple of names.
+      ValueError: if the mesh lacks an axis, the function takes no argument of a name in
+        rows, or, when called, if a number of rows is not divisible by the number of
+        devices.
 
     >>> from jaxcl import losses
     >>> mesh = jax.make_mesh((1,), ("data",))
@@ -279,13 +315,15 @@ def sharded(
     devices = 1
     for name in names:
         devices *= mesh.shape[name]
-    rows, whole = jax.P(names), jax.P()
-    by_row = _row_keywords(loss_fn)
+    by_rows, whole = jax.P(names), jax.P()
+    loss_fn, held_args, held_kwargs = _taken_apart(loss_fn)
+    row_keywords = _row_keywords(loss_fn, rows)
 
     def out_spec(result: Any) -> jax.P:
-        return rows if jnp.ndim(result) and varying_axes(result) else whole
+        return by_rows if jnp.ndim(result) and varying_axes(result) else whole
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = (*held_args, *args), {**held_kwargs, **kwargs}
         # What is not an array (a string, None, a kernel's static part) is closed over.
         paths, structure = jax.tree_util.tree_flatten_with_path((args, kwargs))
         leaves = [leaf for _, leaf in paths]
@@ -295,7 +333,7 @@ def sharded(
             if not _is_array(leaf):
                 continue
             array, name = jnp.asarray(leaf), _name(path)
-            split = array.ndim > 0 and (isinstance(name, int) or name in by_row)
+            split = array.ndim > 0 and (isinstance(name, int) or name in row_keywords)
             if split and array.shape[0] % devices:
                 raise ValueError(
                     f"rows of {_said(name)} must be divisible by the {devices} devices "
@@ -303,7 +341,7 @@ def sharded(
                     + (" and mask the padding with valid" * (name != "negatives"))
                 )
             arrays.append(array)
-            specs.append(rows if split else whole)
+            specs.append(by_rows if split else whole)
         arrays = [
             _reshard(x, jax.NamedSharding(mesh, s))
             for x, s in zip(arrays, specs, strict=True)
@@ -331,15 +369,37 @@ def sharded(
     return call
 
 
-def _row_keywords(loss_fn: Callable[..., Any]) -> frozenset[str]:
-    """Which keywords of a loss are split by rows."""
+def _taken_apart(
+    loss_fn: Callable[..., Any],
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """The function inside of partials, and the arguments that they hold."""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
     while isinstance(loss_fn, functools.partial):
+        args, kwargs = (*loss_fn.args, *args), {**loss_fn.keywords, **kwargs}
         loss_fn = loss_fn.func
-    if not getattr(loss_fn, "__module__", "").startswith("jaxcl."):
-        return _ROW_KEYWORDS
-    parameters = inspect.signature(loss_fn).parameters.values()
+    kwargs.pop("axis_name", None)  # given by `sharded`
+    return loss_fn, args, kwargs
+
+
+def _row_keywords(loss_fn: Callable[..., Any], rows: tuple[str, ...]) -> frozenset[str]:
+    """Which keywords of a function are split by rows."""
+    if isinstance(rows, str) or not all(isinstance(name, str) for name in rows):
+        raise TypeError(f"rows must be a tuple of argument names, got {rows!r}")
+    try:
+        parameters = inspect.signature(loss_fn).parameters.values()
+    except (TypeError, ValueError):  # such as some builtins: nothing is known
+        return _ROW_KEYWORDS.union(rows)
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = [p.name for p in parameters]
+        for name in rows:
+            if name not in known:
+                raise ValueError(
+                    f"rows must name arguments of the function, {', '.join(known)}, "
+                    f"got {name!r}"
+                )
     by_position = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-    return _ROW_KEYWORDS | by_position
+    return _ROW_KEYWORDS.union(rows, by_position)
 
 
 def _name(path: tuple[Any, ...]) -> int | str:

@@ -10,6 +10,11 @@ import jaxcl
 PACKAGE = pathlib.Path(jaxcl.__file__).parent
 
 LEVELS = {
+    "_optional": -2,
+    "_checks": -1,
+    "_cli": -1,
+    "_files": -1,
+    "_tables": -1,
     "mesh": 0,
     "graphs": 1,
     "kernels": 1,
@@ -21,6 +26,12 @@ LEVELS = {
     "data": 5,
     "training": 6,
     "evaluation": 6,
+    "pictures": 6,
+    "recipes": 7,
+    "report": 7,
+    "study": 7,
+    "tools": 8,
+    "__main__": 9,
 }
 
 

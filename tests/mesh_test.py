@@ -85,7 +85,7 @@ def test_arrays_of_losses_are_split_also_where_given_by_keyword():
     labels = jnp.arange(16) % 3
     got = jaxcl.sharded(losses.sup_con, MESH)(x, labels=labels)
     np.testing.assert_allclose(got, losses.sup_con(x, labels), rtol=2e-6)
-    # A function of the caller's gets its other keywords whole, whatever their names.
+    # Other keywords go whole, whatever their names.
     run = jaxcl.sharded(
         lambda x, *, target, axis_name: x[:, 0] * 0 + target.sum(), MESH
     )
@@ -95,6 +95,109 @@ def test_arrays_of_losses_are_split_also_where_given_by_keyword():
     np.testing.assert_allclose(got, losses.uniformity(x, 1.5), rtol=2e-6)
     got = jaxcl.sharded(losses.alignment, MESH)(VIEWS, np.float32(2))
     np.testing.assert_allclose(got, losses.alignment(VIEWS), rtol=2e-6)
+
+
+LABELS = jnp.arange(16) % 3
+
+
+def _copy_of_sup_con(z, labels, *, temperature=0.1, axis_name=None):
+    return losses.sup_con(z, labels, temperature=temperature, axis_name=axis_name)
+
+
+def _born_nowhere():
+    """The same function as a cell makes it that is run by exec: without a module."""
+    space = {"losses": losses}
+    exec(
+        "def copy(z, labels, *, axis_name=None):\n"
+        "    return losses.sup_con(z, labels, axis_name=axis_name)",
+        space,
+    )
+    assert space["copy"].__module__ is None
+    return space["copy"]
+
+
+class _Callable:
+    def __call__(self, z, labels, *, axis_name=None):
+        return _copy_of_sup_con(z, labels, axis_name=axis_name)
+
+    def method(self, z, labels, *, axis_name=None):
+        return self(z, labels, axis_name=axis_name)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.sup_con,
+        _copy_of_sup_con,
+        _born_nowhere(),
+        jax.jit(_copy_of_sup_con, static_argnames="axis_name"),
+        functools.partial(_copy_of_sup_con, temperature=0.1),
+        functools.partial(functools.partial(losses.sup_con), temperature=0.1, tile=5),
+        _Callable(),
+        _Callable().method,
+    ],
+)
+def test_what_is_split_does_not_depend_on_where_a_function_was_born(loss):
+    z, run = VIEWS[:, 0], jaxcl.sharded(loss, MESH)
+    expected = losses.sup_con(z, LABELS)
+    np.testing.assert_allclose(run(z, labels=LABELS), expected, rtol=2e-6)
+    np.testing.assert_allclose(run(z, LABELS), expected, rtol=2e-6)
+
+
+def test_keyword_only_arrays_go_whole_unless_rows_names_them():
+    seen = []
+
+    def loss(z, *, labels, axis_name):
+        seen.append(labels.shape)
+        return z[:, 0]
+
+    z = VIEWS[:, 0]
+    jaxcl.sharded(loss, MESH)(z, labels=LABELS)
+    jaxcl.sharded(loss, MESH, rows=("labels",))(z, labels=LABELS)
+    assert set(seen[: len(seen) // 2]) == {(16,)}
+    assert set(seen[len(seen) // 2 :]) == {(2,)}
+
+    def of_anything(z, **options):
+        seen.append(options["labels"].shape)
+        return z[:, 0]
+
+    jaxcl.sharded(of_anything, MESH, rows=("labels",))(z, labels=LABELS)
+    assert seen[-1] == (2,)
+
+
+def test_a_wrong_name_in_rows_is_refused():
+    with pytest.raises(ValueError, match=r"rows must name .* z, labels,.* got 'label'"):
+        jaxcl.sharded(_copy_of_sup_con, MESH, rows=("label",))
+    with pytest.raises(TypeError, match=r"rows must be a tuple.*got 'labels'"):
+        jaxcl.sharded(_copy_of_sup_con, MESH, rows="labels")
+
+
+def test_a_function_without_a_signature_is_split_by_position_and_by_known_names():
+    class Hidden:
+        @property
+        def __signature__(self):
+            raise ValueError("no signature found")
+
+        def __call__(self, z, *, valid, labels, axis_name):
+            assert (z.shape, valid.shape, labels.shape) == ((2, 5), (2,), (16,))
+            return z[:, 0]
+
+    run = jaxcl.sharded(Hidden(), MESH)
+    run(VIEWS[:, 0], valid=jnp.array(VALID), labels=LABELS)
+
+
+def test_what_a_partial_holds_counts_as_given_in_the_call():
+    held = functools.partial(losses.nt_xent, valid=VALID, axis_name=None)
+    expected = losses.nt_xent(VIEWS, valid=jnp.array(VALID))
+    np.testing.assert_allclose(jaxcl.sharded(held, MESH)(VIEWS), expected, rtol=2e-6)
+    # What the call gives takes the place of what the partial holds.
+    got = jaxcl.sharded(held, MESH)(VIEWS, valid=jnp.ones(16, bool))
+    np.testing.assert_allclose(got, losses.nt_xent(VIEWS), rtol=2e-6)
+    z = VIEWS[:, 0]
+    first = functools.partial(losses.sup_con, z, temperature=jnp.float32(0.2))
+    got = jaxcl.sharded(first, MESH)(LABELS)
+    expected = losses.sup_con(z, LABELS, temperature=0.2)
+    np.testing.assert_allclose(got, expected, rtol=2e-6)
 
 
 def test_sharded_scalars_are_replicated_and_anything_given_is_resharded():

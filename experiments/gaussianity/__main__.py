@@ -1,4 +1,4 @@
-"""python -m experiments.gaussianity {synthetic,sweep,images,embeddings} --help"""
+"""python -m experiments.gaussianity {synthetic,sweep,images} --help"""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.gaussianity import embeddings, images, sweep, synthetic
+from experiments.gaussianity import images, sweep, synthetic
 
 _PROGRAM = "python -m experiments.gaussianity"
 _PAPER = "The same with the sizes of the paper by default."
@@ -21,7 +21,6 @@ _Any = (
     ]
     | Annotated[sweep.Settings, tyro.conf.subcommand("sweep")]
     | Annotated[images.Settings, tyro.conf.subcommand("images")]
-    | Annotated[embeddings.Settings, tyro.conf.subcommand("embeddings")]
 )
 
 
@@ -57,9 +56,7 @@ def _parse(arguments: list[str]) -> tuple[Callable[[Any], Any], Any]:
         case "images":
             return images.main, tyro.cli(images.Settings, args=rest, prog=program)
         case "embeddings":
-            return embeddings.main, tyro.cli(
-                embeddings.Settings, args=rest, prog=program
-            )
+            sys.exit("for a file of embeddings there is `jaxcl report FILE`")
     # No script: help, or what is wrong. Flags alone would not parse either.
     tyro.cli(_Any, args=arguments, prog=_PROGRAM)
     raise AssertionError(f"arguments must name a script, got {arguments}")

@@ -7,17 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcl import diagnostics
-
-# The 5 % point of D'Agostino and Pearson, and the share of coordinates that shall pass.
-SMALLEST_P, SHARE = 0.05, 0.85
+from jaxcl import diagnostics, report
 
 
 class Measures(NamedTuple):
     """Diagnostics of unnormalized embeddings z [n, d] of inputs as they are.
 
     Attributes:
-      cv: deviation of the norm divided by its mean; 1 / sqrt(2 d) if Gaussian.
+      cv: standard deviation of the norm divided by its mean; 1 / sqrt(2 d) if Gaussian.
       ad_mean: mean over coordinates of the Anderson-Darling statistic; 0.385.
       ad_pass: share of coordinates in which it is below 0.752; 0.95.
       dp_mean: mean over coordinates of the D'Agostino-Pearson p-value; 0.5.
@@ -26,7 +23,7 @@ class Measures(NamedTuple):
       num_constant: coordinates that do not vary; the tests leave them out.
       alignment: mean cosine of two views of one input.
       negative_mean: mean cosine of two inputs.
-      negative_std: its deviation; 1 / sqrt(d) if uniform on the sphere.
+      negative_std: its standard deviation; 1 / sqrt(d) if uniform on the sphere.
       mean_norm: mean of |z|.
       mean_direction: length of the mean of z / |z|; 0 if centered.
       effective_rank: dimensions that the embeddings fill, at most d.
@@ -79,7 +76,7 @@ def snapshot(
       A snapshot.
     """
     z, views = jnp.asarray(z), jnp.asarray(views)
-    report = diagnostics.gaussianity_report(
+    found = diagnostics.gaussianity_report(
         z, max_samples=max_samples, key=jax.random.key(seed)
     )
     positives = np.asarray(diagnostics.alignment_cosine(views[:, 0], views[:, 1]))
@@ -89,13 +86,13 @@ def snapshot(
     u = host / np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
     some = u[:pairs]
     measures = Measures(
-        cv=float(report.cv),
-        ad_mean=float(report.ad_mean),
-        ad_pass=float(report.ad_pass),
-        dp_mean=float(report.dp_mean),
-        dp_pass=float(report.dp_pass),
-        num_samples=int(report.num_samples),
-        num_constant=int(report.num_constant),
+        cv=float(found.cv),
+        ad_mean=float(found.ad_mean),
+        ad_pass=float(found.ad_pass),
+        dp_mean=float(found.dp_mean),
+        dp_pass=float(found.dp_pass),
+        num_samples=int(found.num_samples),
+        num_constant=int(found.num_constant),
         alignment=float(positives.mean()),
         negative_mean=float(negative_mean),
         negative_std=float(negative_std),
@@ -108,12 +105,10 @@ def snapshot(
 
 
 def is_gaussian(m: Measures) -> bool:
-    """Whether both averages pass, and 85 % of the coordinates in both tests.
-
-    The paper states no rule for its verdict; this one is ours.
-    """
-    averages = m.ad_mean < diagnostics.ANDERSON_DARLING_LIMIT and m.dp_mean > SMALLEST_P
-    return averages and min(m.ad_pass, m.dp_pass) >= SHARE
+    """Whether coordinates pass by the rule of `jaxcl.report`."""
+    return report.coordinates_pass(
+        ad_mean=m.ad_mean, ad_pass=m.ad_pass, dp_mean=m.dp_mean, dp_pass=m.dp_pass
+    )
 
 
 def table(rows: Sequence[tuple[str, Measures]], d: int) -> str:

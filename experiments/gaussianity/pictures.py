@@ -1,6 +1,5 @@
 """Pictures of the experiments on Gaussianity."""
 
-import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,11 +8,10 @@ import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
-from scipy import special, stats
 
-from experiments.gaussianity import measures, report
+from experiments.gaussianity import measures
 from jaxcl import diagnostics
-from jaxcl.pictures import style
+from jaxcl.pictures import embeddings, style
 
 _GRAY = "#999999"
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
@@ -74,28 +72,13 @@ def norms(path: pathlib.Path, moments: Moments) -> None:
     figure, axes = _panels(1, len(moments))
     for panel, (name, of_name) in zip(axes[0], moments.items(), strict=True):
         d = next(iter(of_name.values())).z.shape[1]
-        relative = {}
-        for kind, moment in of_name.items():
-            length = np.linalg.norm(moment.z, axis=1)
-            relative[kind] = length / math.sqrt(np.square(length).mean())
-        # What lies further out than this is rare, and would squeeze the rest.
-        low = min(np.quantile(x, 0.002) for x in relative.values())
-        high = max(np.quantile(x, 0.998) for x in relative.values())
-        low, high = (
-            min(low, 1 - 3 / math.sqrt(2 * d)),
-            max(high, 1 + 3 / math.sqrt(2 * d)),
-        )
-        bins = np.linspace(low, high, 31)
-        for color, (kind, x) in zip(_ORDER, relative.items(), strict=False):
-            panel.hist(
-                x, bins, density=True, histtype="step", lw=2, color=color, label=kind
-            )
-        at = np.linspace(low, high, 300)
-        density = math.sqrt(d) * stats.chi.pdf(at * math.sqrt(d), d)
-        panel.plot(at, density, color="black", lw=1.2, ls="--", label="if Gaussian")
+        several = [
+            embeddings.Values(np.linalg.norm(moment.z, axis=1), color, kind)
+            for color, (kind, moment) in zip(_ORDER, of_name.items(), strict=False)
+        ]
+        embeddings.norms(panel, several, d, relative=True)
         panel.set_title(f"{name}, d = {d}", fontsize=12)
-        panel.set_xlabel("norm / root mean square norm")
-        panel.set_yticks([])
+        panel.set(ylabel="", yticks=[])
     axes[0, 0].set_ylabel("density")
     style.heading(figure, "Norms of embeddings")
     _legend_below(figure, axes[0, 0], 4)
@@ -124,18 +107,11 @@ def quantiles(path: pathlib.Path, moments: Moments) -> None:
     """Each coordinate's quantiles minus the normal ones, one line each."""
     figure, panels = _grid(moments, "difference", "normal quantile", 2.6)
     for panel, color, moment in panels:
-        n = len(moment.z)
-        # The ends, and enough of the rest.
-        ends = np.arange(1, min(n, 30) + 1)
-        rest = np.linspace(1, n, min(n, 200)).astype(int)
-        order = np.unique(np.concatenate([ends, rest, n + 1 - ends]))
-        normal = special.ndtri((order - 0.5) / n)
-        z = moment.z[:, np.ptp(moment.z, axis=0) > 0]
-        y = np.sort((z - z.mean(axis=0)) / z.std(axis=0), axis=0)[order - 1]
-        panel.plot(normal, y - normal[:, None], color=color, lw=0.7, alpha=0.35)
-        for chance in (0.025, 0.975):
-            edge = special.ndtri(stats.beta.ppf(chance, order, n + 1 - order))
-            panel.plot(normal, edge - normal, color="black", lw=1, ls="--")
+        label = panel.get_ylabel(), panel.get_xlabel()
+        columns = embeddings.standardized(moment.z).T
+        curves = [embeddings.Values(column, color) for column in columns]
+        embeddings.quantiles(panel, curves, differences=True)
+        panel.set(ylabel=label[0], xlabel=label[1])
         panel.set_xlim(-3.6, 3.6)
         panel.set_ylim(-1.5, 1.5)
     style.heading(
@@ -149,22 +125,22 @@ def quantiles(path: pathlib.Path, moments: Moments) -> None:
 def cosines(path: pathlib.Path, moments: Moments) -> None:
     """Histograms of the cosines of positives and negatives."""
     figure, panels = _grid(moments, "density", "cosine", 2.5)
-    bins = np.linspace(-1, 1, 101).tolist()
-    at = np.linspace(-1, 1, 400)[1:-1]
     for panel, _, moment in panels:
+        label = panel.get_ylabel(), panel.get_xlabel()
+        several = [
+            embeddings.Values(np.histogram(values, 100, (-1, 1))[0], color, name)
+            for values, color, name in (
+                (moment.negatives, style.COLORS[8], "two inputs"),
+                (moment.positives, style.COLORS[2], "two views of one input"),
+            )
+        ]
         d = moment.z.shape[1]
-        for x, color, label in (
-            (moment.negatives, style.COLORS[8], "two inputs"),
-            (moment.positives, style.COLORS[2], "two views of one input"),
-        ):
-            panel.hist(x, bins, density=True, color=color, alpha=0.7, label=label)
-        density = report.cosine_density(at, d)
-        panel.plot(
-            at, density, color="black", lw=1.2, ls="--", label="two points at random"
-        )
+        embeddings.cosines(panel, several, d)
+        panel.set(ylabel=label[0], xlabel=label[1])
         panel.set_xlim(-0.75, 1.02)
         panel.set_xticks([-0.5, 0, 0.5, 1])
-        panel.set_ylim(0, 2.2 * density.max())
+        middle = np.linspace(-0.99, 0.99, 199)
+        panel.set_ylim(0, 2.2 * embeddings.cosine_density(middle, d).max())
         panel.set_yticks([])
     style.heading(figure, "Cosines of embeddings", "the highest bars are cut")
     _legend_below(figure, panels[0][0], 3)
@@ -173,18 +149,18 @@ def cosines(path: pathlib.Path, moments: Moments) -> None:
 
 def histories(path: pathlib.Path, curves: Sequence[History], d: int) -> None:
     """Measures against epochs, with what Gaussian embeddings have."""
-    shown: tuple[tuple[str, Callable[[Any], float], float | None], ...] = (
-        ("CV of the norm", lambda m: m.cv, diagnostics.gaussian_norm_cv(d)),
-        ("Anderson-Darling, mean", lambda m: m.ad_mean, 0.385),
-        ("D'Agostino-Pearson p, mean", lambda m: m.dp_mean, 0.5),
-        ("share that passes Anderson-Darling", lambda m: m.ad_pass, 0.95),
-        ("share that passes D'Agostino-P.", lambda m: m.dp_pass, 0.95),
-        ("alignment: cosine of positives", lambda m: m.alignment, None),
-        ("deviation of negative cosines", lambda m: m.negative_std, d**-0.5),
-        ("length of the mean direction", lambda m: m.mean_direction, 0.0),
+    shown: tuple[tuple[str, Callable[[Any], float], float | None, str], ...] = (
+        ("CV of the norm", lambda m: m.cv, diagnostics.gaussian_norm_cv(d), "from 0"),
+        ("Anderson-Darling, mean", lambda m: m.ad_mean, 0.385, "log"),
+        ("D'Agostino-Pearson p, mean", lambda m: m.dp_mean, 0.5, "0 to 1"),
+        ("share that passes Anderson-Darling", lambda m: m.ad_pass, 0.95, "0 to 1"),
+        ("share that passes D'Agostino-P.", lambda m: m.dp_pass, 0.95, "0 to 1"),
+        ("alignment: cosine of positives", lambda m: m.alignment, None, "0 to 1"),
+        ("std of negative cosines", lambda m: m.negative_std, d**-0.5, "from 0"),
+        ("length of the mean direction", lambda m: m.mean_direction, 0.0, "from 0"),
     )
     figure, axes = _panels(2, 4, width=3.5, height=2.8)
-    for panel, (title, of, ideal) in zip(axes.flat, shown, strict=True):
+    for panel, (title, of, ideal, scale) in zip(axes.flat, shown, strict=True):
         for curve in curves:
             panel.plot(
                 curve.epochs,
@@ -197,12 +173,12 @@ def histories(path: pathlib.Path, curves: Sequence[History], d: int) -> None:
         if ideal is not None:
             panel.axhline(ideal, color="black", lw=1.2, ls=":", label="if Gaussian")
         panel.set_title(title, fontsize=11)
-        if "Anderson-Darling, mean" in title:
+        if scale == "log":
             panel.set_yscale("log")
             panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             panel.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
             panel.yaxis.set_minor_formatter(ticker.NullFormatter())
-        elif "share" in title or "p, mean" in title or "alignment" in title:
+        elif scale == "0 to 1":
             panel.set_ylim(-0.03, 1.03)
         else:
             _from_zero(panel)

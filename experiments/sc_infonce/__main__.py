@@ -5,40 +5,26 @@ python -m experiments.sc_infonce images                # (alpha, beta) on the di
 python -m experiments.sc_infonce images --protocol cifar10 --seeds 0 1
 """
 
-import sys
-from typing import Annotated
-
-import tyro
-
-from experiments import compare
 from experiments.sc_infonce import images, synthetic
+from jaxcl import _cli, study
+
+
+def of_images(s: images.Settings) -> None:
+    with study.shared_programs():
+        images.main(s)
 
 
 def cli() -> None:
-    compare.prepare_process()
-    try:
-        settings = tyro.cli(
-            Annotated[synthetic.Settings, tyro.conf.subcommand("synthetic")]
-            | Annotated[images.Settings, tyro.conf.subcommand("images")],
-            default=synthetic.Settings(),
-            args=compare.arguments("synthetic"),
-            prog="python -m experiments.sc_infonce",
-        )
-        if isinstance(settings, images.Settings):
-            images.main(settings)
-        else:
-            synthetic.main(settings)
-    except (
-        ValueError,
-        FileExistsError,
-        FileNotFoundError,
-        NotADirectoryError,
-        ImportError,
-        FloatingPointError,
-    ) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on with runs that are not finished")
+    _cli.run(
+        None,
+        {
+            "synthetic": _cli.Command(synthetic.Settings, synthetic.main),
+            "images": _cli.Command(images.Settings, of_images),
+        },
+        prog="python -m experiments.sc_infonce",
+        default="synthetic",
+        stopped="stopped; the same command goes on with runs that are not finished",
+    )
 
 
 if __name__ == "__main__":

@@ -10,93 +10,14 @@ probed on held-out images.
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import tyro
-from matplotlib import patches
 
-from experiments import compare, simclr
-from jaxcl.pictures import style
-
-BASELINE = "InfoNCE"
-
-# The authors' comparison, each loss of one direction between views unless it says so.
-OTHERS: dict[str, dict[str, Any]] = {
-    BASELINE: {"loss": "info_nce"},
-    "NT-Xent": {"loss": "nt_xent"},
-    "DCL": {"loss": "dcl"},
-    "DHEL": {"loss": "dhel"},
-    "IS-InfoNCE": {"loss": "is_info_nce", "num_views": 3},
-    "KCL": {"loss": "kcl", "kernel": "gaussian", "temperature": 1.0},
-    "f-MICL": {"loss": "f_micl"},
-}
-
-
-class Protocol(NamedTuple):
-    """What is learned from, where it is measured, and the authors' alpha and beta."""
-
-    settings: simclr.Settings
-    held_out: str = "test"
-    alpha: float = 1.0
-    beta: float = 0.0
-
-
-_CIFAR = simclr.Settings(
-    source="tfds:cifar10",
-    augmentation="photographs",
-    encoder="resnet50",
-    width=64,
-    projector_norm=True,
-    loss="sc_info_nce",
-    variant="official",
-    temperature=0.15,
-    batch_size=256,
-    epochs=200,
-    warmup_epochs=2,
-    optimizer="lars",
-    learning_rate=4.0,
-    weight_decay=1e-6,
-    log_every=100,
-    evaluate_every=10**9,
-    save_every=2_000,
-)
-_IMAGENET_STEM = dataclasses.replace(_CIFAR, stem="imagenet")
-
-# All but the first two are the authors' configurations. Their alpha and beta belong to
-# their "official" variant. Otherwise than there, the probe is a logistic regression on
-# plain images, and linear layers are initialized as this library does. STL-10's beta is
-# in doubt, since its key is misspelt in their file; what of ImageNet is in TFDS has to
-# be prepared at one size, for instance 256 pixels (experiments.prepare).
-PROTOCOLS = {
-    "digits": Protocol(
-        dataclasses.replace(compare.DIGITS, loss="sc_info_nce", temperature=0.15)
-    ),
-    "mnist": Protocol(
-        dataclasses.replace(compare.MNIST, loss="sc_info_nce", temperature=0.15)
-    ),
-    "cifar10": Protocol(_CIFAR, "test", 1.0, -0.2),
-    "cifar100": Protocol(
-        dataclasses.replace(_IMAGENET_STEM, source="tfds:cifar100"), "test", 0.5, 0.2
-    ),
-    "stl10": Protocol(
-        dataclasses.replace(
-            _IMAGENET_STEM, source="tfds:stl10", split="unlabelled", epochs=100
-        ),
-        "test",
-        0.5,
-        -0.2,
-    ),
-    "imagenet100": Protocol(
-        dataclasses.replace(
-            _IMAGENET_STEM, source="tfds:imagenet100", blur=True, learning_rate=1.0
-        ),
-        "validation",
-        0.1,
-        0.5,
-    ),
-}
+from experiments.sc_infonce import pretraining
+from jaxcl import _tables, recipes, study
+from jaxcl.pictures import studies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,40 +32,54 @@ class Settings:
     """Scales of the target."""
     betas: tuple[float, ...] = (-0.2, 0.0, 0.2)
     """Biases of the target."""
-    losses: tuple[str, ...] = tuple(OTHERS)
+    losses: tuple[str, ...] = tuple(pretraining.OTHERS)
     """Other losses beside them; the first is what all are compared with."""
     variant: Literal["constant", "full", "official"] | None = None
     """Form of the loss; None: the protocol's."""
     seeds: tuple[int, ...] = (0,)
     """Of parameters, batches and views."""
-    instead: tyro.conf.OmitArgPrefixes[compare.Instead] = compare.NOTHING
+    instead: tyro.conf.OmitArgPrefixes[recipes.Instead] = recipes.Instead()  # noqa: RUF009
 
 
-def main(s: Settings) -> list[compare.Row]:
-    if s.protocol not in PROTOCOLS:
+def check(s: Settings) -> None:
+    if s.protocol not in pretraining.PROTOCOLS:
         raise ValueError(
-            f"protocol must be one of {', '.join(PROTOCOLS)}, got {s.protocol!r}"
+            f"protocol must be one of {', '.join(pretraining.PROTOCOLS)}, got "
+            f"{s.protocol!r}"
         )
     distinct = len(set(s.losses)) == len(s.losses) > 0
-    if not distinct or not set(s.losses) <= set(OTHERS):
+    if not distinct or not set(s.losses) <= set(pretraining.OTHERS):
         raise ValueError(
-            f"losses must be one or more of {', '.join(OTHERS)}, each once, got "
-            f"{s.losses}"
+            f"losses must be one or more of {', '.join(pretraining.OTHERS)}, each "
+            f"once, got {s.losses}"
         )
     if not s.alphas or not s.betas:
         raise ValueError(f"alphas and betas must not be empty, got {s.alphas, s.betas}")
-    named = PROTOCOLS[s.protocol]
-    base = compare.changed(named.settings, s.instead, s.directory)
+
+
+def main(s: Settings) -> list[study.Row]:
+    check(s)
+    named = pretraining.PROTOCOLS[s.protocol]
+    base = recipes.replaced(named, s.instead, s.directory)
     if s.variant is not None:
         base = dataclasses.replace(base, variant=s.variant)
-    variants: dict[str, dict[str, Any]] = {name: OTHERS[name] for name in s.losses}
+
+    # Variants: other losses, the grid, and the authors' pair.
     grid = {(a, b): f"SC {a:g}, {b:g}" for a in s.alphas for b in s.betas}
     grid |= {(named.alpha, named.beta): f"SC {named.alpha:g}, {named.beta:g}"}
-    for (alpha, beta), name in grid.items():
-        variants[name] = {"alpha": alpha, "beta": beta}
-    rows = compare.run(base, variants, s.seeds, held_out=named.held_out)
-
-    compare.report(
+    variants: dict[str, dict[str, Any]] = {
+        name: {"loss": name, "num_views": pretraining.OTHERS[name].num_views}
+        for name in s.losses
+    }
+    variants |= {name: {"alpha": a, "beta": b} for (a, b), name in grid.items()}
+    rows = study.run(
+        pretraining.STUDY,
+        base,
+        variants,
+        s.seeds,
+        may_change=pretraining.MAY_CHANGE,
+    )
+    study.report(
         s.directory,
         rows,
         settings=s,
@@ -152,75 +87,46 @@ def main(s: Settings) -> list[compare.Row]:
         title=f"SC-InfoNCE {base.variant}, {s.protocol}: accuracy on held-out images",
         baseline=s.losses[0],
     )
+
+    # The grid once more, as a surface.
     by_name = {row.name: row for row in rows}
     surface = {
-        key: np.array(
+        label: np.array(
             [
                 [100 * np.mean(by_name[grid[a, b]].accuracy[key]) for b in s.betas]
                 for a in s.alphas
             ]
         )
-        for key in compare.PROBES
+        for key, label in study.PROBES.items()
     }
-    picture = pathlib.Path(s.directory) / "alpha_beta.png"
-    draw_surface(picture, surface, s.alphas, s.betas)
-    for key in ("few_labels", "all_labels"):
-        print(f"\nAccuracy with {compare.PROBES[key]} (%), means over seeds:\n")
-        print(surface_table(surface[key], s.alphas, s.betas))
-    print(f"\nIn {s.directory}: accuracy.png, alpha_beta.png, results.json\n")
     ridge = [
-        f"({a:g}, {b:g})" for a in s.alphas for b in s.betas if abs(a - b - 1) < 1e-9
+        (i, j)
+        for i, a in enumerate(s.alphas)
+        for j, b in enumerate(s.betas)
+        if abs(a - b - 1) < 1e-9
     ]
+    studies.grid(
+        pathlib.Path(s.directory) / "alpha_beta.png",
+        surface,
+        ("alpha", s.alphas),
+        ("beta", s.betas),
+        framed=ridge,
+        title="SC-InfoNCE: accuracy on held-out images (%), mean over seeds",
+        second="framed: alpha - beta = 1, where the target can be reached",
+    )
+    for key in ("few_labels", "all_labels"):
+        label = study.PROBES[key]
+        lines = [
+            [f"{alpha:g}", *(f"{x:.1f}" for x in row)]
+            for alpha, row in zip(s.alphas, surface[label], strict=True)
+        ]
+        print(f"\nAccuracy with {label} (%), means over seeds:\n")
+        print(_tables.markdown(["alpha \\ beta", *(f"{b:g}" for b in s.betas)], lines))
+    print(f"\nIn {s.directory}: accuracy.png, alpha_beta.png, results.json\n")
+    reachable = ", ".join(f"({s.alphas[i]:g}, {s.betas[j]:g})" for i, j in ridge)
     print(
         "In theory the target can be reached where alpha - beta = 1: here "
-        f"{', '.join(ridge) or 'nowhere'}. No\npublished table was at hand to compare "
-        "with; the authors' notes show less than a point\nbetween betas."
+        f"{reachable or 'nowhere'}. No\npublished table was at hand to compare with; "
+        "the authors' notes show less than a point\nbetween betas."
     )
     return rows
-
-
-def surface_table(
-    values: np.ndarray, alphas: Sequence[float], betas: Sequence[float]
-) -> str:
-    """A Markdown table of one probe: alpha down, beta across."""
-    lines = [
-        "| alpha \\ beta | " + " | ".join(f"{b:g}" for b in betas) + " |",
-        "|---" * (1 + len(betas)) + "|",
-    ]
-    for alpha, row in zip(alphas, values, strict=True):
-        lines.append(f"| {alpha:g} | " + " | ".join(f"{v:.1f}" for v in row) + " |")
-    return "\n".join(lines)
-
-
-def draw_surface(
-    path: pathlib.Path,
-    surface: dict[str, np.ndarray],
-    alphas: Sequence[float],
-    betas: Sequence[float],
-) -> None:
-    """Draws accuracy against alpha and beta, a panel for each probe."""
-    figure = style.blank(3 * (1.2 + 0.75 * len(betas)) + 0.6, 1.7 + 0.62 * len(alphas))
-    style.heading(
-        figure,
-        "SC-InfoNCE: accuracy on held-out images (%), mean over seeds",
-        "framed: alpha - beta = 1, where the target can be reached",
-    )
-    panels = figure.subplots(1, len(surface), squeeze=False)[0]
-    for axes, (key, values) in zip(panels, surface.items(), strict=True):
-        axes.imshow(values, cmap="cividis", aspect="auto")
-        middle = (values.min() + values.max()) / 2
-        for (i, j), value in np.ndenumerate(values):
-            color = "white" if value < middle else "black"
-            axes.text(
-                j, i, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9
-            )
-            if abs(alphas[i] - betas[j] - 1) < 1e-9:
-                frame = patches.Rectangle((j - 0.46, i - 0.46), 0.92, 0.92)
-                frame.set(fill=False, ec=style.COLORS[6], lw=2.5)
-                axes.add_patch(frame)
-        axes.set_title(compare.PROBES[key], fontsize=11)
-        axes.set_xticks(range(len(betas)), [f"{b:g}" for b in betas])
-        axes.set_yticks(range(len(alphas)), [f"{a:g}" for a in alphas])
-        axes.set_xlabel("beta", fontsize=11)
-    panels[0].set_ylabel("alpha", fontsize=11)
-    style.save(figure, path)

@@ -1,30 +1,47 @@
-"""Images for training and evaluation, through one interface.
+"""Data sets for training and evaluation, through one interface.
 
-A source gives a `Dataset`: uint8 images with random access, labels, class names.
-`batches` makes of it a function from the step to a batch; nothing else has a position,
-so a resumed run sees what an unbroken one would.
+A source gives a `Dataset`: named columns of one length with random access, such as
+images and labels. `batches` makes of it a function from the step to a batch; nothing
+else has a position, so a resumed run sees what an unbroken one would. `feed` gives the
+same batches on a mesh.
 """
 
-from jaxcl.data.batching import batches, permutation, prefetch
-from jaxcl.data.dataset import Dataset, Images, from_arrays, part, to_memory
+from jaxcl.data.batching import ahead, batches, feed, permutation, put
+from jaxcl.data.dataset import (
+    Column,
+    Dataset,
+    Rows,
+    from_arrays,
+    memory_limit,
+    part,
+    size,
+    size_in_bytes,
+    to_memory,
+)
 from jaxcl.data.files import array_splits, arrays, digits
 from jaxcl.data.prepared import default_data_dir, is_prepared, tfds
 from jaxcl.data.sources import open
 
 __all__ = [
+    "Column",
     "Dataset",
-    "Images",
+    "Rows",
+    "ahead",
     "array_splits",
     "arrays",
     "batches",
     "default_data_dir",
     "digits",
+    "feed",
     "from_arrays",
     "is_prepared",
+    "memory_limit",
     "open",
     "part",
     "permutation",
-    "prefetch",
+    "put",
+    "size",
+    "size_in_bytes",
     "tfds",
     "to_memory",
 ]

@@ -3,18 +3,21 @@
 No iterator has a position to save: a run that resumes at step i asks for batch i.
 """
 
-import collections
 import concurrent.futures
 import functools
-import itertools
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+import operator
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxcl import _checks
 from jaxcl.data import dataset as dataset_lib
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -44,27 +47,26 @@ def batches(
     batch_size: int,
     seed: int = 0,
     *,
-    process_index: int = 0,
-    process_count: int = 1,
+    process_index: int | None = None,
+    process_count: int | None = None,
 ) -> Callable[[int], Batch]:
     """Shuffled batches for training.
 
-    Each epoch is one permutation of the images, cut into batches; the images left over
-    at its end are dropped. The batch of a step depends on (seed, step) and on nothing
-    that happened before.
+    Each epoch is one permutation of the examples, cut into batches; those left over at
+    its end are dropped. The batch of a step depends on (seed, step) and on nothing that
+    happened before.
 
     Args:
-      dataset: any data set of at least `batch_size` images.
-      batch_size: images per step, over all processes.
+      dataset: any data set of at least `batch_size` examples.
+      batch_size: examples per step, over all processes.
       seed: chooses the permutations.
-      process_index: which of the processes this one is.
+      process_index: which of the processes this one is; None: `jax.process_index()`.
       process_count: number of processes; each reads only its own consecutive rows
-        of the batch, batch_size / process_count of them.
+        of the batch, batch_size / process_count of them. None: `jax.process_count()`.
 
     Returns:
-      A function from the step, an integer >= 0, to a dictionary with "image" uint8
-      [batch, h, w, c], "index" int32 [batch] and, if there are labels, "label" int32
-      [batch].
+      A function from the step, an integer >= 0, to a dictionary with a pytree of arrays
+      [batch, ...] for each column of the data set, and "index" int32 [batch].
 
     Raises:
       TypeError: if a number is not an integer.
@@ -75,15 +77,39 @@ def batches(
     >>> print(batches(gray, 2, seed=0)(1)["index"])
     [1 4]
     """
-    n = len(dataset.images)
-    batch_size = dataset_lib.checked_int("batch_size", batch_size)
-    seed = dataset_lib.checked_int("seed", seed, least=0)
-    process_count = dataset_lib.checked_int("process_count", process_count)
-    process_index = dataset_lib.checked_int("process_index", process_index, least=0)
+    rows = _indices(
+        dataset_lib.size(dataset),
+        dataset.name,
+        batch_size,
+        seed,
+        jax.process_index() if process_index is None else process_index,
+        jax.process_count() if process_count is None else process_count,
+    )
+
+    def batch(step: int) -> Batch:
+        index = rows(step)
+        columns = {name: column[index] for name, column in dataset.columns.items()}
+        return {**columns, "index": index}
+
+    return batch
+
+
+def _indices(
+    n: int,
+    name: str,
+    batch_size: int,
+    seed: int,
+    process_index: int,
+    process_count: int,
+) -> Callable[[int], np.ndarray]:
+    """The function from a step to this process's rows of its batch, int32."""
+    _checks.count("batch_size", batch_size, 1)
+    _checks.count("seed", seed, 0)
+    _checks.count("process_count", process_count, 1)
+    _checks.count("process_index", process_index, 0)
     if batch_size > n:
         raise ValueError(
-            f"batch_size must be at most the {n} images of {dataset.name}, "
-            f"got {batch_size}"
+            f"batch_size must be at most the {n} examples of {name}, got {batch_size}"
         )
     if batch_size % process_count:
         raise ValueError(
@@ -103,58 +129,141 @@ def batches(
     def order(epoch: int) -> np.ndarray:
         return permutation(n, seed, epoch).astype(np.int32)
 
-    def batch(step: int) -> Batch:
-        step = dataset_lib.checked_int("step", step, least=0)
-        epoch, position = divmod(step, steps_per_epoch)
+    def indices(step: int) -> np.ndarray:
+        # Steps may be arrays of no axes, such as `state.step`.
+        number = operator.index(step) if hasattr(step, "__index__") else step
+        _checks.count("step", number, 0)
+        epoch, position = divmod(number, steps_per_epoch)
         first = position * batch_size + process_index * rows
-        index = order(epoch)[first : first + rows].copy()
-        columns = {"image": np.asarray(dataset.images[index]), "index": index}
-        if dataset.labels is not None:
-            columns["label"] = dataset.labels[index]
-        return columns
+        return order(epoch)[first : first + rows].copy()
 
-    return batch
+    return indices
 
 
-def prefetch(
-    batches: Callable[[int], T], start: int, stop: int, size: int = 2
-) -> Iterator[T]:
-    """Yields batches(start) .. batches(stop - 1), read ahead by one thread.
+def put(tree: T, sharding: jax.sharding.Sharding) -> T:
+    """Puts what this process holds onto a mesh.
+
+    Args:
+      tree: pytree of arrays, random keys among them. For a sharding by rows, this
+        process's rows of each; for one that is replicated, the whole of each, the same
+        in every process.
+      sharding: of the global arrays, for instance from `jaxcl.data_parallel`.
+
+    Returns:
+      The pytree of global arrays.
+
+    >>> import jaxcl
+    >>> mesh, rows, whole = jaxcl.data_parallel()
+    >>> put({"label": np.arange(8)}, rows)["label"].shape
+    (8,)
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def of_leaf(x: Any) -> Any:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            data = of_leaf(jax.random.key_data(x))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+        return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+    return jax.tree.map(of_leaf, tree)
+
+
+def feed(
+    dataset: dataset_lib.Dataset,
+    batch_size: int,
+    seed: int,
+    rows: jax.NamedSharding,
+    *,
+    on_device: bool | None = None,
+) -> Callable[[int], Any]:
+    """Batches on the mesh, each ready before it is asked for.
+
+    A data set that fits lives on the devices, as uint8 for images, and a batch is taken
+    there; another one is read and moved by a thread that is one step ahead. Both give
+    the arrays of `put(batches(dataset, batch_size, seed)(step), rows)`.
+
+    Args:
+      dataset: any data set of at least `batch_size` examples.
+      batch_size: examples per step, over all processes; the devices divide it.
+      seed: chooses the permutations.
+      rows: sharding of a batch.
+      on_device: whether the data set lives on every device; None: where it takes less
+        than a tenth of a device's memory, or of `memory_limit()` on a CPU.
+
+    Returns:
+      A function from the step to a dictionary of global arrays, as of `batches`.
+
+    Raises:
+      TypeError: if a number is not an integer.
+      ValueError: as `batches`; if the devices do not divide the batch.
+    """
+    devices = rows.mesh.size
+    _checks.count("batch_size", batch_size, 1)
+    if batch_size % devices:
+        raise ValueError(
+            f"batch_size must be divisible by the {devices} devices, got {batch_size}"
+        )
+    host = batches(dataset, batch_size, seed)
+    if on_device is None:
+        on_device = dataset_lib.size_in_bytes(dataset) <= _room(rows.mesh) // 10
+    if not on_device:
+        return ahead(lambda step: put(host(step), rows))
+
+    whole = jax.NamedSharding(rows.mesh, jax.P())
+    dataset = dataset_lib.to_memory(dataset, limit=sys.maxsize)
+    columns = {
+        name: put(getattr(column, "tree", column), whole)  # of `Rows`, or an array
+        for name, column in dataset.columns.items()
+    }
+    indices = _indices(
+        dataset_lib.size(dataset),
+        dataset.name,
+        batch_size,
+        seed,
+        jax.process_index(),
+        jax.process_count(),
+    )
+
+    @functools.partial(jax.jit, out_shardings=rows)
+    def take(columns: Any, index: jax.Array) -> Any:
+        return {**jax.tree.map(lambda x: x[index], columns), "index": index}
+
+    return lambda step: take(columns, put(indices(step), rows))
+
+
+def _room(mesh: jax.sharding.Mesh) -> int:
+    """Bytes of one device, as far as it says."""
+    stats = mesh.local_devices[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return dataset_lib.memory_limit() // mesh.local_mesh.size
+
+
+def ahead(batches: Callable[[int], T]) -> Callable[[int], T]:
+    """The same function of the step, of which a thread prepares the next value.
 
     Args:
       batches: any function of the step; moving to the device may be part of it.
-      start: first step.
-      stop: step after the last.
-      size: how many batches are kept ready.
 
     Returns:
-      An iterator, in order. An exception in `batches` is raised where its batch would
-      have come. Leaving the loop early stops the thread after the batch it is at.
+      A function with the same values and exceptions, fast where it is asked for one
+      step after the other.
 
-    Raises:
-      ValueError: if size < 1.
-
-    >>> list(prefetch(lambda step: 10 * step, 2, 5))
-    [20, 30, 40]
+    >>> squares = ahead(lambda step: step**2)
+    >>> [squares(step) for step in (3, 4, 7)]
+    [9, 16, 49]
     """
-    size = dataset_lib.checked_int("size", size)
-    return _prefetch(batches, iter(range(start, stop)), size)
+    pool = concurrent.futures.ThreadPoolExecutor(1, "jaxcl-batches")
+    ready: dict[int, concurrent.futures.Future[T]] = {}
 
+    def batch(step: int) -> T:
+        waiting = ready.pop(step, None)
+        for other in ready.values():
+            other.cancel()
+        ready.clear()
+        value = batches(step) if waiting is None else waiting.result()
+        ready[step + 1] = pool.submit(batches, step + 1)
+        return value
 
-def _prefetch(
-    batches: Callable[[int], T], steps: Iterator[int], size: int
-) -> Iterator[T]:
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        ready = collections.deque(
-            pool.submit(batches, step) for step in itertools.islice(steps, size)
-        )
-        try:
-            while ready:
-                batch = ready.popleft().result()
-                ready.extend(
-                    pool.submit(batches, step) for step in itertools.islice(steps, 1)
-                )
-                yield batch
-        finally:
-            for waiting in ready:
-                waiting.cancel()
+    return batch

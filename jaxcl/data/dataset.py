@@ -1,42 +1,62 @@
 """What a data set is, and what its sources share: checks, slices, a copy in memory."""
 
-import importlib
-import operator
+import os
 import re
-import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 
-class Images(Protocol):
-    """Random access to uint8 images: an array, or an object that reads files."""
+class Column(Protocol):
+    """Random access to one kind of thing: an array, or an object that reads files.
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+    An array of indices [n] gives a pytree of arrays [n, ...], always of one shape, so
+    that no program is compiled twice: padded graphs and rows of tokens are columns too.
+    """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: Any, /) -> np.ndarray: ...
+    def __getitem__(self, indices: Any, /) -> Any: ...
 
 
 class Dataset(NamedTuple):
-    """Images with their labels, in a fixed order.
+    """Columns of one length, in a fixed order.
 
-    Args:
+    Attributes:
       name: what messages and plots call it.
-      images: uint8 [n, h, w, c]; an integer, a slice or an array of indices reads them.
-      labels: class of each image, int32 [n], or None.
-      num_classes: number of classes, or None where there are no labels.
+      columns: by name, for instance "image" uint8 [n, h, w, c] and "label" int32 [n]. A
+        set without labels has no column "label": nothing stands in for it.
       class_names: what the classes are called, or None.
     """
 
     name: str
-    images: Images
-    labels: np.ndarray | None = None
-    num_classes: int | None = None
+    columns: Mapping[str, Column]
     class_names: tuple[str, ...] | None = None
+
+
+def size(dataset: Dataset) -> int:
+    """The number of examples of a data set.
+
+    Args:
+      dataset: any.
+
+    Returns:
+      The length of its columns.
+
+    Raises:
+      ValueError: if it has no columns, or they differ in length.
+
+    >>> size(from_arrays("made up", np.zeros((4, 8, 8), np.uint8)))
+    4
+    """
+    lengths = {name: len(column) for name, column in dataset.columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(
+            f"{dataset.name}: columns must be one or more of one length, got {lengths}"
+        )
+    return next(iter(lengths.values()))
 
 
 def from_arrays(
@@ -52,79 +72,166 @@ def from_arrays(
       name: what messages call the data, for example its file.
       images: uint8 [n, h, w] or [n, h, w, c], n > 0.
       labels: integers [n] or [n, 1] that are not negative, or None.
-      class_names: a name for each class, or None.
+      class_names: a name for each class, or None: their numbers.
       num_classes: number of classes; by default the number of names, else one more
         than the largest label.
 
     Returns:
-      The data set, with a channel axis. The images are not copied.
+      The data set, with a channel axis and a name for each class, if there are labels.
+      The images are not copied.
 
     Raises:
       ValueError: if a shape, dtype or value is not as above.
 
     >>> gray = np.zeros((4, 8, 8), np.uint8)
-    >>> from_arrays("made up", gray, [0, 1, 0, 1]).images.shape
-    (4, 8, 8, 1)
+    >>> digits = from_arrays("made up", gray, [0, 1, 0, 1])
+    >>> digits.columns["image"].shape, digits.class_names
+    ((4, 8, 8, 1), ('0', '1'))
     """
     images = _checked_images(name, images)
     if labels is None:
-        return Dataset(name, images)
+        return Dataset(name, {"image": images})
     labels = _checked_labels(name, labels, len(images))
-    names = None if class_names is None else tuple(str(c) for c in class_names)
-    if num_classes is None:
-        num_classes = int(labels.max()) + 1 if names is None else len(names)
-    if labels.max() >= num_classes:
+    if class_names is None:
+        class_names = [str(c) for c in range(num_classes or int(labels.max()) + 1)]
+    if labels.max() >= len(class_names):
         raise ValueError(
             f"{name}: labels must be smaller than the number of classes "
-            f"{num_classes}, got {labels.max()}"
+            f"{len(class_names)}, got {labels.max()}"
         )
-    return Dataset(name, images, labels, num_classes, names)
+    columns = {"image": images, "label": labels}
+    return Dataset(name, columns, tuple(str(c) for c in class_names))
 
 
 def part(dataset: Dataset, start: int, stop: int) -> Dataset:
-    """The images from `start` up to `stop`, as a data set of its own.
+    """The examples from `start` up to `stop`, as a data set of its own.
 
     Args:
-      dataset: a data set whose images can be sliced without reading them.
+      dataset: any.
       start: first index.
       stop: index after the last.
 
     Returns:
-      A data set of stop - start images; arrays are views.
+      A data set of stop - start examples; arrays are views, other columns are read when
+      they are asked.
 
     Raises:
       ValueError: if nothing would be left.
     """
-    if not 0 <= start < stop <= len(dataset.images):
+    n = size(dataset)
+    if not 0 <= start < stop <= n:
         raise ValueError(
-            f"{dataset.name}: a part must hold images, got [{start}:{stop}] of "
-            f"{len(dataset.images)}"
+            f"{dataset.name}: a part must hold examples, got [{start}:{stop}] of {n}"
         )
-    labels = None if dataset.labels is None else dataset.labels[start:stop]
-    return dataset._replace(images=dataset.images[start:stop], labels=labels)
+
+    def cut(column: Any) -> Any:
+        if isinstance(column, np.ndarray):
+            return column[start:stop]
+        return _Part(column, start, stop)
+
+    columns = {name: cut(column) for name, column in dataset.columns.items()}
+    return dataset._replace(columns=columns)
 
 
-def to_memory(dataset: Dataset, block: int = 4096) -> Dataset:
-    """The same data set with all its images in one array.
+class _Part:
+    """Some consecutive rows of a column that is no array."""
+
+    def __init__(self, column: Column, start: int, stop: int) -> None:
+        self.column, self.start, self.stop = column, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, indices: Any) -> Any:
+        return self.column[np.arange(self.start, self.stop)[indices]]
+
+
+def size_in_bytes(dataset: Dataset) -> int:
+    """What a data set would take in memory, judged by its first example.
 
     Args:
-      dataset: any data set; n * h * w * c bytes must fit.
-      block: images read at a time.
+      dataset: any.
 
     Returns:
-      The data set with images uint8 [n, h, w, c] in memory; the same object if they
-      are there already.
+      Bytes of all columns.
+    """
+    total = 0
+    for column in dataset.columns.values():
+        one = jax.tree.leaves(column[np.arange(1)])
+        total += len(column) * sum(np.asarray(leaf).nbytes for leaf in one)
+    return total
+
+
+def memory_limit() -> int:
+    """How much of a data set is held in memory unless told otherwise.
+
+    Returns:
+      A quarter of this machine's memory in bytes.
+    """
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
+
+def to_memory(
+    dataset: Dataset, *, limit: int | None = None, block: int = 4096
+) -> Dataset:
+    """The same data set with its columns in memory, if they fit there.
+
+    Args:
+      dataset: any data set.
+      limit: bytes that it may take; None is `memory_limit()`.
+      block: examples read at a time.
+
+    Returns:
+      The data set with all columns as arrays, or pytrees of them. As it came, to be
+      read as it is needed, if it would take more than the limit. The columns that are
+      in memory already stay the same objects.
 
     Raises:
-      ValueError: if an image cannot be read.
+      ValueError: if an example cannot be read.
     """
-    images = dataset.images
-    if type(images) is np.ndarray:
+    if size_in_bytes(dataset) > (memory_limit() if limit is None else limit):
         return dataset
-    everything = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), block):
-        everything[start : start + block] = images[start : start + block]
-    return dataset._replace(images=everything)
+    columns = {name: _read(column, block) for name, column in dataset.columns.items()}
+    if all(column is dataset.columns[name] for name, column in columns.items()):
+        return dataset
+    return dataset._replace(columns=columns)
+
+
+def _read(column: Column, block: int) -> Column:
+    if type(column) is np.ndarray or isinstance(column, Rows):
+        return column
+    n, everything = len(column), None
+    for start in range(0, n, block):
+        rows = column[np.arange(start, min(start + block, n))]
+        if everything is None:
+            everything = jax.tree.map(
+                lambda x: np.empty((n, *x.shape[1:]), x.dtype), rows
+            )
+        for whole, new in zip(
+            jax.tree.leaves(everything), jax.tree.leaves(rows), strict=True
+        ):
+            whole[start : start + len(new)] = new
+    return everything if isinstance(everything, np.ndarray) else Rows(everything)
+
+
+class Rows:
+    """A column of a pytree of arrays [n, ...]: indices are taken of each leaf.
+
+    Args:
+      tree: pytree of arrays of one length.
+
+    >>> print(Rows((np.arange(3), np.ones((3, 2))))[np.array([2])])
+    (array([2]), array([[1., 1.]]))
+    """
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.tree)[0])
+
+    def __getitem__(self, indices: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[indices], self.tree)
 
 
 def split_name(split: str) -> str:
@@ -168,54 +275,6 @@ def split_range(split: str, size: int) -> tuple[int, int]:
             f"got [{start}:{stop}]"
         )
     return start, stop
-
-
-def checked_int(name: str, value: Any, least: int = 1) -> int:
-    """Checks that an argument is an integer of at least `least`.
-
-    Args:
-      name: what the caller calls it.
-      value: any integer type, also a NumPy or JAX scalar.
-      least: smallest allowed value.
-
-    Returns:
-      The value as an int.
-
-    Raises:
-      TypeError: if it is no integer.
-      ValueError: if it is smaller.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(
-            f"{name} must be an integer, got {type(value).__name__}"
-        ) from error
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
-
-
-def require(module: str, purpose: str) -> types.ModuleType:
-    """Imports a package that only some sources need.
-
-    Args:
-      module: dotted name.
-      purpose: what needs it, for the message.
-
-    Returns:
-      The module.
-
-    Raises:
-      ImportError: if it is not installed, with the command that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose} needs {module}, which could not be imported ({error}): "
-            "pip install 'jaxcl[experiments]'"
-        ) from error
 
 
 def _checked_images(name: str, images: Any) -> Any:

@@ -1,12 +1,15 @@
 """Sources that are arrays: scikit-learn's digits, `.npz` and `.npy` files."""
 
+import contextlib
 import os
 import zipfile
 import zlib
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxcl import _optional
 from jaxcl.data import batching
 from jaxcl.data import dataset as dataset_lib
 
@@ -31,13 +34,13 @@ def digits(split: str = "train") -> dataset_lib.Dataset:
       ImportError: if scikit-learn is not installed.
       ValueError: if the split is unknown.
 
-    >>> digits("test").images.shape
+    >>> digits("test").columns["image"].shape
     (497, 8, 8, 1)
     """
     name = dataset_lib.split_name(split)
     if name not in ("train", "test"):
         raise ValueError(f"digits has splits 'train' and 'test', got {split!r}")
-    datasets = dataset_lib.require("sklearn.datasets", "the source 'digits'")
+    datasets = _optional.require("sklearn.datasets", "the source 'digits'", "tools")
     bunch = datasets.load_digits()
     order = batching.permutation(1797, 0, 0)
     order = order[:1300] if name == "train" else order[1300:]
@@ -55,7 +58,8 @@ def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Da
     hold labels under `labels`, `label`, `y` and names of the classes under
     `class_names`, `classes`. With several splits, the keys of images and labels begin
     or end with the split's name: `train_images`, `y_test`. Without, all images are
-    "train". A `.npy` file holds images alone; it is mapped, not read.
+    "train". A `.npy` file holds images alone. What is not compressed is mapped, not
+    read.
 
     Args:
       path: the file; images uint8 [n, h, w] or [n, h, w, c], labels integers [n].
@@ -70,14 +74,12 @@ def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Da
     """
     path = os.path.expanduser(os.fspath(path))
     name = dataset_lib.split_name(split)
-    content = load(path)
-    if isinstance(content, np.ndarray):
+    if path.endswith(".npy"):
         _check_split(path, name, ("train",))
-        whole = dataset_lib.from_arrays(path, content)
+        whole = dataset_lib.from_arrays(path, load(path))
     else:
-        with content:
-            whole = _from_npz(path, content, name)
-    start, stop = dataset_lib.split_range(split, len(whole.images))
+        whole = _from_npz(path, name)
+    start, stop = dataset_lib.split_range(split, dataset_lib.size(whole))
     return dataset_lib.part(whole, start, stop)
 
 
@@ -95,31 +97,75 @@ def array_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
       ValueError: if the file cannot be read or holds no images.
     """
     path = os.path.expanduser(os.fspath(path))
-    content = load(path)
-    if isinstance(content, np.ndarray):
-        return ("train",)
-    with content:
-        return _splits(path, list(content))
+    found = list(headers(path))
+    return ("train",) if path.endswith(".npy") else _splits(path, found)
 
 
-def read(path: str, content: Any, key: str) -> np.ndarray:
-    """Reads one array of an open `.npz` file.
+class Header(NamedTuple):
+    """What a file says about an array before its numbers.
+
+    Attributes:
+      shape: of the array.
+      dtype: of its numbers; `object` where they would have to be unpickled.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def headers(path: str | os.PathLike[str]) -> dict[str, Header]:
+    """Shapes and dtypes of the arrays in a NumPy file; no number is read.
 
     Args:
-      path: the file, for messages.
-      content: the open file.
-      key: name of the array.
+      path: a `.npz` or `.npy` file.
 
     Returns:
-      The array.
+      A header for each key, in the order of the file; the key of a `.npy` file is "".
 
     Raises:
-      ValueError: if it is damaged or holds Python objects.
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not a whole file that NumPy saved.
     """
-    try:
-        return content[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: cannot read array {key!r}: {error}") from error
+    path = _checked_path(path)
+    if path.endswith(".npy"):
+        with _readable(path), open(path, "rb") as stream:
+            return {"": _header(stream)}
+    found = {}
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            with archive.open(member) as stream:
+                found[member.removesuffix(".npy")] = _header(stream)
+    return found
+
+
+def load(path: str | os.PathLike[str], key: str = "") -> np.ndarray:
+    """One array of a NumPy file: mapped, not read, unless it is compressed.
+
+    Args:
+      path: a `.npz` or `.npy` file.
+      key: name of an array of a `.npz` file.
+
+    Returns:
+      The array, read-only where it is mapped.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      KeyError: if it has no such array.
+      ValueError: if it is damaged, or holds Python objects, which are not unpickled.
+    """
+    path = _checked_path(path)
+    if path.endswith(".npy"):
+        with _readable(path):
+            return np.lib.format.open_memmap(path, "r")
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        member = f"{key}.npy" if f"{key}.npy" in names else key
+        info = archive.getinfo(member)
+    with _readable(path, f"cannot read array {key!r}"):
+        if info.compress_type == zipfile.ZIP_STORED:
+            return _stored(path, info.header_offset)
+        with np.load(path, allow_pickle=False) as content:
+            return content[key]
 
 
 def first_key(keys: Any, choices: tuple[str, ...], split: str = "") -> str | None:
@@ -140,26 +186,59 @@ def first_key(keys: Any, choices: tuple[str, ...], split: str = "") -> str | Non
     return None
 
 
-def load(path: str) -> Any:
+def _checked_path(path: str | os.PathLike[str]) -> str:
+    path = os.path.expanduser(os.fspath(path))
     if not path.endswith((".npz", ".npy")):
         raise ValueError(f"{path}: expected a file ending in .npz or .npy")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: there is no such file")
-    # np.load leaves a damaged .npz open, so it never gets to see one.
-    if path.endswith(".npz") and not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not a readable NumPy file: truncated or no .npz")
+    return path
+
+
+@contextlib.contextmanager
+def _readable(path: str, what: str = "not a readable NumPy file") -> Iterator[None]:
+    """Says which file cannot be read, and why."""
     try:
-        content = np.load(path, mmap_mode="r" if path.endswith(".npy") else None)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable NumPy file: {error}") from error
-    if path.endswith(".npy") and not isinstance(content, np.ndarray):
-        content.close()
-        raise ValueError(f"{path}: not a readable NumPy file: a .npz called .npy")
-    return content
+        yield
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: {what}: {error}") from error
 
 
-def _from_npz(path: str, content: Any, name: str) -> dataset_lib.Dataset:
-    keys = list(content)
+def _header(stream: IO[bytes]) -> Header:
+    """Reads a header and leaves the stream at the numbers."""
+    shape, _, dtype = _layout(stream)
+    return Header(shape, dtype)
+
+
+def _layout(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns are contiguous, and dtype."""
+    readers: dict[Any, Any] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(stream)
+    if version not in readers:
+        raise ValueError(f"format version {version}")
+    return readers[version](stream)
+
+
+def _stored(path: str, offset: int) -> np.ndarray:
+    """An array of a .npz file that lies there as it is, behind its local header."""
+    with open(path, "rb") as stream:
+        stream.seek(offset + 26)
+        lengths = np.frombuffer(stream.read(4), "<u2")
+        stream.seek(offset + 30 + int(lengths.sum()))
+        shape, fortran, dtype = _layout(stream)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are not unpickled")
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        order: Literal["F", "C"] = "F" if fortran else "C"
+        return np.memmap(path, dtype, "r", stream.tell(), shape, order)
+
+
+def _from_npz(path: str, name: str) -> dataset_lib.Dataset:
+    keys = list(headers(path))
     splits = _splits(path, keys)
     _check_split(path, name, splits)
     prefix = "" if first_key(keys, IMAGE_KEYS) else name
@@ -167,20 +246,20 @@ def _from_npz(path: str, content: Any, name: str) -> dataset_lib.Dataset:
     label_key = first_key(keys, LABEL_KEYS, prefix)
     class_key = first_key(keys, CLASS_KEYS)
     assert image_key is not None
-    images = read(path, content, image_key)
+    images = load(path, image_key)
     if label_key is None:
         return dataset_lib.from_arrays(path, images)
-    labels = read(path, content, label_key)
+    labels = load(path, label_key)
     if class_key is not None:
-        names = read(path, content, class_key)
+        names = load(path, class_key)
         return dataset_lib.from_arrays(path, images, labels, [str(c) for c in names])
     whole = dataset_lib.from_arrays(path, images, labels)
     # A small split may lack the last classes: the number comes from all of them.
     others = {first_key(keys, LABEL_KEYS, s) for s in splits} - {None, label_key}
-    most = whole.num_classes or 0
+    most = len(whole.class_names or ())
     for key in filter(None, others):
-        most = max(most, int(np.max(read(path, content, key), initial=0)) + 1)
-    return whole._replace(num_classes=most)
+        most = max(most, int(np.max(load(path, key), initial=0)) + 1)
+    return whole._replace(class_names=tuple(str(c) for c in range(most)))
 
 
 def _splits(path: str, keys: list[str]) -> tuple[str, ...]:

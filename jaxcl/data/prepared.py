@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcl import _optional
 from jaxcl.data import dataset as dataset_lib
 
 _NAME = re.compile(r"(\w+)(?:/([\w+.-]+))?(?::(\d+\.\d+\.\d+))?")
@@ -45,8 +46,9 @@ def tfds(
       ValueError: if the set is damaged, of another format, or has no such split.
     """
     directory, name = _find(os.fspath(name_or_directory), data_dir)
-    package = dataset_lib.require("tensorflow_datasets", f"the source {name!r}")
-    dataset_lib.require("array_record", f"the source {name!r}")
+    purpose = f"the source {name!r}"
+    package = _optional.require("tensorflow_datasets", purpose, "data")
+    _optional.require("array_record", purpose, "data")
     broken = f"{directory}: not a readable TFDS set: "
     # TFDS raises many types here, among them protobuf's own.
     try:
@@ -59,7 +61,7 @@ def tfds(
         raise ValueError(
             f"{directory}: must be prepared as array_record, got "
             f"{', '.join(sorted(f.value for f in formats)) or 'no format'}: "
-            "python -m experiments.prepare writes that format"
+            "`jaxcl prepare` writes that format"
         )
     image_key = _image_key(directory, package, features)
     label_key = _label_key(package, features) if labels else None
@@ -83,20 +85,14 @@ def tfds(
             directory, records, package.features.FeaturesDict({key: features[key]}), key
         )
 
-    images = _Images(column(image_key))
+    columns: dict[str, Any] = {"image": _Images(column(image_key))}
     if label_key is None:
-        return dataset_lib.Dataset(name, images)
+        return dataset_lib.Dataset(name, columns)
     classes = column(label_key).read(range(length))
     if all(label == -1 for label in classes):
-        return dataset_lib.Dataset(name, images)
-    feature = features[label_key]
-    return dataset_lib.Dataset(
-        name,
-        images,
-        np.asarray(classes, np.int32),
-        feature.num_classes,
-        _names(feature),
-    )
+        return dataset_lib.Dataset(name, columns)
+    columns["label"] = np.asarray(classes, np.int32)
+    return dataset_lib.Dataset(name, columns, _names(features[label_key]))
 
 
 def is_prepared(directory: str | os.PathLike[str]) -> bool:
@@ -199,8 +195,8 @@ def _find(
         found = _builder_directories(directory)
         if not found:
             raise FileNotFoundError(
-                f"{given}: no prepared TFDS set in this directory; make one with "
-                "python -m experiments.prepare --help"
+                f"{given}: no prepared TFDS set in this directory; "
+                "`jaxcl prepare --help` says how to make one"
             )
         return _newest(given, found), given
     match = _NAME.fullmatch(given)
@@ -218,10 +214,10 @@ def _find(
         there = sorted(p.name for p in root.glob("[!.]*") if _builder_directories(p))
         raise FileNotFoundError(
             f"no prepared TFDS set {given!r} in {root} (there: "
-            f"{', '.join(there) or 'none'}). Prepare it from files with python -m "
-            f"experiments.prepare --name {name} --train FILES --test FILES, or a set "
-            f"known to TFDS with python -m experiments.prepare --stock {given}; or "
-            "set TFDS_DATA_DIR to where it is"
+            f"{', '.join(there) or 'none'}). Prepare it from files with `jaxcl "
+            f"prepare --name {name} --train FILES --test FILES`, or a set known to "
+            f"TFDS with `jaxcl prepare --stock {given}`; or set TFDS_DATA_DIR to where "
+            "it is"
         )
     return _newest(given, found), given
 
@@ -281,9 +277,9 @@ def _label_key(package: Any, features: dict[str, Any]) -> str | None:
     return keys[0] if len(keys) == 1 else None
 
 
-def _names(feature: Any) -> tuple[str, ...] | None:
+def _names(feature: Any) -> tuple[str, ...]:
+    numbers = tuple(str(c) for c in range(feature.num_classes))
     try:
-        names = feature.names
+        return tuple(feature.names or numbers)
     except ValueError:  # TFDS: only the number of classes is known
-        return None
-    return None if names is None else tuple(names)
+        return numbers

@@ -29,7 +29,7 @@ def open(
       ImportError: if a package that reads it is missing.
       ValueError: if the flag names no source, or what it names cannot be read.
 
-    >>> open("digits", "train[:10%]").images.shape
+    >>> open("digits", "train[:10%]").columns["image"].shape
     (130, 8, 8, 1)
     """
     if not isinstance(spec, str):

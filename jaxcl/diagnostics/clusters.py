@@ -4,11 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from jaxcl import graphs, kernels
-from jaxcl.graphs import dense
+from jaxcl import _checks, graphs, kernels
 
 # k-means ends in a local optimum: the best of so many starts is kept.
 _STARTS = 10
@@ -48,22 +46,19 @@ def spectral_clusters(w: ArrayLike, num_clusters: int, key: jax.Array) -> jax.Ar
     >>> print(labels[0] == labels[1], labels[0] == labels[2])
     True False
     """
-    if isinstance(num_clusters, bool) or not isinstance(num_clusters, int | np.integer):
-        raise TypeError(
-            f"num_clusters must be an integer, got {type(num_clusters).__name__}"
-        )
-    w = graphs.symmetrize(dense.without_loops("w", w))
+    num_clusters = _checks.count("num_clusters", num_clusters)
+    w = graphs.symmetrize(graphs.without_loops(w))
     n = w.shape[0]
-    if not 1 <= num_clusters <= n:
+    if num_clusters > n:
         raise ValueError(
             f"num_clusters must be from 1 to the {n} nodes of w, got {num_clusters}"
         )
-    return _spectral_clusters(w, int(num_clusters), key)
+    return _spectral_clusters(w, num_clusters, key)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _spectral_clusters(w: jax.Array, num_clusters: int, key: jax.Array) -> jax.Array:
-    w = dense.moderate(w)
+    w = graphs.without_overflow(w)
     degree = w.sum(axis=1)
     connected = degree > 0
     scale = jnp.where(connected, 1 / jnp.sqrt(jnp.where(connected, degree, 1)), 0)

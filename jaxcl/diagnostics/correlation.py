@@ -2,11 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from jaxcl import _checks, kernels
-from jaxcl.graphs import dense
+from jaxcl import _checks, graphs
 
 
 def maximal_correlation(joint: ArrayLike) -> jax.Array:
@@ -37,15 +35,9 @@ def maximal_correlation(joint: ArrayLike) -> jax.Array:
     >>> print(f"{maximal_correlation(flip):.4f}")  # 1 - 2 * 0.2
     0.6000
     """
-    joint = np.asarray(joint) if isinstance(joint, list | tuple) else joint
-    _checks.array("joint", joint, "k l")
-    dtype = jnp.result_type(joint)
-    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
-        raise TypeError(f"joint must hold real numbers, got dtype {dtype}")
-    _checks.no_negative("joint", joint)
-    # In one step: on the way through an integer of 32 bits large counts would wrap.
-    p = jnp.asarray(joint, kernels.accumulator(dtype))
-    p = dense.moderate(p)
+    p = _checks.real("joint", joint, "k l", booleans=False)
+    _checks.no_negative("joint", p)
+    p = graphs.without_overflow(p)
     p = p / p.sum()
     (x, over_x), (y, over_y) = _roots(p.sum(axis=1)), _roots(p.sum(axis=0))
     scale = over_x[:, None] * over_y[None, :]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
+from jaxcl.diagnostics import _rows
 
 
 def norm_cv(
@@ -38,7 +39,7 @@ def norm_cv(
     >>> print(norm_cv(jnp.array([[3.0, 0.0], [0.0, 1.0]])))
     0.5
     """
-    x, keep = rows("z", z, valid)
+    x, keep = _rows.checked("z", z, valid)
     # From the direction: the square of an embedding may lie outside of float32.
     norm = jnp.sum(x * kernels.unit(x), axis=1)
     mean = mesh.mean(norm, keep, axis_name)
@@ -193,7 +194,7 @@ def effective_rank(
     >>> print(f"{effective_rank(2.0 * jnp.eye(3)):.4f}")
     3.0000
     """
-    x, _ = rows("z", z, valid)
+    x, _ = _rows.checked("z", z, valid)
     # The triangular factor has the singular values of z. Those of z^T z are squares,
     # in which small singular values are lost in rounding.
     factor = jnp.linalg.qr(lax.stop_gradient(x), mode="r")
@@ -293,30 +294,3 @@ def retrieval_accuracy(
 def _not_below(pair: pairwise.Pair) -> jax.Array:
     # NaN is not below anything: a query or key that is none counts against.
     return 1 - (pair.logits < pair.anchor).astype(pair.logits.dtype)
-
-
-def rows(
-    name: str, z: jax.Array, valid: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Gives embeddings the dtype of results, and zeroes rows that are not valid.
-
-    Args:
-      name: what the caller calls the embeddings.
-      z: embeddings [n, d].
-      valid: rows to keep [n]; None keeps all.
-
-    Returns:
-      The embeddings, float32 or float64 [n, d], and which rows are valid, bool [n].
-
-    Raises:
-      TypeError: if `z` is not floating, or `valid` not boolean.
-      ValueError: if a shape is wrong.
-    """
-    _checks.embeddings(name, z, "n d")
-    _checks.mask("valid", valid, z.shape[0])
-    x = jnp.asarray(z)
-    x = x.astype(kernels.accumulator(x.dtype))
-    if valid is None:
-        return x, jnp.ones(z.shape[0], bool)
-    keep = jnp.asarray(valid)
-    return jnp.where(keep[:, None], x, 0), keep

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
-from jaxcl.diagnostics import geometry
+from jaxcl.diagnostics import _rows
 
 # From so many degrees of freedom on, Wilson and Hilferty's cube root tells chi-square
 # probabilities better than the float32 incomplete gamma function.
@@ -65,7 +65,7 @@ def fit_gaussian(
     >>> print(fit_gaussian(z, ridge=0.0).variances)
     [0.5 2. ]
     """
-    x, keep = geometry.rows("z", z, valid)
+    x, keep = _rows.checked("z", z, valid)
     _checks.within("ridge", ridge, 0, np.inf)
     mean, centered, unit = _centered(x, keep, axis_name)
     largest = unit.max()
@@ -149,7 +149,7 @@ def whiten(gaussian: Gaussian, z: jax.Array) -> jax.Array:
     [[1. 0.]
      [0. 1.]]
     """
-    x, _ = geometry.rows("z", z, None)
+    x, _ = _rows.checked("z", z, None)
     _checks.same_width("z", z, "gaussian.axes", gaussian.axes)
     centered = x - gaussian.mean.astype(x.dtype)[None, :]
     rotated = jnp.matmul(centered, gaussian.axes.astype(x.dtype), precision="highest")
@@ -437,7 +437,7 @@ def _whitened(z: jax.Array, axis_name: mesh.AxisName | None) -> tuple[jax.Array,
 
     They are whitened up to a rotation, and NaN where the covariance is singular.
     """
-    x, keep = geometry.rows("z", z, None)
+    x, keep = _rows.checked("z", z, None)
     n, d = z.shape[0] * mesh.size(axis_name), z.shape[1]
     if n <= d:
         raise ValueError(f"z must have more rows than columns, got {n} rows of {d}")

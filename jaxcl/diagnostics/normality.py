@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcl import _checks, kernels
-from jaxcl.diagnostics import geometry
+from jaxcl.diagnostics import _rows, geometry
 
 # Stephens' 5 % value of the statistic of Anderson and Darling, mean and variance
 # estimated.
@@ -233,7 +233,7 @@ def gaussianity_report(
     >>> print(report.num_samples, bool(report.ad_pass > 0.85))
     500 True
     """
-    x, _ = geometry.rows("z", z, None)
+    x, _ = _rows.checked("z", z, None)
     _enough("z", x.shape[0])
     _checks.count("max_samples", max_samples, _LEAST_ROWS)
     if not isinstance(x, jax.core.Tracer):

@@ -11,6 +11,10 @@ mean and the scale of h) it chooses on the training part.
     print(evaluation.accuracy(evaluation.predict(probe, test_h), test_labels))
 """
 
+from jaxcl import _optional
+
+_optional.require("optax", "jaxcl.evaluation", "train")
+
 from jaxcl.evaluation.linear import (
     WEIGHT_DECAYS,
     LinearProbe,
@@ -18,6 +22,12 @@ from jaxcl.evaluation.linear import (
     logits,
     predict,
     ridge_probe,
+)
+from jaxcl.evaluation.monitors import (
+    knn_within,
+    online_probe,
+    online_probe_params,
+    watch,
 )
 from jaxcl.evaluation.neighbors import Neighbors, knn, nearest
 from jaxcl.evaluation.representations import represent
@@ -31,11 +41,15 @@ __all__ = [
     "accuracy",
     "few_labels",
     "knn",
+    "knn_within",
     "logistic_probe",
     "logits",
     "nearest",
+    "online_probe",
+    "online_probe_params",
     "predict",
     "probe_scores",
     "represent",
     "ridge_probe",
+    "watch",
 ]

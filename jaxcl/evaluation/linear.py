@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcl.evaluation import _checks
+from jaxcl import _checks
 
 # From almost free to strongly shrunk, for standardized h.
 WEIGHT_DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -238,7 +238,7 @@ def _standardized(
     """Checked h in float64 with columns of mean 0 and variance 1, labels, statistics"""
     _checks.count("num_classes", num_classes)
     h = _checks.representation("train_h", h).astype(np.float64)
-    labels = _checks.labels("train_labels", labels, len(h), num_classes)
+    labels = _checks.classes("train_labels", labels, len(h), num_classes)
     mean = h.mean(axis=0)
     # Rounding gives a constant column a tiny deviation: its range is exactly 0.
     scale = np.where(np.ptp(h, axis=0) > 0, h.std(axis=0), 1.0)
@@ -250,7 +250,9 @@ def _penalties(weight_decay: float | Sequence[float]) -> list[float]:
     several = np.ravel(np.asarray(weight_decay, np.float64))
     if not several.size:
         raise ValueError("weight_decay must be one penalty or several, got none")
-    return sorted((_checks.positive("weight_decay", p) for p in several), reverse=True)
+    for penalty in several:
+        _checks.positive("weight_decay", penalty)
+    return sorted(several.tolist(), reverse=True)
 
 
 def _parts(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

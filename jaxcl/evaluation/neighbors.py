@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcl.evaluation import _checks
+from jaxcl import _checks
 
 
 class Neighbors(NamedTuple):
@@ -120,7 +120,7 @@ def knn(
     train_h = _checks.representation("train_h", train_h)
     test_h = _checks.representation("test_h", test_h, width=train_h.shape[1])
     _checks.count("num_classes", num_classes)
-    train_labels = _checks.labels(
+    train_labels = _checks.classes(
         "train_labels", train_labels, len(train_h), num_classes
     )
     if temperature is not None:

@@ -1,64 +1,69 @@
-"""From images to the representation h, once, in batches of one size."""
+"""From examples to the representation h, once, in batches of one size."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcl.evaluation import _checks
+from jaxcl import _checks
 
 
 def represent(
-    encode: Callable[[jax.Array], jax.Array],
-    images: jax.typing.ArrayLike,
+    encode: Callable[[Any], jax.Array],
+    examples: Any,
     batch_size: int,
 ) -> np.ndarray:
-    """The frozen representation of every image.
+    """The frozen representation of every example.
 
-        h_i = encode(images)_i
+        h_i = encode(examples)_i
 
     The function is compiled once for a batch size: the last batch is filled up with
-    copies of its last image, whose rows are then cut off. `encode` must treat the
-    images of a batch independently (batch norm in inference mode does).
+    copies of its last example, whose rows are then cut off. `encode` must treat the
+    examples of a batch independently (batch norm in inference mode does).
 
     Args:
-      encode: pure function of images [batch, ...], with the dtype and range of
-        `images`, to h [batch, r]. As `jax.tree_util.Partial(apply, variables)`, with
+      encode: pure function of examples [batch, ...], as the column gives them, to h
+        [batch, r]. As `jax.tree_util.Partial(apply, variables)`, with
         `apply` defined once, the variables are inputs of the compiled program, which
         serves every later call with other variables; a new lambda is compiled anew.
-      images: [n, ...], any dtype; only one batch at a time goes to the device.
-      batch_size: images per call, over all devices.
+      examples: array [n, ...], or another column of a data set, whose indices give
+        pytrees of arrays; read and moved to the device one batch at a time.
+      batch_size: examples per call, over all devices.
 
     Returns:
       h, float32 [n, r], on the host.
 
     Raises:
-      ValueError: if there are no images, or encode does not return [batch, r].
+      ValueError: if there are no examples, or encode does not return [batch, r].
 
     >>> double = lambda images: 2.0 * images.reshape(len(images), -1)
     >>> print(represent(double, np.ones((5, 2, 2), np.float32), batch_size=3).shape)
     (5, 4)
     """
     _checks.count("batch_size", batch_size)
-    if jnp.ndim(images) < 1 or len(images) < 1:  # type: ignore[arg-type]
-        raise ValueError(f"images must be [n, ...], n >= 1, got {jnp.shape(images)}")
+    if isinstance(examples, jax.Array | list | tuple):
+        examples = np.asarray(examples)
+    n = 0 if getattr(examples, "shape", None) == () else len(examples)
+    if n < 1:
+        shape = getattr(examples, "shape", "a column of none")
+        raise ValueError(f"examples must be [n, ...], n >= 1, got {shape}")
     if not isinstance(encode, jax.tree_util.Partial):
         encode = jax.tree_util.Partial(encode)
-    images = np.asarray(images)
-    size = min(batch_size, len(images))
+    size = min(batch_size, n)
     h = []
-    for start in range(0, len(images), size):
-        rows = np.minimum(np.arange(start, start + size), len(images) - 1)
-        out = _apply(encode, images[rows])
+    for start in range(0, n, size):
+        rows = np.minimum(np.arange(start, start + size), n - 1)
+        out = _apply(encode, examples[rows])
         if out.ndim != 2 or len(out) != size:
             raise ValueError(
-                f"encode must return [batch, r], got {out.shape} from {size} images"
+                f"encode must return [batch, r], got {out.shape} from {size} examples"
             )
         h.append(np.asarray(out.astype(jnp.float32)))
-    return np.concatenate(h)[: len(images)]
+    return np.concatenate(h)[:n]
 
 
 @jax.jit
-def _apply(encode: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    return encode(images)
+def _apply(encode: Callable[[Any], jax.Array], examples: Any) -> jax.Array:
+    return encode(examples)

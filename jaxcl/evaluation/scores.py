@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxcl.evaluation import _checks, linear, neighbors
+from jaxcl import _checks
+from jaxcl.evaluation import linear, neighbors
 
 
 class ProbeScores(NamedTuple):
@@ -41,8 +42,8 @@ def accuracy(predicted: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -> f
     >>> accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 2, 1]))
     0.75
     """
-    labels = _checks.labels("labels", labels)
-    predicted = _checks.labels("predicted", predicted, len(labels))
+    labels = _checks.classes("labels", labels)
+    predicted = _checks.classes("predicted", predicted, len(labels))
     return float(np.mean(predicted == labels))
 
 
@@ -70,7 +71,7 @@ def few_labels(
     >>> print(labels[few_labels(labels, per_class=2, seed=0)].sum())
     2
     """
-    labels = _checks.labels("labels", labels)
+    labels = _checks.classes("labels", labels)
     _checks.count("per_class", per_class)
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < per_class:
@@ -133,10 +134,10 @@ def probe_scores(
     test_h = _checks.representation("test_h", test_h, width=train_h.shape[1])
     _checks.count("num_classes", num_classes)
     _checks.count("draws", draws)
-    train_labels = _checks.labels(
+    train_labels = _checks.classes(
         "train_labels", train_labels, len(train_h), num_classes
     )
-    test_labels = _checks.labels("test_labels", test_labels, len(test_h), num_classes)
+    test_labels = _checks.classes("test_labels", test_labels, len(test_h), num_classes)
 
     def linear_accuracy(rows: np.ndarray | slice) -> float:
         probe = linear.logistic_probe(

@@ -2,27 +2,10 @@
 
 A contrastive loss compares two graphs on the batch: this one, and that of the learned
 similarities. `nodes` says who belongs together without storing an edge, which is what
-losses read. `dense` is the theory's side: similarity graphs, Laplacians and convergence
-targets as small matrices.
+losses read. `similarity` and `targets` are the theory's side, as small matrices:
+similarity graphs and Laplacians, and what losses converge to.
 """
 
-from jaxcl.graphs.dense import (
-    PairEstimate,
-    augmentation_graph,
-    estimate_pair_distributions,
-    estimate_transition,
-    infonce_target,
-    laplacian,
-    pair_distributions,
-    pair_graph,
-    rewritten_pair_graph,
-    row_normalize,
-    sample_neighbors,
-    sc_infonce_target,
-    similarity_graph,
-    symmetrize,
-    views_graph,
-)
 from jaxcl.graphs.nodes import (
     Nodes,
     count_negatives,
@@ -37,6 +20,27 @@ from jaxcl.graphs.nodes import (
     positives,
     two_views,
     views,
+)
+from jaxcl.graphs.similarity import (
+    augmentation_graph,
+    laplacian,
+    pair_graph,
+    rewritten_pair_graph,
+    row_normalize,
+    sample_neighbors,
+    similarity_graph,
+    symmetrize,
+    views_graph,
+    without_loops,
+    without_overflow,
+)
+from jaxcl.graphs.targets import (
+    PairEstimate,
+    estimate_pair_distributions,
+    estimate_transition,
+    infonce_target,
+    pair_distributions,
+    sc_infonce_target,
 )
 
 __all__ = [
@@ -68,4 +72,6 @@ __all__ = [
     "two_views",
     "views",
     "views_graph",
+    "without_loops",
+    "without_overflow",
 ]

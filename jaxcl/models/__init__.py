@@ -4,12 +4,25 @@ Parameters are float32; `dtype` chooses the precision of the computation; h and 
 float32 always.
 """
 
+from jaxcl import _optional
+
+_optional.require("flax", "jaxcl.models", "train")
+
 from jaxcl.models.resnet import BasicBlock as BasicBlock
 from jaxcl.models.resnet import BottleneckBlock as BottleneckBlock
 from jaxcl.models.resnet import ResNet as ResNet
 from jaxcl.models.resnet import resnet18 as resnet18
 from jaxcl.models.resnet import resnet34 as resnet34
 from jaxcl.models.resnet import resnet50 as resnet50
+from jaxcl.models.saved import Description as Description
+from jaxcl.models.saved import build as build
+from jaxcl.models.saved import encode as encode
+from jaxcl.models.saved import initialize as initialize
+from jaxcl.models.saved import load as load
+from jaxcl.models.saved import read_description as read_description
+from jaxcl.models.saved import read_variables as read_variables
+from jaxcl.models.saved import save as save
+from jaxcl.models.saved import write_description as write_description
 from jaxcl.models.simclr import SimCLR as SimCLR
 from jaxcl.models.small import ConvEncoder as ConvEncoder
 from jaxcl.models.small import Projector as Projector

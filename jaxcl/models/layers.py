@@ -1,54 +1,32 @@
-"""What every encoder and projector shares: checks of their arguments, normalization."""
+"""What encoders and projectors share: checks of their arguments, normalization."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-_COMPUTE_DTYPES = ("bfloat16", "float32")
+from jaxcl import _checks
+
+COMPUTE_DTYPES = ("bfloat16", "float32")
 
 
 def check_images(images: jax.Array) -> None:
-    """Raises unless images are floating point [n, h, w, c].
+    """Checks what every encoder of images is given.
+
+    Args:
+      images: the argument.
+
+    Returns:
+      Nothing.
 
     Raises:
       ValueError: if the rank is not 4.
       TypeError: if the dtype is not floating.
     """
-    if images.ndim != 4:
-        raise ValueError(
-            f"images: got shape {images.shape} of rank {images.ndim}; "
-            "expected [n, h, w, c], rank 4"
-        )
+    _checks.array("images", images, "n h w c")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(
-            f"images: got dtype {images.dtype}; expected floating point, "
-            "for instance float32 pixels in [0, 1]"
-        )
-
-
-def check_positive(name: str, value: int) -> None:
-    """Raises unless the value is an integer of at least 1.
-
-    Raises:
-      ValueError: naming the argument otherwise.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}: got {value!r}; expected an integer >= 1")
-
-
-def check_dtype(dtype: jax.typing.DTypeLike) -> None:
-    """Raises unless the compute dtype is bfloat16 or float32.
-
-    Raises:
-      ValueError: otherwise.
-    """
-    try:
-        name = jnp.dtype(dtype).name
-    except TypeError:
-        name = repr(dtype)
-    if name not in _COMPUTE_DTYPES:
-        raise ValueError(
-            f"dtype: got {name}; expected one of {', '.join(_COMPUTE_DTYPES)}"
+            "images must be floating point, for instance float32 pixels in [0, 1], "
+            f"got dtype {images.dtype}"
         )
 
 

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxcl import _checks
 from jaxcl.models import layers
 
 _STEMS = ("imagenet", "small")
@@ -144,7 +145,7 @@ class ResNet(nn.Module):
     Raises:
       ValueError: for an unknown stem, dtype, or a width below 1; for images not of
         rank 4.
-      TypeError: for integer images.
+      TypeError: for integer images, or a width that is no integer.
 
     Source:
       Deep residual learning, https://arxiv.org/abs/1512.03385, table 1; the small
@@ -159,12 +160,9 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.stem not in _STEMS:
-            raise ValueError(
-                f"stem: got {self.stem!r}; expected one of {', '.join(_STEMS)}"
-            )
-        layers.check_positive("width", self.width)
-        layers.check_dtype(self.dtype)
+        _checks.choice("stem", self.stem, _STEMS)
+        _checks.count("width", self.width)
+        _checks.dtype("dtype", self.dtype, layers.COMPUTE_DTYPES)
         super().__post_init__()
 
     @nn.compact

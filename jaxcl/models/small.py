@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxcl import _checks
 from jaxcl.models import layers
 
 _HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
@@ -33,7 +34,7 @@ class ConvEncoder(nn.Module):
 
     Raises:
       ValueError: for a width below 1, an unknown dtype, or images not of rank 4.
-      TypeError: for integer images.
+      TypeError: for integer images, or a width that is no integer.
 
     >>> encoder = ConvEncoder(width=8)
     >>> images = jax.ShapeDtypeStruct((5, 8, 8, 1), jnp.float32)
@@ -50,8 +51,8 @@ class ConvEncoder(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        layers.check_positive("width", self.width)
-        layers.check_dtype(self.dtype)
+        _checks.count("width", self.width)
+        _checks.dtype("dtype", self.dtype, layers.COMPUTE_DTYPES)
         super().__post_init__()
 
     @nn.compact
@@ -116,6 +117,7 @@ class Projector(nn.Module):
     Raises:
       ValueError: for output, hidden or depth below 1, an unknown dtype, or h not of
         rank 2.
+      TypeError: for output, hidden or depth that is no integer.
 
     Source:
       SimCLR, https://arxiv.org/abs/2002.05709, section 4.2; batch normalization and
@@ -140,19 +142,16 @@ class Projector(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        layers.check_positive("output", self.output)
-        layers.check_positive("depth", self.depth)
+        _checks.count("output", self.output)
+        _checks.count("depth", self.depth)
         if self.hidden is not None:
-            layers.check_positive("hidden", self.hidden)
-        layers.check_dtype(self.dtype)
+            _checks.count("hidden", self.hidden)
+        _checks.dtype("dtype", self.dtype, layers.COMPUTE_DTYPES)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, h: jax.Array, *, train: bool) -> jax.Array:
-        if h.ndim != 2:
-            raise ValueError(
-                f"h: got shape {h.shape} of rank {h.ndim}; expected [n, r], rank 2"
-            )
+        _checks.array("h", h, "n r")
         hidden = h.shape[-1] if self.hidden is None else self.hidden
         x = h
         for _ in range(self.depth - 1):

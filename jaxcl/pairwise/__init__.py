@@ -125,7 +125,5 @@ def _check(
         _checks.choice("over", reduction.over, ("candidates", "anchors"))
     _checks.choice("exchange", exchange, EXCHANGES)
     _checks.choice("impl", impl, IMPLEMENTATIONS)
-    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int)):
-        raise TypeError(f"tile must be None or an integer, got {type(tile).__name__}")
-    if tile is not None and tile < 1:
-        raise ValueError(f"tile must be at least 1, got {tile}")
+    if tile is not None:
+        _checks.count("tile", tile)

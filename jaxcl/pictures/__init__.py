@@ -3,6 +3,10 @@
 Needs matplotlib: `pip install 'jaxcl[tools]'`.
 """
 
+from jaxcl import _optional
+
+_optional.require("matplotlib", "jaxcl.pictures", "tools")
+
 from jaxcl.pictures import style as style
 from jaxcl.pictures.runs import embedding_map as embedding_map
 from jaxcl.pictures.runs import learning_curves as learning_curves

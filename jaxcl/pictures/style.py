@@ -1,4 +1,4 @@
-"""How every picture of s: figures, colors, axes, headings.
+"""How every picture looks: figures, colors, axes, headings.
 
 Nothing global in matplotlib is touched, so that a notebook's own settings stay as they
 are. A picture appears whole or not at all, and missing folders are made.
@@ -61,12 +61,12 @@ def plain(axes: mpl_axes.Axes) -> None:
     axes.yaxis.label.set_fontsize(12)
 
 
-def legend_above(axes: mpl_axes.Axes) -> None:
+def legend_above(axes: mpl_axes.Axes, columns: int = 2) -> None:
     """A legend above the axes, where no curve can run into it."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=2,
+        ncols=columns,
         frameon=False,
         fontsize=10,
         handlelength=2.8,

@@ -1,16 +1,17 @@
-"""Checkpoints of a run: its state and its position in the data, written together.
+"""Checkpoints of a run's state.
+
+Its position in the data is the step: a batch is a function of (seed, step).
 
 They live in `checkpoints/STEP` of a run directory. Orbax writes in the background under
 another name and renames when all is on disk, so a run killed at any moment leaves only
 complete checkpoints, and perhaps a `STEP.orbax-checkpoint-tmp` that nobody reads.
 """
 
-import json
 import os
 import pathlib
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import orbax.checkpoint as ocp
@@ -42,19 +43,11 @@ def open(
         path,
         options=options,
         # Named here, metadata can be read before anything was saved or restored.
-        item_handlers={
-            "state": ocp.StandardCheckpointHandler(),
-            "data": ocp.JsonCheckpointHandler(),
-        },
+        item_handlers={"state": ocp.StandardCheckpointHandler()},
     )
 
 
-def save(
-    manager: ocp.CheckpointManager,
-    step: int,
-    state: typing.Any,
-    position: Mapping[str, typing.Any],
-) -> bool:
+def save(manager: ocp.CheckpointManager, step: int, state: typing.Any) -> bool:
     """Saves a checkpoint in the background.
 
     Returns once the state is copied, so the caller may donate it to the next step. An
@@ -64,16 +57,13 @@ def save(
       manager: from `open`.
       step: steps done so far.
       state: pytree of arrays.
-      position: where in the data to go on, a small dictionary that JSON can hold.
 
     Returns:
       True; False if the newest checkpoint is of this step already, and stays.
 
     Raises:
       ValueError: if there is a newer checkpoint, so this run did not start from it.
-      TypeError: if JSON cannot hold the position.
     """
-    json.dumps(position)  # here and not in the background, where nobody would see it
     newest = manager.latest_step()
     if newest is not None and newest >= step:
         if newest == step:
@@ -84,17 +74,12 @@ def save(
         )
     return manager.save(
         step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            data=ocp.args.JsonSave(dict(position)),
-        ),
+        args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
         force=True,  # the caller decided that it is time
     )
 
 
-def restore_latest(
-    manager: ocp.CheckpointManager, state: State
-) -> tuple[State, dict[str, typing.Any] | None]:
+def restore_latest(manager: ocp.CheckpointManager, state: State) -> tuple[State, bool]:
     """Restores the newest checkpoint that can be read.
 
     A broken checkpoint is never silently ignored and never deleted. If an older one can
@@ -108,7 +93,7 @@ def restore_latest(
         new state on the mesh first.
 
     Returns:
-      State and position of the checkpoint; the given state and None if the run has no
+      State of the checkpoint and True; the given state and False if the run has no
       checkpoint.
 
     Raises:
@@ -119,19 +104,17 @@ def restore_latest(
     manager.wait_until_finished()  # a checkpoint on its way is the newest
     template = jax.tree.map(_target, state)
 
-    def read(step: int) -> tuple[State, dict[str, typing.Any]]:
+    def read(step: int) -> State:
         _check_same(_run(manager), step, _saved_arrays(manager, step), _arrays(state))
         restored = manager.restore(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(template), data=ocp.args.JsonRestore()
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(template)),
         )
-        return restored.state, restored.data
+        return restored.state
 
-    _, restored, broken = _newest_readable(manager, read)
-    if restored is None:
-        return state, None
+    found, restored, broken = _newest_readable(manager, read)
+    if found is None:
+        return state, False
     for step, error in broken.items():
         path = pathlib.Path(manager.directory) / str(step)
         aside = _free_name(path)
@@ -139,7 +122,7 @@ def restore_latest(
         _warn_broken(path, error, f"Renamed to {aside.name}, restoring an older one.")
     if broken:
         manager.reload()
-    return restored
+    return restored, True
 
 
 def restore_variables(
@@ -152,9 +135,9 @@ def restore_variables(
 
     Args:
       directory: of the run.
-      variables: the wanted part, for instance `{"params": ..., "batch_stats": ...}`
-        with arrays or `jax.ShapeDtypeStruct` leaves, as `jax.eval_shape` of
-        `model.init` gives them.
+      variables: the wanted part, for instance `{"params": {"model": ...},
+        "model_state": ...}`, with arrays or `jax.ShapeDtypeStruct` leaves, as
+        `jax.eval_shape` of `model.init` gives them.
       step: of the checkpoint; None is the newest that can be read.
 
     Returns:
@@ -177,10 +160,7 @@ def restore_variables(
         options=ocp.CheckpointManagerOptions(
             read_only=True, save_interval_steps=0, create=False
         ),
-        item_handlers={
-            "state": ocp.PyTreeCheckpointHandler(),
-            "data": ocp.JsonCheckpointHandler(),
-        },
+        item_handlers={"state": ocp.PyTreeCheckpointHandler()},
     ) as manager:
         steps = manager.all_steps()
         if not steps or (step is not None and step not in steps):
@@ -190,11 +170,12 @@ def restore_variables(
 
         def read(step: int) -> State:
             wanted = _arrays(variables)
-            top = {name.split("/")[0] for name in wanted}
+            # What else the state holds beside "params/model", say, is not asked for.
+            asked = {tuple(name.split("/")[:2]) for name in wanted}
             saved = {
                 name: array
                 for name, array in _saved_arrays(manager, step).items()
-                if name.split("/")[0] in top
+                if tuple(name.split("/")[:2]) in asked
             }
             _check_same(path.parent, step, saved, wanted)
             restored = manager.restore(

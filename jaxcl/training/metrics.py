@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import jax
 
+from jaxcl import _optional
+
 _FILE = "metrics.jsonl"
 
 
@@ -153,8 +155,9 @@ def check_finite(step: int, metrics: Mapping[str, typing.Any]) -> None:
 
     >>> check_finite(7, {"loss": 0.5})
     """
-    for name, value in _floats(metrics).items():
-        if not math.isfinite(value):
+    values = _floats(metrics)
+    for name in sorted(values, key=lambda name: name != "loss"):  # it says most
+        if not math.isfinite(value := values[name]):
             raise FloatingPointError(
                 f"{name} is {value} at step {step}. Try a lower learning rate, a "
                 "longer warm-up, a higher temperature, or float32 instead of bfloat16."
@@ -192,11 +195,8 @@ def _repair_end(path: pathlib.Path) -> None:
 
 
 def _summary_writer(directory: pathlib.Path, resumed_from: int) -> typing.Any:
-    try:
-        import tensorboardX
-    except ImportError as error:
-        raise ImportError(
-            "TensorBoard events need tensorboardX: pip install 'jaxcl[experiments]'"
-        ) from error
+    tensorboardX: typing.Any = _optional.require(
+        "tensorboardX", "writing TensorBoard events", "train"
+    )
     purge = resumed_from + 1 if resumed_from > 0 else None
     return tensorboardX.SummaryWriter(str(directory), purge_step=purge)

@@ -1,129 +1,251 @@
-"""The state of a run and one step of it."""
+"""The state of a run and one step of it, for any model, modality and loss.
+
+The step knows neither views nor models: a script says the loss of a batch.
+
+    def loss_fn(params, state, batch, key):
+        views = augment.images.views(key, batch["image"], transform, 2)
+        variables = {"params": params["model"], **state.model_state}
+        z, changed = training.apply_views(encode, variables, views)
+        return training.Outcome(loss(z), changed)
+
+    step = jax.jit(functools.partial(training.train_step, loss_fn), donate_argnums=0)
+"""
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import flax.linen as nn
+import flax.core
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from flax.training import train_state
+
+from jaxcl.training import momentum as momentum_lib
 
 
 class TrainState(train_state.TrainState):
-    """Everything that changes while training: step, params, opt_state, batch_stats.
+    """Everything that changes while training.
 
     Attributes:
-      batch_stats: running statistics of batch normalization; empty without it.
+      step: steps done, int32 [].
+      params: all that gradients move, for instance `{"model": ..., "loss":
+        {"temperature": ...}}`.
+      opt_state: of the optimizer `tx`.
+      model_state: what the model changes itself, for instance `{"batch_stats": ...}`;
+        {} for none.
+      average: moving average of params: for evaluation, or MoCo's key encoder; None for
+        none.
+      memory: what the loss carries from step to step, such as a queue; () for none.
     """
 
-    batch_stats: typing.Any
+    model_state: typing.Any = struct.field(pytree_node=True, default_factory=dict)
+    average: typing.Any = None
+    memory: typing.Any = ()
+
+
+class Outcome(typing.NamedTuple):
+    """What a loss says of one batch.
+
+    Attributes:
+      loss: of any shape; its mean is minimized.
+      model_state: the next one; None: it stays.
+      memory: the next one; (): it stays.
+      metrics: scalars by name, for the log.
+    """
+
+    loss: jax.Array
+    model_state: typing.Any = None
+    memory: typing.Any = ()
+    metrics: Mapping[str, jax.Array] = {}
+
+
+LossFn = Callable[[typing.Any, TrainState, typing.Any, jax.Array], Outcome]
 
 
 def create_state(
-    key: jax.Array,
-    model: nn.Module,
+    params: typing.Any,
+    model_state: typing.Any,
     tx: optax.GradientTransformation,
-    example: jax.Array | jax.ShapeDtypeStruct,
+    *,
+    average: bool = False,
+    memory: typing.Any = (),
 ) -> TrainState:
-    """State of step 0, in one compiled program that never runs the model.
+    """The state of step 0.
 
     Args:
-      key: random key for the parameters.
-      model: called as `model(images, train=...)`.
+      params: pytree of floating arrays, all that gradients move.
+      model_state: pytree of what the model changes itself; {} for none.
       tx: optimizer.
-      example: images [n, h, w, c] or a description of them. Only the shape counts.
+      average: whether a moving average of params is kept; it begins as a copy.
+      memory: pytree of what the loss carries on; () for none.
 
     Returns:
-      State with `step` an int32 array, on the default device: put it on the mesh
-      (`jax.device_put(state, replicated)`) before the first step.
+      State with `step` an int32 array, where params are: put it on the mesh
+      (`data.put(state, whole)`) before the first step.
 
     Raises:
-      ValueError: if example is not of rank 4.
-    """
-    if len(example.shape) != 4:
-        raise ValueError(
-            f"example: got shape {tuple(example.shape)}; expected images [n, h, w, c]"
-        )
+      TypeError: if a leaf of params is not a floating array, or average is no bool.
 
-    def build(key: jax.Array) -> TrainState:
-        images = jnp.zeros(example.shape, jnp.float32)
-        variables = model.init(key, images, train=False)
-        state = TrainState.create(
-            apply_fn=model.apply,
-            params=variables["params"],
-            tx=tx,
-            batch_stats=variables.get("batch_stats", {}),
-        )
+    >>> state = create_state({"w": jnp.ones(2)}, {}, optax.sgd(0.1), average=True)
+    >>> print(state.step, state.average)
+    0 {'w': Array([1., 1.], dtype=float32)}
+    """
+    if not isinstance(average, bool):
+        raise TypeError(f"average must be True or False, got {average!r}")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            where = jax.tree_util.keystr(path)
+            raise TypeError(
+                f"params{where} must be a floating array, got {dtype or type(leaf)}"
+            )
+    return TrainState(
         # A Python 0 would be a weak type here and a strong one after a restore, and the
         # step would be compiled twice.
-        return state.replace(step=jnp.zeros((), jnp.int32))
-
-    if isinstance(key, jax.core.Tracer):  # inside `jax.eval_shape`, for instance
-        return build(key)
-    # Runs once, so compile it fast rather than well: a ResNet-18 in 2 s and not in 9.
-    on_cpu = jax.default_backend() == "cpu"
-    options: dict[str, str | bool] = (
-        {"xla_backend_optimization_level": "0"} if on_cpu else {}
+        step=jnp.zeros((), jnp.int32),
+        apply_fn=None,
+        params=params,
+        tx=tx,
+        opt_state=tx.init(params),
+        model_state=model_state,
+        # A copy, since a step is given the buffers of its state.
+        average=jax.tree.map(jnp.copy, params) if average else None,
+        memory=memory,
     )
-    return jax.jit(build).lower(key).compile(compiler_options=options)(key)
 
 
 def train_step(
-    loss_fn: Callable[[jax.Array], jax.Array], state: TrainState, views: jax.Array
+    loss_fn: LossFn,
+    state: TrainState,
+    batch: typing.Any,
+    key: jax.Array,
+    *,
+    momentum: float = 0.999,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of gradient descent on the mean loss of the views.
+    """One step of gradient descent on the mean loss of a batch.
 
-        z = model(views merged to [b v, h, w, c]) as [b, v, d];   loss = mean loss_fn(z)
+        params  <- params + tx.update(grad mean loss_fn(params, state, batch, key'))
+        average <- momentum average + (1 - momentum) params
+        key' = fold_in(key, step)
 
-    Pure: jit it and donate the state. With views sharded by rows over a mesh and the
+    Pure: jit it and donate the state. With a batch sharded by rows over a mesh and the
     state replicated, gradients and batch statistics are those of the whole batch.
 
     Args:
-      loss_fn: embeddings [b, v, d], float32, to losses of any shape, for instance one
-        per anchor; a scalar is its own mean.
-      state: replicated.
-      views: images [b, v, h, w, c], floating point.
+      loss_fn: (params, state, batch, key) to `Outcome`; differentiated with respect to
+        params. `state.params` are the same numbers, without a gradient.
+      state: before the step.
+      batch: pytree, as the loss takes it.
+      key: random key of the run, the same in every step: `state.step` is folded in
+        here, so a resumed run draws what an unbroken one would.
+      momentum: of the moving average, in [0, 1]; not used without one.
 
     Returns:
-      The next state, and the scalars `loss`, `gradient_norm` and `embedding_norm` (the
-      mean length of z) of this step, all before the update and still on the device.
+      The next state, and scalars: `loss`, `gradient_norm` and the metrics of the loss,
+      all before the update and still on the device.
 
     Raises:
-      ValueError: if views are not of rank 5.
-      TypeError: if views are not floating point.
+      TypeError: if loss_fn does not return an `Outcome`.
+      ValueError: if a metric is called as one of the step's own, or the next
+        model_state or memory is no pytree like the one before.
+
+    >>> def loss_fn(params, state, batch, key):
+    ...     return Outcome((params["w"] - batch) ** 2)
+    >>> state = create_state({"w": jnp.ones(())}, {}, optax.sgd(0.25))
+    >>> state, metrics = train_step(loss_fn, state, jnp.zeros(3), jax.random.key(0))
+    >>> print(state.params["w"], metrics["loss"])
+    0.5 1.0
     """
-    if views.ndim != 5:
-        raise ValueError(
-            f"views: got shape {views.shape} of rank {views.ndim}; "
-            "expected [b, v, h, w, c], rank 5"
-        )
-    if not jnp.issubdtype(views.dtype, jnp.floating):
-        raise TypeError(f"views: got dtype {views.dtype}; expected floating point")
-    b, v = views.shape[:2]
-    images = views.reshape(b * v, *views.shape[2:])
+    key = jax.random.fold_in(key, state.step)
 
-    def mean_loss(params: typing.Any) -> tuple[jax.Array, typing.Any]:
-        z, updated = state.apply_fn(
-            {"params": params, "batch_stats": state.batch_stats},
-            images,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        z = z.astype(jnp.float32)
-        losses = loss_fn(z.reshape(b, v, -1))
-        norm = jnp.linalg.norm(z, axis=-1).mean()
-        return jnp.mean(losses), (updated.get("batch_stats", state.batch_stats), norm)
+    def objective(params: typing.Any) -> tuple[jax.Array, Outcome]:
+        outcome = loss_fn(params, state, batch, key)
+        if not isinstance(outcome, Outcome):
+            raise TypeError(
+                "loss_fn must return a jaxcl.training.Outcome, got "
+                f"{type(outcome).__name__}"
+            )
+        return jnp.mean(outcome.loss), outcome
 
-    (loss, (batch_stats, norm)), gradients = jax.value_and_grad(
-        mean_loss, has_aux=True
-    )(state.params)
-    metrics = {
-        "loss": loss,
-        "gradient_norm": optax.tree.norm(gradients),
-        "embedding_norm": norm,
-    }
+    (loss, outcome), gradients = jax.value_and_grad(objective, has_aux=True)(
+        state.params
+    )
     # optax raises a float to an integer step: refused where promotion is strict.
     with jax.numpy_dtype_promotion("standard"):
-        state = state.apply_gradients(grads=gradients, batch_stats=batch_stats)
-    return state, metrics
+        updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+        average = momentum_lib.momentum_update(params, average, momentum)
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+    taken = sorted(metrics.keys() & outcome.metrics.keys())
+    if taken:
+        raise ValueError(f"metrics of the loss must have other names than {taken}")
+    is_empty = isinstance(outcome.memory, tuple) and not outcome.memory
+    new = state.replace(
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        model_state=_next("model_state", state.model_state, outcome.model_state),
+        average=average,
+        memory=_next("memory", state.memory, None if is_empty else outcome.memory),
+    )
+    return new, metrics | dict(outcome.metrics)
+
+
+def apply_views(
+    apply: Callable[..., tuple[typing.Any, typing.Any]],
+    variables: typing.Any,
+    views: typing.Any,
+) -> tuple[typing.Any, typing.Any]:
+    """Applies a model to all views as one batch.
+
+    Args:
+      apply: (variables, examples [n, ...]) to (z [n, d], changed), as a Flax model with
+        `mutable` does; z may be a pytree of such arrays.
+      variables: what `apply` takes first.
+      views: pytree of arrays [b, v, ...].
+
+    Returns:
+      (z, changed): z float32 [b, v, d], and what `apply` returned second. Statistics of
+      a batch normalization are those of all b v views.
+
+    Raises:
+      ValueError: if views have no two axes in common.
+
+    >>> double = lambda variables, x: (2 * x, {})
+    >>> z, changed = apply_views(double, {}, jnp.ones((3, 2, 5), jnp.bfloat16))
+    >>> print(z.shape, z.dtype)
+    (3, 2, 5) float32
+    """
+    leaves = jax.tree.leaves(views)
+    shapes = {leaf.shape[:2] for leaf in leaves}
+    if len(shapes) != 1 or any(leaf.ndim < 2 for leaf in leaves):
+        raise ValueError(
+            "views must be arrays [b, v, ...] with the same b and v, got "
+            f"{[leaf.shape for leaf in leaves]}"
+        )
+    b, v = next(iter(shapes))
+    merged = jax.tree.map(lambda x: x.reshape(b * v, *x.shape[2:]), views)
+    z, changed = apply(variables, merged)
+    z = jax.tree.map(lambda x: x.astype(jnp.float32).reshape(b, v, *x.shape[1:]), z)
+    return z, changed
+
+
+def _next(name: str, old: typing.Any, new: typing.Any) -> typing.Any:
+    """What a part of the state becomes; a change of structure would not be noticed
+    before the second step, in words of the compiler.
+    """
+    if new is None:
+        return old
+    if isinstance(old, flax.core.FrozenDict) != isinstance(new, flax.core.FrozenDict):
+        new, old = flax.core.unfreeze(new), flax.core.unfreeze(old)
+    before: typing.Any = jax.tree.structure(old)
+    after: typing.Any = jax.tree.structure(new)
+    if before != after:
+        raise ValueError(
+            f"{name} of the outcome must be a pytree like the state's, {before}, got "
+            f"{after}"
+        )
+    return new

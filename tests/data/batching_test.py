@@ -1,10 +1,12 @@
-import threading
 import time
 
+import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxcl
 from jaxcl import data
 
 N, SIZE = 23, 5  # 3 images are left over in each epoch
@@ -96,7 +98,7 @@ def test_steps_may_be_arrays_of_no_axes():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"batch_size": 24}, ValueError, "at most the 23 images of made up, got 24"),
+        ({"batch_size": 24}, ValueError, "at most the 23 examples of made up, got 24"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"batch_size": 2.0}, TypeError, "batch_size must be an integer, got float"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
@@ -117,54 +119,76 @@ def test_wrong_steps_are_refused():
         batches(1.0)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5])
-def test_prefetch_keeps_the_order(size):
+def test_ahead_is_the_same_function_of_the_step():
     batches = data.batches(DATASET, SIZE)
-    ahead = list(data.prefetch(batches, 3, 20, size))
-    assert len(ahead) == 17
-    for step, batch in zip(range(3, 20), ahead, strict=True):
-        np.testing.assert_array_equal(batch["index"], batches(step)["index"])
+    ahead = data.ahead(batches)
+    for step in (3, 4, 5, 9, 2, 2, 3):
+        np.testing.assert_array_equal(ahead(step)["index"], batches(step)["index"])
 
 
-def test_prefetch_reads_ahead_but_not_further_than_asked():
+def test_ahead_prepares_the_next_batch_and_no_more():
     calls = []
-    ahead = data.prefetch(lambda step: calls.append(step) or step, 0, 100, size=3)
-    assert next(ahead) == 0
+    ahead = data.ahead(lambda step: calls.append(step) or step)
+    assert ahead(0) == 0
     deadline = time.monotonic() + 5
-    while len(calls) < 4 and time.monotonic() < deadline:
+    while len(calls) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)
-    assert calls == [0, 1, 2, 3]
-    ahead.close()
+    assert calls == [0, 1]
+    assert ahead(1) == 1  # not read twice
+    assert calls.count(1) == 1
 
 
-def test_prefetch_raises_where_the_batch_would_have_come():
+def test_ahead_raises_where_the_batch_would_have_come():
     def batches(step):
         if step == 3:
             raise ValueError("cannot read step 3")
         return step
 
-    ahead = data.prefetch(batches, 1, 10)
-    assert [next(ahead), next(ahead)] == [1, 2]
+    ahead = data.ahead(batches)
+    assert [ahead(1), ahead(2)] == [1, 2]
     with pytest.raises(ValueError, match="cannot read step 3"):
-        next(ahead)
-    with pytest.raises(StopIteration):
-        next(ahead)
+        ahead(3)
+    assert ahead(4) == 4
 
 
-def test_prefetch_ends_its_thread_when_the_loop_is_left():
-    threads = threading.active_count()
-    for step in data.prefetch(lambda step: step, 0, 1000):
-        if step == 4:
-            break
-    del step
-    ahead = data.prefetch(lambda step: step, 0, 1000)
-    next(ahead)
-    assert threading.active_count() > threads
-    ahead.close()
-    assert threading.active_count() == threads
+class Tokens:
+    """A column that is no array: two arrays for each example, read when asked."""
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, indices):
+        rows = np.arange(N)[indices]
+        return {"ids": rows[:, None] * np.ones(6, np.int32), "length": rows}
 
 
-def test_prefetch_refuses_no_room_at_once():
-    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
-        data.prefetch(lambda step: step, 0, 10, size=0)
+@pytest.mark.parametrize("on_device", [True, False, None])
+def test_a_feed_gives_the_batches_on_the_mesh_from_anywhere(on_device):
+    _, rows, _ = jaxcl.data_parallel()
+    dataset = data.Dataset("made up", {"image": IMAGES, "tokens": Tokens()})
+    feed = data.feed(dataset, 8, 2, rows, on_device=on_device)
+    host = data.batches(dataset, 8, 2)
+    for step in (0, 1, 5):
+        batch = feed(step)
+        chex.assert_trees_all_equal(batch, host(step))
+        for leaf in jax.tree.leaves(batch):
+            assert leaf.sharding == rows
+        assert batch["image"].dtype == np.uint8
+
+
+def test_a_feed_takes_batches_that_all_devices_share():
+    _, rows, _ = jaxcl.data_parallel()
+    with pytest.raises(ValueError, match="divisible by the 8 devices, got 12"):
+        data.feed(DATASET, 12, 0, rows)
+
+
+def test_put_places_arrays_and_keys():
+    _, rows, whole = jaxcl.data_parallel()
+    tree = {"x": np.arange(16), "y": np.ones((8, 3))}
+    for sharding in (rows, whole):
+        placed = data.put(tree, sharding)
+        chex.assert_trees_all_equal(placed, tree)
+        assert {leaf.sharding for leaf in jax.tree.leaves(placed)} == {sharding}
+    key = data.put(jax.random.key(3), whole)
+    assert jax.random.key_data(key).tolist() == [0, 3]

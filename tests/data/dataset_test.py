@@ -9,22 +9,21 @@ GRAY = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
 
 def test_gray_images_get_a_channel_axis():
     dataset = data.from_arrays("made up", GRAY)
-    assert dataset.images.shape == (5, 4, 3, 1)
-    np.testing.assert_array_equal(dataset.images[..., 0], GRAY)
-    assert dataset.labels is None
-    assert dataset.num_classes is None
+    assert dataset.columns["image"].shape == (5, 4, 3, 1)
+    np.testing.assert_array_equal(dataset.columns["image"][..., 0], GRAY)
+    assert set(dataset.columns) == {"image"}
+    assert dataset.class_names is None
 
 
 def test_labels_become_int32_and_are_counted():
     dataset = data.from_arrays("made up", GRAY, np.array([[0], [3], [1], [0], [3]]))
-    assert dataset.labels.dtype == np.int32
-    np.testing.assert_array_equal(dataset.labels, [0, 3, 1, 0, 3])
-    assert dataset.num_classes == 4
+    assert dataset.columns["label"].dtype == np.int32
+    np.testing.assert_array_equal(dataset.columns["label"], [0, 3, 1, 0, 3])
+    assert dataset.class_names == ("0", "1", "2", "3")
 
 
 def test_class_names_give_the_number_of_classes():
     dataset = data.from_arrays("made up", GRAY, [0, 1, 0, 1, 0], ["a", "b", "c"])
-    assert dataset.num_classes == 3
     assert dataset.class_names == ("a", "b", "c")
 
 
@@ -88,9 +87,9 @@ def test_a_slice_that_leaves_nothing_or_makes_no_sense_is_refused(split):
 def test_a_part_keeps_images_and_labels_together():
     whole = data.from_arrays("made up", GRAY, [0, 1, 0, 1, 1])
     part = data.part(whole, 1, 4)
-    np.testing.assert_array_equal(part.images, whole.images[1:4])
-    np.testing.assert_array_equal(part.labels, [1, 0, 1])
-    assert part.num_classes == 2
+    np.testing.assert_array_equal(part.columns["image"], whole.columns["image"][1:4])
+    np.testing.assert_array_equal(part.columns["label"], [1, 0, 1])
+    assert part.class_names == whole.class_names
     with pytest.raises(ValueError, match=r"made up.*\[3:3\] of 5"):
         data.part(whole, 3, 3)
 
@@ -98,13 +97,45 @@ def test_a_part_keeps_images_and_labels_together():
 def test_to_memory_reads_ragged_blocks(tmp_path):
     np.save(tmp_path / "x.npy", GRAY)
     mapped = data.arrays(tmp_path / "x.npy")
-    assert isinstance(mapped.images, np.memmap)
+    assert isinstance(mapped.columns["image"], np.memmap)
     loaded = data.to_memory(mapped, block=2)
-    assert type(loaded.images) is np.ndarray
-    np.testing.assert_array_equal(loaded.images[..., 0], GRAY)
+    assert type(loaded.columns["image"]) is np.ndarray
+    np.testing.assert_array_equal(loaded.columns["image"][..., 0], GRAY)
     assert data.to_memory(loaded) is loaded
 
 
-def test_a_missing_package_names_the_extra():
-    with pytest.raises(ImportError, match=r"pip install 'jaxcl\[experiments\]'"):
-        dataset_lib.require("no_such_package", "the source 'made up'")
+def test_what_does_not_fit_stays_where_it_is(tmp_path):
+    np.save(tmp_path / "x.npy", GRAY)
+    mapped = data.arrays(tmp_path / "x.npy")
+    assert data.size_in_bytes(mapped) == GRAY.nbytes
+    assert data.to_memory(mapped, limit=GRAY.nbytes - 1) is mapped
+    assert data.to_memory(mapped, limit=GRAY.nbytes) is not mapped
+    assert 2**28 < data.memory_limit() < 2**46
+
+
+class Sentences:
+    """A column of pytrees."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, indices):
+        rows = np.arange(5)[indices]
+        return {"ids": rows[:, None] * np.ones(3, int), "length": rows}
+
+
+def test_columns_may_hold_pytrees():
+    text = data.Dataset("made up", {"text": Sentences(), "label": np.arange(5)})
+    assert data.size(text) == 5
+    part = data.part(text, 1, 4)
+    for dataset in (part, data.to_memory(part, block=2)):
+        chosen = dataset.columns["text"][np.array([2, 0])]
+        np.testing.assert_array_equal(chosen["length"], [3, 1])
+        np.testing.assert_array_equal(chosen["ids"], [[3] * 3, [1] * 3])
+    assert data.size(data.to_memory(part)) == 3
+
+
+def test_columns_of_different_lengths_are_refused():
+    ragged = data.Dataset("made up", {"a": np.arange(3), "b": np.arange(4)})
+    with pytest.raises(ValueError, match=r"made up: columns .*\{'a': 3, 'b': 4\}"):
+        data.size(ragged)

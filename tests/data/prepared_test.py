@@ -75,17 +75,19 @@ def no_network(monkeypatch):
 
 def test_bytes_are_read_as_written(root):
     dataset = data.tfds("small", "train", root)
-    assert dataset.images.shape == (40, 6, 5, 3)
-    assert len(dataset.images) == 40
-    np.testing.assert_array_equal(data.to_memory(dataset).images, X)
-    np.testing.assert_array_equal(dataset.labels, Y)
-    assert dataset.labels.dtype == np.int32
-    assert (dataset.num_classes, dataset.class_names) == (4, NAMES)
-    np.testing.assert_array_equal(data.tfds("small", "test", root).images[:], X[:7])
+    assert dataset.columns["image"].shape == (40, 6, 5, 3)
+    assert len(dataset.columns["image"]) == 40
+    np.testing.assert_array_equal(data.to_memory(dataset).columns["image"], X)
+    np.testing.assert_array_equal(dataset.columns["label"], Y)
+    assert dataset.columns["label"].dtype == np.int32
+    assert dataset.class_names == NAMES
+    np.testing.assert_array_equal(
+        data.tfds("small", "test", root).columns["image"][:], X[:7]
+    )
 
 
 def test_images_are_indexed_like_an_array(root):
-    images = data.tfds("small", "train", root).images
+    images = data.tfds("small", "train", root).columns["image"]
     for key in (
         3,
         -1,
@@ -112,8 +114,10 @@ def test_png_images_are_read_without_tensorflow(tmp_path):
         name = f"png{channels}"
         write(tmp_path, name, {"image": image, "label": LABEL}, {"train": examples})
         dataset = data.tfds(name, data_dir=tmp_path)
-        np.testing.assert_array_equal(dataset.images[:], X[:9, :, :, :channels])
-        np.testing.assert_array_equal(dataset.labels, Y[:9])
+        np.testing.assert_array_equal(
+            dataset.columns["image"][:], X[:9, :, :, :channels]
+        )
+        np.testing.assert_array_equal(dataset.columns["label"], Y[:9])
 
 
 def test_other_names_and_other_features_do_no_harm(tmp_path):
@@ -128,18 +132,18 @@ def test_other_names_and_other_features_do_no_harm(tmp_path):
     ]
     write(tmp_path, "other", features, {"train": examples})
     dataset = data.tfds("other", data_dir=tmp_path)
-    np.testing.assert_array_equal(dataset.images[:], X[:5, :, :, :1])
-    np.testing.assert_array_equal(dataset.labels, Y[:5])
-    assert dataset.num_classes == 4
+    np.testing.assert_array_equal(dataset.columns["image"][:], X[:5, :, :, :1])
+    np.testing.assert_array_equal(dataset.columns["label"], Y[:5])
+    assert len(dataset.class_names) == 4
 
 
 def test_unlabelled_splits_have_no_labels(tmp_path, root):
     unlabelled = [{"image": x, "label": -1} for x in X[:3]]
     features = {"image": BYTES, "label": LABEL}
     write(tmp_path, "half", features, {"train": EXAMPLES[:3], "test": unlabelled})
-    assert data.tfds("half", "train", tmp_path).labels is not None
-    assert data.tfds("half", "test", tmp_path).labels is None
-    assert data.tfds("small", "train", root, labels=False).labels is None
+    assert "label" in data.tfds("half", "train", tmp_path).columns
+    assert "label" not in data.tfds("half", "test", tmp_path).columns
+    assert "label" not in data.tfds("small", "train", root, labels=False).columns
 
 
 def test_slices_are_those_of_files(root, tmp_path):
@@ -149,10 +153,10 @@ def test_slices_are_those_of_files(root, tmp_path):
             data.arrays(tmp_path / "a.npz", split),
             data.tfds("small", split, root),
         )
-        np.testing.assert_array_equal(ours.images, theirs.images[:])
-        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        np.testing.assert_array_equal(ours.columns["image"], theirs.columns["image"][:])
+        np.testing.assert_array_equal(ours.columns["label"], theirs.columns["label"])
     both = data.tfds("small", "train+test", root)
-    np.testing.assert_array_equal(both.images[38:42], X[[38, 39, 0, 1]])
+    np.testing.assert_array_equal(both.columns["image"][38:42], X[[38, 39, 0, 1]])
 
 
 def test_a_batch_does_not_depend_on_where_images_are_kept(root):
@@ -173,15 +177,15 @@ def test_a_set_is_found_by_name_version_and_directory(root, monkeypatch):
         str(root / "small"),
         str(root / "small" / "1.0.0"),
     ):
-        assert len(data.open(spec, "test").images) == 7
+        assert len(data.open(spec, "test").columns["image"]) == 7
 
 
 def test_the_newest_version_is_taken(tmp_path):
     features = {"image": BYTES, "label": LABEL}
     for version, count in (("9.0.0", 3), ("10.0.0", 2)):
         write(tmp_path, "old", features, {"train": EXAMPLES[:count]}, version)
-    assert len(data.tfds("old", "train", tmp_path).images) == 2
-    assert len(data.tfds("old:9.0.0", "train", tmp_path).images) == 3
+    assert len(data.tfds("old", "train", tmp_path).columns["image"]) == 2
+    assert len(data.tfds("old:9.0.0", "train", tmp_path).columns["image"]) == 3
 
 
 def test_a_missing_set_says_what_to_run(root, tmp_path):
@@ -190,8 +194,8 @@ def test_a_missing_set_says_what_to_run(root, tmp_path):
     for words in (
         "'cifar10'",
         "there: small",
-        "python -m experiments.prepare --name cifar10 --train",
-        "python -m experiments.prepare --stock cifar10",
+        "`jaxcl prepare --name cifar10 --train FILES",
+        "`jaxcl prepare --stock cifar10`",
         "TFDS_DATA_DIR",
     ):
         assert words in str(error.value)
@@ -199,7 +203,7 @@ def test_a_missing_set_says_what_to_run(root, tmp_path):
         FileNotFoundError, match=r"no prepared TFDS set 'small:2\.0\.0'"
     ):
         data.tfds("small:2.0.0", data_dir=root)
-    with pytest.raises(FileNotFoundError, match=r"experiments\.prepare"):
+    with pytest.raises(FileNotFoundError, match="`jaxcl prepare --help`"):
         data.open(str(tmp_path))
     with pytest.raises(ValueError, match="NAME/CONFIG"):
         data.open("tfds:what is this")
@@ -232,7 +236,7 @@ def test_several_configurations_must_be_told_apart(tmp_path, root):
             (place / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match="name one: large, tiny"):
         data.tfds("set", data_dir=tmp_path)
-    assert len(data.tfds("set/tiny", data_dir=tmp_path).images) == 40
+    assert len(data.tfds("set/tiny", data_dir=tmp_path).columns["image"]) == 40
 
 
 def copy(root, tmp_path):
@@ -270,7 +274,9 @@ def test_another_file_format_says_what_to_run(root, tmp_path):
     place, _ = copy(root, tmp_path)
     info = place / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
-    with pytest.raises(ValueError, match=r"got tfrecord: python -m experiments\.prep"):
+    with pytest.raises(
+        ValueError, match="got tfrecord: `jaxcl prepare` writes that format"
+    ):
         data.tfds(place)
 
 
@@ -284,4 +290,4 @@ def test_sets_that_are_not_images_or_of_many_sizes_are_refused(tmp_path):
     write(tmp_path, "sizes", sizes, {"train": examples})
     dataset = data.tfds("sizes", data_dir=tmp_path)
     with pytest.raises(ValueError, match=r"one size.*--resize"):
-        dataset.images[:]
+        dataset.columns["image"][:]

@@ -11,10 +11,10 @@ def test_a_flag_opens_digits_and_files(tmp_path):
     images = np.zeros((10, 4, 4), np.uint8)
     np.savez(tmp_path / "a.npz", x=images)
     np.save(tmp_path / "a.npy", images)
-    assert data.open("digits", "test").images.shape == (497, 8, 8, 1)
+    assert data.open("digits", "test").columns["image"].shape == (497, 8, 8, 1)
     for name in ("a.npz", "a.npy"):
         opened = data.open(str(tmp_path / name), "train[:4]")
-        assert opened.images.shape == (4, 4, 4, 1)
+        assert opened.columns["image"].shape == (4, 4, 4, 1)
 
 
 @pytest.mark.parametrize("spec", ["cifar10", "", "no/such/folder", "a.mat"])

@@ -85,6 +85,8 @@ def test_wrong_arguments_are_named():
     w = jnp.ones((4, 4))
     with pytest.raises(ValueError, match="num_clusters must be from 1 to the 4 nodes"):
         diagnostics.spectral_clusters(w, 5, KEY)
+    with pytest.raises(ValueError, match="num_clusters must be at least 1, got 0"):
+        diagnostics.spectral_clusters(w, 0, KEY)
     with pytest.raises(TypeError, match="num_clusters must be an integer, got float"):
         diagnostics.spectral_clusters(w, 2.0, KEY)
     with pytest.raises(ValueError, match="w must be a square matrix"):

@@ -246,8 +246,16 @@ class BadInputTest(parameterized.TestCase):
             (ValueError, r"\[0, 2\).*1 to 2", {"train_labels": labels + 1}),
             (TypeError, "num_classes must be an integer", {"num_classes": 2.0}),
             (ValueError, "num_classes must be at least 1", {"num_classes": 0}),
-            (ValueError, "weight_decay must be.*0.0", {"weight_decay": (1.0, 0.0)}),
-            (ValueError, "weight_decay must be.*nan", {"weight_decay": np.nan}),
+            (
+                ValueError,
+                "weight_decay must be pos.*got 0",
+                {"weight_decay": (1.0, 0.0)},
+            ),
+            (
+                ValueError,
+                "weight_decay must be pos.*got nan",
+                {"weight_decay": np.nan},
+            ),
             (ValueError, "weight_decay.*got none", {"weight_decay": ()}),
         ]
         for error, message, change in cases:

@@ -183,7 +183,7 @@ class KNNTest(parameterized.TestCase):
             (ValueError, "-1 to 2", {"train_labels": self.labels - 1}),
             (ValueError, "k must be at most the 61 keys", {"k": 62}),
             (ValueError, r"test_h must be \[n, 5\]", {"test_h": self.test_h[:, 1:]}),
-            (ValueError, "temperature must be.* > 0, got 0", {"temperature": 0.0}),
+            (ValueError, "temperature must be positive.* got 0", {"temperature": 0.0}),
         ]
         for error, message, change in cases:
             with self.subTest(message), self.assertRaisesRegex(error, message):

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import sys
 from unittest import mock
 
@@ -13,9 +14,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import benchmark, peers
+from experiments.benchmark import __main__ as script
+from experiments.benchmark import losses, measure
+from experiments.benchmark.settings import Settings
 
-TINY = benchmark.Settings(
+TINY = Settings(
     forms=("dense", "jaxcl", "scan", "lightly", "open_clip", "inf_cl"),
     sizes=(64,),
     width=8,
@@ -34,18 +37,18 @@ def written(tmp_path_factory):
     directory = tmp_path_factory.mktemp("benchmark") / "new"
     output = io.StringIO()
     with mock.patch.dict(sys.modules, ABSENT), contextlib.redirect_stdout(output):
-        rows = benchmark.main(dataclasses.replace(TINY, directory=str(directory)))
+        rows = script.main(dataclasses.replace(TINY, directory=str(directory)))
     return directory, rows, output.getvalue()
 
 
 def run(directory, **changes):
     settings = dataclasses.replace(TINY, directory=str(directory), **changes)
-    return benchmark.main(settings)
+    return script.main(settings)
 
 
 def test_values_and_gradients_agree_with_the_dense_form(written):
     _, rows, _ = written
-    assert [row["loss"] for row in rows] == list(peers.LOSSES)
+    assert [row["loss"] for row in rows] == list(losses.LOSSES)
     for row in rows:
         assert set(row["forms"]) == {"dense", "jaxcl", "scan"}
         for got in row["forms"].values():
@@ -69,12 +72,12 @@ def test_the_directory_holds_table_numbers_and_plots(written):
     directory, rows, output = written
     text = (directory / "benchmark.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(table) == 1 + len(rows) * 3
+    assert len(table) == 2 + len(rows) * 3
     assert all(line in output for line in table)
     assert "--sizes 64 --width 8 --repeats 1 --tile 24" in text
     assert str(directory) not in text
     assert f"jax {jax.__version__}" in text
-    assert json.loads((directory / "benchmark.json").read_text())["rows"] == rows
+    assert json.loads((directory / "results.json").read_text())["rows"] == rows
     for name in ("time.png", "memory.png"):
         assert name in text
         picture = matplotlib.image.imread(directory / name)
@@ -91,11 +94,11 @@ def test_absent_packages_are_one_line(written):
     assert lines == [expected] * 2  # at once, and with the table
 
 
-@pytest.mark.parametrize("name", ["benchmark.md", "benchmark.json", "time.png"])
+@pytest.mark.parametrize("name", ["benchmark.md", "results.json", "time.png"])
 def test_what_is_there_is_not_overwritten(tmp_path, name):
     (tmp_path / name).write_text("precious")
     with (
-        mock.patch.object(benchmark, "measure", side_effect=AssertionError),
+        mock.patch.object(measure, "measure", side_effect=AssertionError),
         pytest.raises(FileExistsError, match=f"directory must be new, and .*{name}"),
     ):
         run(tmp_path)
@@ -109,21 +112,22 @@ def test_a_form_that_does_not_run_is_a_dash_and_a_reason(tmp_path, capsys):
     assert row["forms"]["jaxcl"]["value_difference"] is None
     text = capsys.readouterr().out
     for form in ("dense", "scan", "optax"):
-        assert f"| nt_xent | 64 | {form} | \N{EN DASH} |" in text
-    assert "- nt_xent, 64, dense: not run above n = 63 (--dense-limit)" in text
-    assert "- nt_xent, 64, optax: not run above n = 32 (--optax-limit)" in text
+        start = r"\| nt_xent \| +64 \| +" + form
+        assert re.search(start + " \\| +\N{EN DASH} \\|", text)
+    assert "- nt_xent, 64, dense: not run above n = 63 (--dense_limit)" in text
+    assert "- nt_xent, 64, optax: not run above n = 32 (--optax_limit)" in text
     assert "- nt_xent, 64, scan: n is not a multiple of the block of 24 rows" in text
 
 
-def test_running_out_of_memory_is_told_in_words(tmp_path, capsys):
+def test_running_out_of_memory_is_said_in_words(tmp_path, capsys):
     error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory: 9 bytes")
-    with mock.patch.object(peers, "dense", side_effect=error):
+    with mock.patch.object(losses, "dense", side_effect=error):
         run(tmp_path, losses=("clip",), forms=("dense", "jaxcl"))
     assert "- clip, 64, dense: out of memory" in capsys.readouterr().out
 
 
 def test_a_mistake_of_ours_is_not_hidden(tmp_path):
-    wrong = mock.patch.object(peers, "scan", side_effect=ValueError("a mistake"))
+    wrong = mock.patch.object(losses, "scan", side_effect=ValueError("a mistake"))
     with wrong, pytest.raises(ValueError, match="a mistake"):
         run(tmp_path, losses=("clip",), forms=("scan",))
 
@@ -153,12 +157,21 @@ def test_torch_packages_compute_the_same(tmp_path, form, name, module):
 
 
 def test_dense_values_are_the_published_formulas():
-    z = peers.make_inputs("clip", 16, 8)
+    z = losses.make_inputs("clip", 16, 8)
     x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in z)
     s = (x @ y.T).astype(np.float64) / 0.1
     sums = [np.log(np.exp(s).sum(axis)).mean() / 2 for axis in (0, 1)]
     expected = sum(sums) - np.diagonal(s).mean()
-    np.testing.assert_allclose(peers.dense("clip", *z), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses.dense("clip", *z), expected, rtol=1e-5)
     signed = np.where(np.eye(16, dtype=bool), s - 10, 10 - s)
     expected = -sum(math.log(1 / (1 + math.exp(-v))) for v in signed.ravel()) / 16
-    np.testing.assert_allclose(peers.dense("siglip", *z), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses.dense("siglip", *z), expected, rtol=1e-5)
+
+
+def test_a_wrong_flag_ends_with_one_line(tmp_path, monkeypatch):
+    flags = ["--sizes", "7", "--directory", str(tmp_path / "new")]
+    monkeypatch.setattr(sys, "argv", ["benchmark", *flags])
+    with pytest.raises(SystemExit) as ended:
+        script.cli()
+    assert ended.value.code == "ValueError: sizes must be even, at least 2, got 7"
+    assert not (tmp_path / "new").exists()

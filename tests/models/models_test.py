@@ -202,18 +202,20 @@ class EncoderTest(parameterized.TestCase):
     def test_wrong_images_are_refused_by_name(self, name):
         encoder, arguments, _ = _ENCODERS[name]
         encoder = encoder(**arguments)
-        with self.assertRaisesRegex(ValueError, r"images: got shape \(8, 8, 3\).*rank"):
+        with self.assertRaisesRegex(
+            ValueError, r"images must have.*\[n, h, w, c\].*\(8, 8, 3\)"
+        ):
             described(encoder, 8, 8, 3)
-        with self.assertRaisesRegex(TypeError, "images: got dtype uint8; expected flo"):
+        with self.assertRaisesRegex(TypeError, "images must be float.*got dtype uint8"):
             encoder.init(
                 jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8), train=False
             )
 
     @parameterized.parameters(
-        ({"stem": "cifar"}, "stem: got 'cifar'; expected one of imagenet, small"),
-        ({"width": 0}, "width: got 0; expected an integer >= 1"),
-        ({"dtype": jnp.int8}, "dtype: got int8; expected one of bfloat16, float32"),
-        ({"dtype": "half-ish"}, "dtype: got 'half-ish'; expected one of"),
+        ({"stem": "cifar"}, "stem must be one of 'imagenet', 'small', got 'cifar'"),
+        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"dtype": jnp.int8}, "dtype must be one of bfloat16, float32, got int8"),
+        ({"dtype": "half-ish"}, "dtype must be one of.*, got 'half-ish'"),
     )
     def test_wrong_arguments_are_refused_by_name(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):
@@ -254,18 +256,18 @@ class ProjectorTest(parameterized.TestCase):
         np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
 
     @parameterized.parameters(
-        ({"depth": 0}, "depth: got 0; expected an integer >= 1"),
-        ({"depth": 1.5}, "depth: got 1.5; expected an integer >= 1"),
-        ({"output": 0}, "output: got 0; expected an integer >= 1"),
-        ({"hidden": -1}, "hidden: got -1; expected an integer >= 1"),
-        ({"dtype": jnp.float16}, "dtype: got float16; expected one of"),
+        (ValueError, {"depth": 0}, "depth must be at least 1, got 0"),
+        (TypeError, {"depth": 1.5}, "depth must be an integer, got float"),
+        (ValueError, {"output": 0}, "output must be at least 1, got 0"),
+        (ValueError, {"hidden": -1}, "hidden must be at least 1, got -1"),
+        (ValueError, {"dtype": jnp.float16}, "dtype must be one of.*, got float16"),
     )
-    def test_wrong_arguments_are_refused_by_name(self, arguments, message):
-        with self.assertRaisesRegex(ValueError, message):
+    def test_wrong_arguments_are_refused_by_name(self, error, arguments, message):
+        with self.assertRaisesRegex(error, message):
             models.Projector(**arguments)
 
     def test_wrong_representations_are_refused_by_name(self):
-        with self.assertRaisesRegex(ValueError, r"h: got shape \(5, 2, 9\).*\[n, r\]"):
+        with self.assertRaisesRegex(ValueError, r"h must have.*\[n, r\].*\(5, 2, 9\)"):
             described(models.Projector(), 5, 2, 9)
 
 

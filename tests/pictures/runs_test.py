@@ -1,6 +1,5 @@
 """Pictures are whole PNGs in which no text hides another."""
 
-import itertools
 import pathlib
 import subprocess
 import sys
@@ -12,10 +11,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from matplotlib import figure as mpl_figure
 from matplotlib import image as mpl_image
-from matplotlib import text as mpl_text
 
 from jaxcl import pictures
 from jaxcl.pictures import runs, style
+from tests.pictures import legible
 
 
 def rgb(color):
@@ -125,24 +124,7 @@ class PicturesTest(parameterized.TestCase):
             "color": lambda: self.draw_montage((6, 9, 3)),
         }[which]
         figure = self.captured(draw)
-        boxes = []  # of what is really drawn: axes keep labels of ticks they do not
-        original = mpl_text.Text.draw
-
-        def draw_and_note(text, renderer):
-            original(text, renderer)
-            if text.get_text() and text.get_visible():
-                boxes.append((text.get_text(), text.get_window_extent(renderer)))
-
-        with mock.patch.object(mpl_text.Text, "draw", draw_and_note):
-            figure.canvas.draw()
-        self.assertGreater(len(boxes), 3)
-        width, height = figure.bbox.size
-        for text, box in boxes:
-            inside = min(box.x0, box.y0, width - box.x1, height - box.y1) > -1
-            self.assertTrue(inside, f"{text!r} at {box} of {width} x {height}")
-        for (text, box), (other, its) in itertools.combinations(boxes, 2):
-            overlap = box.shrunk(0.98, 0.8).overlaps(its.shrunk(0.98, 0.8))
-            self.assertFalse(overlap, f"{text!r} and {other!r}")
+        legible.check(figure)
 
     def test_frames_tell_right_from_wrong(self):
         def drawn(right):

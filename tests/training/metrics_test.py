@@ -93,7 +93,7 @@ class MetricsTest(parameterized.TestCase):
     def test_a_missing_tensorboard_writer_says_what_to_install(self):
         with (
             unittest.mock.patch.dict(sys.modules, {"tensorboardX": None}),
-            self.assertRaisesRegex(ImportError, r"pip install 'jaxcl\[experiments\]'"),
+            self.assertRaisesRegex(ImportError, r"pip install 'jaxcl\[train\]'"),
         ):
             training.MetricWriter(self.run_directory, tensorboard=True)
 

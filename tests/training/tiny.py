@@ -28,9 +28,19 @@ def loss(z):
     return jax.nn.logsumexp(logits, axis=-1) - logits[jnp.arange(n), partner]
 
 
+def apply(variables, images):
+    return model.apply(variables, images, train=True, mutable=["batch_stats"])
+
+
+def loss_fn(params, state, views, key):
+    variables = {"params": params["model"], **state.model_state}
+    z, changed = training.apply_views(apply, variables, views)
+    return training.Outcome(loss(z), changed, metrics={"largest": z.max()})
+
+
 @functools.partial(jax.jit, donate_argnums=0)
 def step(state, views):
-    return training.train_step(loss, state, views)
+    return training.train_step(loss_fn, state, views, jax.random.key(0), momentum=0.75)
 
 
 def views(position, images=8):
@@ -39,24 +49,26 @@ def views(position, images=8):
 
 
 @functools.cache
-def _first_state(key, model, tx):
-    return training.create_state(jax.random.key(key), model, tx, example)
+def _first_state(key, model, tx, average):
+    init = functools.partial(model.init, train=False)
+    variables = jax.jit(init)(jax.random.key(key), jnp.zeros(example.shape))
+    params = {"model": variables["params"]}
+    stats = {"batch_stats": variables["batch_stats"]}
+    return training.create_state(params, stats, tx, average=average)
 
 
-def new_state(key=0, model=model, tx=tx):
+def new_state(key=0, model=model, tx=tx, average=False):
     """A copy, since steps are given the buffers of their state."""
-    return jax.tree.map(jnp.copy, _first_state(key, model, tx))
+    return jax.tree.map(jnp.copy, _first_state(key, model, tx, average))
 
 
 def train(directory, num_steps, kill_after=None):
     """Trains, or goes on training, with a checkpoint at every step."""
     with checkpoints.open(directory) as manager:
-        state, position = checkpoints.restore_latest(manager, new_state())
-        done = 0 if position is None else position["batches"]
-        while done < num_steps:
+        state, _ = checkpoints.restore_latest(manager, new_state())
+        while (done := int(state.step)) < num_steps:
             state, _ = step(state, views(done))
-            done += 1
-            checkpoints.save(manager, done, state, {"batches": done})
-            if done == kill_after:
+            checkpoints.save(manager, done + 1, state)
+            if done + 1 == kill_after:
                 os._exit(9)
     return jax.device_get(state)

@@ -1,0 +1,1 @@
+"""Time and memory of the losses, and of the loop that trains with them."""

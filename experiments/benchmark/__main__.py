@@ -1,0 +1,83 @@
+"""Time and memory of the losses against their dense forms and other packages.
+
+python -m experiments.benchmark
+python -m experiments.benchmark --sizes 16384 --losses nt_xent clip --repeats 9
+python -m experiments.benchmark --forms dense jaxcl --directory runs/two_forms
+
+Each line is the value and the gradient of a mean loss of float32 embeddings that are
+not normalized beforehand. Repeats of all forms are interleaved, so that whatever else
+the machine does hits all of them. Times are medians; memory is what XLA, or torch on a
+GPU, sets aside besides inputs and outputs. The forms:
+
+    dense            jitted jnp that holds all pairs; the others are compared with it
+    jaxcl            this package
+    scan             jax.lax.scan over blocks of rows, each under jax.checkpoint
+    optax            optax.losses.ntxent, jitted
+    lightly          lightly.loss.NTXentLoss
+    open_clip        open_clip.loss.ClipLoss and SigLipLoss
+    metric_learning  pytorch_metric_learning.losses.SupConLoss
+    inf_cl           the kernel of Inf-CL, on CUDA only; its products are always TF32
+
+The last four are torch, eager, and are left out where they are not installed.
+"""
+
+import dataclasses
+import datetime
+import gc
+import os
+from typing import Any
+
+import jax
+import tqdm
+
+from experiments.benchmark import measure, peers, report
+from experiments.benchmark.settings import Settings
+from jaxcl import _cli, _files
+
+FILES = ("results.json", "benchmark.md", "time.png", "memory.png")
+
+
+def main(s: Settings) -> list[dict[str, Any]]:
+    # JAX would take most of a GPU for itself, and torch could not run beside it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    for n in s.sizes:
+        if n < 2 or n % 2:
+            raise ValueError(f"sizes must be even, at least 2, got {n}")
+    now = f"{datetime.datetime.now():%Y-%m-%d_%H%M%S}"
+    directory = s.directory or f"runs/benchmark/{now}"
+    for name in FILES:
+        home = _files.check_new("directory", directory, holds=name)
+    found: dict[str, str | None] = {form: peers.why_absent(form) for form in s.forms}
+    absent = {form: why for form, why in found.items() if why is not None}
+    if absent:
+        print(report.left_out(absent))
+    forms = [form for form in s.forms if form not in absent]
+    peers.set_precision(s.precision, forms)
+
+    rows = []
+    cases = [(name, n) for name in s.losses for n in s.sizes]
+    with jax.default_matmul_precision(s.precision):
+        for name, n in tqdm.tqdm(cases, unit="case"):
+            rows.append(measure.measure(name, n, s, forms))
+            gc.collect()  # what a case held must not stand in the way of the next
+
+    text = report.table(rows, s, absent)
+    print(f"\n{text}")
+    machine = report.machine()
+    pictures = "\n![time](time.png)\n\n![memory](memory.png)\n"
+    _files.write_text(home / "benchmark.md", f"{text}{pictures}")
+    record = {"machine": machine, "settings": dataclasses.asdict(s), "rows": rows}
+    _files.write_json(home / "results.json", record)
+    title = f"Value and gradient, float32, d = {s.width}\n{machine}"
+    report.plot(home / "time.png", rows, "seconds", "time (s)", title)
+    report.plot(home / "memory.png", rows, "mib", "memory (MiB)", title)
+    print(f"In {home}: {', '.join(FILES)}")
+    return rows
+
+
+def cli() -> None:
+    _cli.run(main, Settings, prog="python -m experiments.benchmark")
+
+
+if __name__ == "__main__":
+    cli()

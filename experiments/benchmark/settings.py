@@ -1,0 +1,46 @@
+"""What the benchmark of losses can be told."""
+
+import dataclasses
+from typing import Literal, get_args
+
+LossName = Literal["nt_xent", "clip", "sup_con", "kernel_sum", "siglip"]
+FormName = Literal[
+    "dense",
+    "jaxcl",
+    "scan",
+    "optax",
+    "lightly",
+    "open_clip",
+    "metric_learning",
+    "inf_cl",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Compares forms of losses; writes a table, two pictures and JSON."""
+
+    losses: tuple[LossName, ...] = get_args(LossName)
+    """Losses to measure."""
+    forms: tuple[FormName, ...] = get_args(FormName)
+    """Forms to measure."""
+    sizes: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    """Numbers n of anchors; even."""
+    width: int = 256
+    """Size d of the embeddings."""
+    repeats: int = 3
+    """Measurements of each form, interleaved."""
+    tile: int | None = None
+    """Edge of a tile of jaxcl; None is chosen."""
+    block: int = 512
+    """Rows at a time of the form with scan; at most n, and n is a multiple of it."""
+    dense_limit: int | None = None
+    """Largest n of the forms that hold all pairs: dense and torch but for inf_cl."""
+    optax_limit: int = 1024
+    """Largest n of optax, which holds n * n * d numbers: 12 GiB for n = 2048."""
+    precision: Literal["float32", "tensorfloat32"] = "float32"
+    """Precision of matrix products; the same on a CPU."""
+    matmul_limit: Literal["auto", "yes", "no"] = "auto"
+    """Also measure a matrix product, as a limit; auto does so on an accelerator."""
+    directory: str | None = None
+    """Where to write; None is a new folder in runs/benchmark named by date and time."""

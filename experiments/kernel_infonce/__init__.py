@@ -1,0 +1,1 @@
+"""Kernel-InfoNCE: which kernel should a contrastive loss have?"""

@@ -1,0 +1,1 @@
+"""Contrastive learning as spectral clustering of a graph."""

@@ -1,0 +1,181 @@
+"""From a dataclass of settings to a command: flags, one-line errors, exit codes.
+
+    if __name__ == "__main__":
+        _cli.run(main, Settings, prog="python -m experiments.simclr")
+
+Several commands in one script are a dictionary; each has a parser of its own, so that a
+wrong flag is answered with those of its command alone:
+
+    _cli.run(
+        main,
+        {
+            "digits": _cli.Command(Settings(), help="The digits of scikit-learn."),
+            "cifar10": _cli.Command(CIFAR10, help="CIFAR-10, prepared by TFDS."),
+            "search": _cli.Command(Search, search, help="Looks for hyperparameters."),
+        },
+        prog="python -m experiments.moco",
+        default="digits",
+    )
+
+Exit codes: 0 when all went well; 1 and one line on stderr for an error that a user can
+do something about; 2 for flags that cannot be parsed; 130 for Ctrl-C.
+`JAXCL_TRACEBACK=1` shows where an error came from.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxcl import _optional
+
+# What a wrong flag, file, package or setting raises. Anything else is a bug of ours,
+# and its traceback is what a report of it needs.
+EXPECTED = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
+
+
+class Command(NamedTuple):
+    """One of several commands.
+
+    Attributes:
+      settings: a dataclass, or an instance of one with other defaults.
+      main: what is called with them; None is the `main` of `run`.
+      help: one line; by default the first of the dataclass's docstring.
+    """
+
+    settings: Any
+    main: Callable[[Any], Any] | None = None
+    help: str = ""
+
+
+def run(
+    main: Callable[[Any], Any] | None,
+    settings: Any,
+    *,
+    prog: str,
+    default: str | None = None,
+    arguments: Sequence[str] | None = None,
+    stopped: str = "stopped",
+) -> None:
+    """Reads flags, calls main, and ends the process in one line where that fails.
+
+    Args:
+      main: is called with the settings.
+      settings: a dataclass, or an instance of one with other defaults; or a mapping
+        from names of commands to `Command`, or to (settings, main).
+      prog: how the user calls the script, for help and errors.
+      default: of several commands, the one meant where none is named.
+      arguments: flags; by default those of the process.
+      stopped: what Ctrl-C prints: "stopped; the same command resumes".
+
+    Raises:
+      SystemExit: as the module says; not if all went well.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    with one_line_errors(stopped):
+        command = Command(settings)
+        if isinstance(settings, Mapping):
+            commands = {name: _command(value) for name, value in settings.items()}
+            helps = {name: c.help or _first_line(c) for name, c in commands.items()}
+            name, arguments = choose(helps, arguments, prog=prog, default=default)
+            command, prog = commands[name], f"{prog} {name}"
+        call = command.main or main
+        if call is None:
+            raise TypeError(f"main must be a function, or given for {prog!r}: got None")
+        call(_parse(command, arguments, prog))
+
+
+@contextlib.contextmanager
+def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
+    """Ends the process with one line and an exit code for what is expected to fail.
+
+    Args:
+      stopped: what Ctrl-C prints.
+
+    Raises:
+      SystemExit: as the module says.
+    """
+    try:
+        yield
+    except EXPECTED as error:
+        if os.environ.get("JAXCL_TRACEBACK"):
+            raise
+        sys.exit(f"{type(error).__name__}: {_one_line(error)}")
+    except KeyboardInterrupt:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).splitlines())
+
+
+def choose(
+    helps: Mapping[str, str],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    default: str | None = None,
+) -> tuple[str, list[str]]:
+    """Which of several commands the first argument names.
+
+    Args:
+      helps: a line for each name.
+      arguments: of the command line.
+      prog: how the user calls the script.
+      default: the one meant where none is named, or None.
+
+    Returns:
+      The name, and the arguments that are its own.
+
+    Raises:
+      SystemExit: 0 after help, 2 where no command has that name.
+
+    >>> choose({"a": "Does a.", "b": "Does b."}, ["--seed", "3"], prog="x", default="b")
+    ('b', ['--seed', '3'])
+    """
+    first = arguments[0] if arguments else ""
+    if first in helps:
+        return first, list(arguments[1:])
+    asked = first in ("-h", "--help")
+    if default is not None and not asked and (not first or first.startswith("-")):
+        return default, list(arguments)
+    width = max(map(len, helps))
+    lines = [f"usage: {prog} COMMAND [flags]", ""]
+    for name, text in helps.items():
+        also = " (if none is named)" if name == default else ""
+        lines.append(f"  {name:{width}}  {text}{also}")
+    lines += ["", f"{prog} COMMAND --help explains the flags of a command"]
+    if asked:
+        print("\n".join(lines))
+        sys.exit(0)
+    wrong = f"there is no command {first!r}" if first else "no command is named"
+    print(f"{prog}: {wrong}\n\n" + "\n".join(lines), file=sys.stderr)
+    sys.exit(2)
+
+
+def _command(value: Any) -> Command:
+    """A command, of settings alone or of settings and a function."""
+    return Command(*value) if isinstance(value, tuple) else Command(value)
+
+
+def _first_line(command: Command) -> str:
+    return (command.settings.__doc__ or "").strip().split("\n")[0]
+
+
+def _parse(command: Command, arguments: Sequence[str], prog: str) -> Any:
+    tyro: Any = _optional.require("tyro", "the command line", "tools")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with contextlib.suppress(ImportError):
+        import absl.logging
+
+        absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs too much
+    given: dict[str, Any] = {}
+    kind = command.settings
+    if not isinstance(kind, type):
+        given["default"], kind = kind, type(kind)
+    if command.help:
+        given["description"] = command.help
+    # The flags are written as the fields are, and as messages name them.
+    return tyro.cli(kind, args=arguments, prog=prog, use_underscores=True, **given)

@@ -1,0 +1,288 @@
+"""What a kernel is, how it is evaluated on rows, and unit vectors."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcl import _checks
+
+
+class Kernel:
+    """What a kernel says about a pair of embeddings; see the module's docstring.
+
+    Attributes:
+      precision: of the matrix product, as in `jax.lax.dot`. None leaves JAX's default.
+    """
+
+    precision: ClassVar[Any] = None
+
+    def prepare(self, z: jax.Array, unit: jax.Array) -> tuple[Any, Any]:
+        """Chooses the vectors that are compared, and numbers that belong to each.
+
+        Args:
+          z: embeddings [..., d] as given.
+          unit: the same, each divided by its length; zero stays zero.
+
+        Returns:
+          A pytree of vectors [..., d_k], each to be multiplied with its partner of the
+          other side, and a pytree of numbers [...].
+        """
+        raise NotImplementedError
+
+    def pair(self, x: Any, y: Any) -> jax.Array:
+        """Computes the logit of one pair.
+
+        Args:
+          x: the vectors of one embedding, from `prepare`, [d_k] each.
+          y: the vectors of the other embedding.
+
+        Returns:
+          The logit [].
+        """
+        raise NotImplementedError
+
+    def elementwise(self, products: Any, row: Any, column: Any) -> jax.Array:
+        """Computes the logits of all pairs of two sets from inner products.
+
+        Args:
+          products: the pytree of vectors, as inner products [n, m].
+          row: the numbers of the rows, as arrays [n, 1].
+          column: the numbers of the columns, as arrays [1, m].
+
+        Returns:
+          Logits [n, m].
+        """
+        raise NotImplementedError
+
+    def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Computes the log-kernel matrix densely: for reading, tests and plots.
+
+        Args:
+          x: embeddings [n, d].
+          y: embeddings [m, d].
+
+        Returns:
+          Logits [n, m], float32 (float64 for float64 input).
+        """
+        _checks.embeddings("x", x, "n d")
+        _checks.embeddings("y", y, "m d")
+        _checks.same_width("x", x, "y", y)
+        return log_kernel(self, x, y)
+
+
+def check(kernel: Any) -> None:
+    """Checks that an argument called `kernel` is one.
+
+    Args:
+      kernel: the argument.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      TypeError: if it is something else.
+    """
+    if not isinstance(kernel, Kernel):
+        raise TypeError(
+            "kernel must be a kernel, such as jaxcl.kernels.cosine(0.1), "
+            f"got {type(kernel).__name__}"
+        )
+
+
+@jax.jit
+def log_kernel(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Computes the log-kernel matrix from its definition.
+
+    Args:
+      kernel: a log-kernel.
+      x: embeddings [n, d].
+      y: embeddings [m, d].
+
+    Returns:
+      Logits [n, m], float32 (float64 for float64 input).
+    """
+    kernel, x, y = _accumulating(kernel, x, y)
+    (xs, _), (ys, _) = kernel.prepare(x, unit(x)), kernel.prepare(y, unit(y))
+    return jax.vmap(lambda a: jax.vmap(lambda b: kernel.pair(a, b))(ys))(xs)
+
+
+def matched(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Computes the logits of matched rows: of x_i with y_i.
+
+    Args:
+      kernel: a log-kernel.
+      x: embeddings [n, d].
+      y: embeddings [n, d].
+
+    Returns:
+      Logits [n], float32 (float64 for float64 input).
+
+    >>> from jaxcl import kernels
+    >>> print(matched(kernels.cosine(0.5), jnp.eye(2), jnp.eye(2)))
+    [2. 2.]
+    """
+    check(kernel)
+    kernel, x, y = _accumulating(kernel, x, y)
+    return _map_rows(lambda x, y: _pair(kernel, x, y), x, y)
+
+
+def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
+    """Computes the logits of each view with the other views of its example.
+
+    Args:
+      kernel: a log-kernel.
+      views: embeddings [b, v, d].
+
+    Returns:
+      Logits [b, v, v - 1], float32 (float64 for float64 input).
+
+    >>> from jaxcl import kernels
+    >>> print(matched_views(kernels.cosine(0.5), jnp.ones((1, 3, 2))).shape)
+    (1, 3, 2)
+    """
+    check(kernel)
+    kernel, views, _ = _accumulating(kernel, views, views)
+    v = views.shape[1]
+
+    def of_example(z: jax.Array) -> jax.Array:
+        vectors, _ = kernel.prepare(z, unit(z))
+        at = [jax.tree.map(lambda x, i=i: x[i], vectors) for i in range(v)]
+        # Each unordered pair is computed once and stands twice in the result.
+        logits = {
+            (i, j): kernel.pair(at[i], at[j]) for i in range(v) for j in range(i + 1, v)
+        }
+        return jnp.stack(
+            [
+                jnp.stack([logits[min(i, j), max(i, j)] for j in range(v) if j != i])
+                for i in range(v)
+            ]
+        )
+
+    return _map_rows(of_example, views)
+
+
+# Rows that are handled at once where each is independent of the others.
+ROWS_AT_ONCE = 1024
+
+
+def _map_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    if arrays[0].shape[0] <= ROWS_AT_ONCE:
+        return jax.vmap(function)(*arrays)
+    # In blocks that are computed again in the backward pass: of many intermediate
+    # results of the size of the embeddings, none is ever stored whole.
+    return lax.map(
+        jax.checkpoint(lambda rows: function(*rows)), arrays, batch_size=ROWS_AT_ONCE
+    )
+
+
+def _pair(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
+    (x, _), (y, _) = kernel.prepare(x, unit(x)), kernel.prepare(y, unit(y))
+    return kernel.pair(x, y)
+
+
+def _accumulating(
+    kernel: Kernel, x: jax.Array, y: jax.Array
+) -> tuple[Kernel, jax.Array, jax.Array]:
+    dtype = accumulator(x.dtype, y.dtype)
+    return cast_leaves(kernel, dtype), x.astype(dtype), y.astype(dtype)
+
+
+def accumulator(*dtypes: Any) -> Any:
+    """Returns the dtype in which embeddings of these dtypes are compared.
+
+    Args:
+      *dtypes: floating dtypes.
+
+    Returns:
+      float32, or float64 where one of them is.
+
+    >>> print(accumulator(jnp.bfloat16))
+    float32
+    """
+    wide = any(jnp.dtype(dtype) == jnp.float64 for dtype in dtypes)
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def cast_leaves(tree: Any, dtype: Any) -> Any:
+    """Casts the numbers of a pytree to one floating dtype.
+
+    Args:
+      tree: a pytree of numbers and arrays, such as a kernel.
+      dtype: the dtype.
+
+    Returns:
+      The pytree with array leaves.
+    """
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def unit(z: jax.Array) -> jax.Array:
+    """Divides each embedding by its length.
+
+    Args:
+      z: embeddings [..., d].
+
+    Returns:
+      Vectors of length one [..., d]. A zero vector stays zero and has gradient zero.
+
+    >>> print(unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
+    [[0.6 0.8]
+     [0.  0. ]]
+    """
+    z, _, squared = _scaled(z)
+    # Where the length is 0, the division sees a one: its derivative would be NaN.
+    zero = squared == 0
+    length = jnp.sqrt(jnp.where(zero, 1, squared))
+    # One division for each embedding, and not for each of its entries.
+    return z * jnp.where(zero, 0, 1 / length)[..., None]
+
+
+def inverse_norm(z: jax.Array) -> jax.Array:
+    """Computes one over the length of each embedding.
+
+    Args:
+      z: embeddings [..., d].
+
+    Returns:
+      Numbers [...]; 0 for a zero vector.
+
+    >>> print(inverse_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
+    [0.2 0. ]
+    """
+    _, largest, squared = _scaled(z)
+    return jnp.where(squared == 0, 0, 1 / (largest * jnp.sqrt(squared)))
+
+
+def _scaled(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Embeddings over their largest entry, that entry, and their squared lengths.
+
+    Divided like this, the squares of 1e-30 and of 1e30 stay inside float32. The factor
+    cancels from what is computed of it, so its gradient may be left out.
+    """
+    largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1))
+    # Below the smallest normal number there is no inverse: such a vector counts as 0.
+    largest = jnp.where(largest < jnp.finfo(z.dtype).tiny, 1, largest)
+    z = z * (1 / largest)[..., None]
+    return z, largest, jnp.sum(jnp.square(z), axis=-1)
+
+
+def register(*data_fields: str) -> Any:
+    """Makes a dataclass a pytree whose named fields are leaves and the rest static.
+
+    Args:
+      *data_fields: names of the differentiable fields.
+
+    Returns:
+      A decorator of classes.
+    """
+
+    def register_class(cls: type) -> type:
+        names = [field.name for field in dataclasses.fields(cls)]
+        static = [name for name in names if name not in data_fields]
+        return jax.tree_util.register_dataclass(cls, list(data_fields), static)
+
+    return register_class

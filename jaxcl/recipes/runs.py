@@ -1,0 +1,163 @@
+"""The encoder of a finished run, or of a running one, or of exported files."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxcl import data, evaluation, models, training
+from jaxcl.recipes import images as images_lib
+from jaxcl.training import checkpoints
+
+
+class Encoder(NamedTuple):
+    """A frozen encoder.
+
+    Attributes:
+      described: its architecture, and what it is given.
+      settings: of its run, by name; {} where it was exported.
+      variables: of the model.
+      step: of the run's checkpoint; None where it was exported.
+      averaged: whether the weights are a moving average.
+    """
+
+    described: models.Description
+    settings: Mapping[str, Any]
+    variables: Any
+    step: int | None = None
+    averaged: bool = False
+
+    def represent(
+        self, column: Any, *, layer: str = "h", batch_size: int = 500
+    ) -> np.ndarray:
+        """h [n, r] or z [n, d] of images, as `evaluation.represent` reads them."""
+        frozen = jax.tree_util.Partial(_encode(self.described, layer), self.variables)
+        return evaluation.represent(frozen, column, batch_size)
+
+    def untrained(self) -> "Encoder":
+        """The encoder before the first step of its run; with seed 0 where unknown."""
+        key = jax.random.fold_in(jax.random.key(self.settings.get("seed", 0)), 0)
+        variables = models.initialize(self.described, key)
+        return self._replace(variables=variables, step=0, averaged=False)
+
+
+def open_encoder(
+    directory: str | os.PathLike, *, step: int | None = None, average: bool = True
+) -> Encoder:
+    """Opens the encoder of a run, or one that was exported.
+
+    Args:
+      directory: a run directory with `encoder.json` and checkpoints, or one with
+        `encoder.json` and `encoder.safetensors` alone.
+      step: of the checkpoint; None is the newest that can be read.
+      average: whether to take the moving average of the weights, where the run has one.
+
+    Returns:
+      The encoder. Nothing in the directory is changed.
+
+    Raises:
+      FileNotFoundError: if the directory is neither, or has no such checkpoint.
+      ValueError: if a file is damaged, or a step is asked of an exported encoder.
+    """
+    directory = pathlib.Path(directory)
+    described = models.read_description(directory)
+    if not (directory / "settings.json").exists():
+        if step is not None:
+            raise ValueError(
+                f"step must be None, for {directory} holds an exported encoder, got "
+                f"{step}"
+            )
+        return Encoder(described, {}, models.read_variables(directory, described))
+    settings = training.load_settings(directory)
+    averaged = average and bool(settings.get("average"))
+    # Of the shapes alone: nothing is computed.
+    variables: dict[str, Any] = dict(
+        jax.eval_shape(lambda: models.initialize(described, jax.random.key(0)))
+    )
+    params = {"model": variables.pop("params")}
+    wanted = {"average" if averaged else "params": params, "model_state": variables}
+    found, at = checkpoints.restore_variables(directory, wanted, step=step)
+    [(model,)] = [tuple(found[k].values()) for k in found if k != "model_state"]
+    variables = {"params": model, **found["model_state"]}
+    return Encoder(described, settings, variables, at, averaged)
+
+
+class Labelled(NamedTuple):
+    """Images with their labels.
+
+    Attributes:
+      images: a column, in memory if it fits there.
+      labels: int32 [n].
+      class_names: a name for each class.
+    """
+
+    images: Any
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def labelled(source: str, name: str, split: str) -> Labelled:
+    """Images of a source that has labels.
+
+    Args:
+      source: as `data.open` takes it.
+      name: of the setting that gives the split, for the message.
+      split: a name or a slice.
+
+    Raises:
+      ValueError: if there are no labels.
+    """
+    found = data.to_memory(data.open(source, split))
+    if "label" not in found.columns or found.class_names is None:
+        raise ValueError(
+            f"{name} must have labels, and {found.name} {split!r} has none"
+        )
+    labels = np.asarray(found.columns["label"][np.arange(data.size(found))])
+    return Labelled(found.columns["image"], labels, found.class_names)
+
+
+def probe_features(
+    s: images_lib.Images, trained: bool, test_split: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """What probes of a run read: h and labels of its images and of held-out ones.
+
+    Args:
+      s: settings of the run; its images are those that it learns from.
+      trained: False for the encoder before the first step.
+      test_split: held-out part of its source.
+
+    Returns:
+      (train_h, train_labels, test_h, test_labels, num_classes), as `study.Features`.
+
+    Raises:
+      ValueError: if a part has no labels.
+      FileNotFoundError: if the run has no checkpoint.
+    """
+    train, test = _parts(s.source, s.split, test_split)
+    if trained:
+        encoder = open_encoder(s.directory)
+    else:
+        shape = tuple(train.images[np.arange(1)].shape[1:])
+        seed = {"seed": s.seed}
+        encoder = Encoder(images_lib.describe(s, shape), seed, None).untrained()
+    of_train, of_test = (encoder.represent(part.images) for part in (train, test))
+    classes = len(train.class_names)
+    return of_train, train.labels, of_test, test.labels, classes
+
+
+@functools.lru_cache(maxsize=1)  # a study asks for the same ones again and again
+def _parts(source: str, split: str, test_split: str) -> tuple[Labelled, Labelled]:
+    return (
+        labelled(source, "split", split),
+        labelled(source, "test_split", test_split),
+    )
+
+
+@functools.cache
+def _encode(described: models.Description, layer: str) -> Callable[..., jax.Array]:
+    """One function for each description: what it has compiled is compiled once."""
+    return models.encode(described, layer)

@@ -1,0 +1,142 @@
+"""Sentences about what was left out, what was chosen, and what was not computed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxcl.report import comparisons, moments, reading, results, tests
+from jaxcl.report import sample as sampling
+
+
+def of_rows(m: moments.Moments, table: moments.Table) -> list[str]:
+    """What the pass over all rows left out."""
+    n, used, bad = len(m.usable), len(m.norms), np.flatnonzero(m.not_finite)
+    notes = []
+    if len(bad):
+        notes.append(
+            f"{len(bad)} of {n} rows {_verb(bad, 'holds', 'hold')} NaN or infinity and "
+            f"{_verb(bad, 'is', 'are')} left out: {_first(bad, 'row')}."
+        )
+    if no_direction := n - used - len(bad):
+        notes.append(
+            "1 row is zero, has no direction and is left out."
+            if no_direction == 1
+            else f"{no_direction} rows are zero, have no direction and are left out."
+        )
+    constant = np.flatnonzero(m.constant)
+    if len(constant):
+        are = _verb(constant, "is", "are")
+        notes.append(
+            f"{len(constant)} of {len(m.constant)} columns {are} constant and {are} "
+            f"left out of every test: {_first(constant, 'column')}."
+        )
+    if table.one_norm:
+        notes.append(
+            f"All rows have the same norm, {m.norms.mean():.4g}: they are tested as "
+            "normalized ones, and there is no picture of norms."
+        )
+    return notes
+
+
+def of_sample(sample: sampling.Sample, table: moments.Table) -> list[str]:
+    """What the sample left out of the tests."""
+    notes = []
+    rare = np.flatnonzero(table.kept & ~sample.kept)
+    if len(rare):
+        notes.append(
+            (
+                "1 column varies so rarely that it is constant among the rows tested, "
+                "and is left out too: "
+                if len(rare) == 1
+                else f"{len(rare)} columns vary so rarely that they are constant "
+                "among the rows tested, and are left out too: "
+            )
+            + f"{_first(rare, 'column')}."
+        )
+    if len(sample.tested) < len(sample.z):
+        notes.append(
+            f"Coordinates of normalized rows are tested on {len(sample.tested)} rows, "
+            "about (d + 2)^2 / 3: from twice as many on even a perfectly uniform "
+            "sphere is told from a Gaussian."
+        )
+    return notes
+
+
+def of_comparisons(
+    files: reading.Files, pairs: comparisons.Pairs, apart: comparisons.Apart
+) -> list[str]:
+    """What positives and out-of-distribution rows lack."""
+    notes = _left_out("pairs", pairs.usable)
+    if files.labels is not None and pairs.positive is None:
+        notes.append("No two of the sampled rows have one label: no positive pairs.")
+    return notes + _left_out("ood", apart.usable)
+
+
+def _left_out(argument: str, usable: np.ndarray | None) -> list[str]:
+    if usable is None or usable.all():
+        return []
+    bad = np.flatnonzero(~usable)
+    are = _verb(bad, "is", "are")
+    return [
+        f"{len(bad)} of {len(usable)} sampled rows of {argument} {are} not finite, or "
+        f"zero, and {are} left out."
+    ]
+
+
+def missing(joint: tests.Joint) -> list[str]:
+    """Why joint tests were not computed."""
+    n, d = joint.num_samples, joint.dimension
+    reasons = {
+        "sphere": "rows on a sphere are not jointly Gaussian, whatever the rest",
+        "few_rows": f"fewer than 100 rows, {n}, are too few for joint tests",
+        "few_rows_for_columns": "a test of all columns at once needs more rows than "
+        f"columns, and {n} rows of {d} were tested",
+        "singular": f"the covariance of all {d} columns is singular: some depend "
+        "linearly on others",
+    }
+    return [reasons[reason] for reason in joint.missing]
+
+
+def of_test(name: str, test: results.JointTest) -> str:
+    """A joint test in words."""
+    if name == "mardia_kurtosis_of_all":
+        return (
+            f"mardia kurtosis of all {test.directions} columns "
+            f"{test.statistic:.2f} standard errors off, p {test.p:.2g}"
+        )
+    return f"{name.replace('_', ' ')} p {test.p:.2g} ({test.directions} directions)"
+
+
+def out_of_distribution(
+    separation: comparisons.Separation,
+) -> results.OutOfDistribution:
+    """How well others are told apart, and why a score is missing."""
+    n, d, k = separation.num_fitted, separation.dimension, separation.k
+    reasons = {
+        "gaussian": f"a covariance needs more rows than columns, {n} <= {d}",
+        "neighbors": f"k = {k} neighbors of {n} rows",
+    }
+    auroc = separation.auroc
+    return results.OutOfDistribution(
+        auroc=auroc,
+        not_computed={name: reasons[name] for name in auroc if auroc[name] is None},
+        chance_std=separation.chance_std,
+        num_fitted=n,
+        num_held_out=separation.num_inside,
+        num_other=separation.num_outside,
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]).lower()
+
+
+def _verb(places: np.ndarray, one: str, many: str) -> str:
+    return one if len(places) == 1 else many
+
+
+def _first(places: np.ndarray, name: str) -> str:
+    """Names a few of many rows or columns."""
+    shown = ", ".join(str(i) for i in places[:5])
+    return f"{name} {shown}{', ...' if len(places) > 5 else ''} (counted from 0)"

@@ -1,0 +1,346 @@
+"""Comparisons: variants of one training and several seeds, probed, as a table.
+
+A study receives two functions, so it knows neither images nor losses: one trains with
+some settings, one gives the representations of what was trained. Each pair of a variant
+and a seed is a run in a directory of its own. Finished runs are not repeated, and one
+that was stopped goes on, so the same call again completes a comparison.
+
+Needs scipy and matplotlib: `pip install 'jaxcl[tools]'`.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+import tqdm
+from scipy import stats
+
+from jaxcl import _files, _tables, evaluation
+from jaxcl.training import settings as settings_lib
+
+PROBES = {
+    "knn": "5-NN",
+    "few_labels": "10 labels/class",
+    "all_labels": "all labels",
+}
+UNTRAINED = "untrained encoder"
+
+# A variant: the settings that it changes, by their names.
+Changes = Mapping[str, typing.Any]
+
+
+class Features(typing.NamedTuple):
+    """Representations of images, or of anything else, with labels.
+
+    Attributes:
+      train_h: float [n, r], with labels that probes may see.
+      train_labels: int [n].
+      test_h: float [m, r], on which accuracy is measured.
+      test_labels: int [m].
+      num_classes: labels lie in [0, num_classes).
+    """
+
+    train_h: np.ndarray
+    train_labels: np.ndarray
+    test_h: np.ndarray
+    test_labels: np.ndarray
+    num_classes: int
+
+
+class Study(typing.NamedTuple):
+    """What is compared.
+
+    Attributes:
+      pretrain: trains with some settings to the end, in their directory; called again,
+        it goes on where it was stopped, or returns at once.
+      features: settings, and whether the encoder is the trained one or that before the
+        first step, to its features.
+    """
+
+    pretrain: Callable[[typing.Any], object]
+    features: Callable[[typing.Any, bool], Features]
+
+
+class Row(typing.NamedTuple):
+    """What several seeds of one variant have reached.
+
+    Attributes:
+      name: of the variant.
+      accuracy: in [0, 1], for each of PROBES a value per seed.
+      num_held_out: examples that it was measured on.
+    """
+
+    name: str
+    accuracy: dict[str, list[float]]
+    num_held_out: int
+
+
+def run(
+    study: Study,
+    base: typing.Any,
+    variants: Mapping[str, Changes],
+    seeds: Sequence[int],
+    *,
+    may_change: Collection[str] = (),
+) -> list[Row]:
+    """Trains and probes every variant with every seed.
+
+    Args:
+      study: what is compared.
+      base: settings that all runs share, a dataclass with `directory` and `seed`; its
+        directory holds one directory for each run.
+      variants: settings that differ, by the name of the variant.
+      seeds: of parameters, batches and views.
+      may_change: settings that may differ when a run goes on.
+
+    Returns:
+      A row for the untrained encoder and one for each variant.
+
+    Raises:
+      ValueError: if a directory holds a run with other settings.
+      FloatingPointError: if a run diverges.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be one or more different ones, got {seeds}")
+    # In the order they are made: a whole table of one seed comes first.
+    runs = [
+        (name, settings_of(base, name, changes, seed))
+        for seed in seeds
+        for name, changes in ((UNTRAINED, {}), *variants.items())
+    ]
+    for _, settings in runs:  # what does not fit is said before anything is trained
+        _check(settings, may_change)
+    rows = {
+        name: Row(name, {key: [] for key in PROBES}, 0)
+        for name in (UNTRAINED, *variants)
+    }
+    bar = tqdm.tqdm(runs, unit="run")
+    for name, settings in bar:
+        bar.set_postfix_str(f"{name}, seed {settings.seed}")
+        trained = name != UNTRAINED
+        found, count = measure(study, settings, trained=trained, may_change=may_change)
+        rows[name] = rows[name]._replace(num_held_out=count)
+        for key, value in found.items():
+            rows[name].accuracy[key].append(value)
+    return list(rows.values())
+
+
+def settings_of(base: typing.Any, name: str, changes: Changes, seed: int) -> typing.Any:
+    """The settings of one run, in a directory of its own."""
+    directory = pathlib.Path(base.directory) / directory_of(name) / f"seed_{seed}"
+    return dataclasses.replace(base, **changes, seed=seed, directory=str(directory))
+
+
+def directory_of(name: str) -> str:
+    """A variant's name as that of a directory.
+
+    >>> directory_of("SC 1, -0.2")
+    'SC_1_-0.2'
+    """
+    kept = (c if c.isalnum() or c in ".-" else "_" for c in name)
+    return "_".join(filter(None, "".join(kept).split("_")))
+
+
+def measure(
+    study: Study,
+    s: typing.Any,
+    *,
+    trained: bool = True,
+    may_change: Collection[str] = (),
+) -> tuple[dict[str, float], int]:
+    """Completes one run and probes it.
+
+    Args:
+      study: what trains and gives features.
+      s: settings of the run. With the same ones again, what is kept in its directory
+        is returned.
+      trained: False probes the encoder before the first step.
+      may_change: settings that may differ when the run goes on.
+
+    Returns:
+      The accuracy in [0, 1] for each of PROBES, and the number of held-out examples.
+    """
+    _check(s, may_change)
+    path = pathlib.Path(s.directory) / "accuracy.json"
+    # The place does not matter: a directory may be moved. Tuples are lists in JSON.
+    of = json.loads(json.dumps({**dataclasses.asdict(s), "directory": None}))
+    asked = {"settings": of, "trained": trained}
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if {key: found.get(key) for key in asked} == asked:
+            return found["accuracy"], found["num_held_out"]
+    if trained:
+        study.pretrain(s)
+    features = study.features(s, trained)
+    scores = evaluation.probe_scores(
+        features.train_h,
+        features.train_labels,
+        features.test_h,
+        features.test_labels,
+        num_classes=features.num_classes,
+    )
+    accuracy, count = scores._asdict(), len(features.test_labels)
+    record = {"accuracy": accuracy, "num_held_out": count}
+    _files.write_json(path, asked | record)
+    return accuracy, count
+
+
+def _check(s: typing.Any, may_change: Collection[str]) -> None:
+    """Keeps the settings of a run in its directory, or refuses others than those."""
+    settings_lib.save_settings(
+        s.directory, dataclasses.asdict(s), may_change=("directory", *may_change)
+    )
+
+
+@contextlib.contextmanager
+def shared_programs() -> Iterator[None]:
+    """Lets runs that differ in their seed alone share compiled programs.
+
+    Enter it before anything is compiled. The programs are deleted when it is left. A
+    cache that the user has chosen is used instead.
+    """
+    config = jax.config.values
+    if config["jax_compilation_cache_dir"] is not None:
+        yield
+        return
+    least = config["jax_persistent_cache_min_compile_time_secs"]
+    with tempfile.TemporaryDirectory(prefix="jaxcl-programs-") as directory:
+        jax.config.update("jax_compilation_cache_dir", directory)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_compilation_cache_dir", None)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A Markdown table of means and standard deviations over seeds, in percent."""
+    count = len(rows[0].accuracy["knn"])
+    lines = []
+    for row in rows:
+        cells = [row.name]
+        for key in PROBES:
+            values = 100 * np.array(row.accuracy[key])
+            spread = f" ± {values.std(ddof=1):.1f}" if count > 1 else ""
+            cells.append(f"{values.mean():.1f}{spread}")
+        lines.append(cells)
+    return _tables.markdown(["variant", *PROBES.values()], lines)
+
+
+class Difference(typing.NamedTuple):
+    """A difference in points and half its interval of 95 %; nan for one seed."""
+
+    mean: float
+    margin: float
+
+
+def differences(rows: Sequence[Row], baseline: str, key: str) -> dict[str, Difference]:
+    """Differences to a baseline in points, seed by seed.
+
+    The same seed has the same first parameters, batches and views in all runs, so the
+    difference is less noisy than the two accuracies.
+
+    Args:
+      rows: from `run`.
+      baseline: the name of a row.
+      key: of PROBES.
+
+    Returns:
+      For each other row that was trained the mean, and half of Student's interval of
+      95 % over seeds. The standard error counts as no less than one example in one of
+      the seeds, so that equal counts are not taken for certainty.
+    """
+    by_name = {row.name: np.array(row.accuracy[key]) for row in rows}
+    example = 100 / rows[0].num_held_out
+    found = {}
+    for name, values in by_name.items():
+        if name in (baseline, UNTRAINED):
+            continue
+        gain, margin = 100 * (values - by_name[baseline]), np.nan
+        if len(gain) > 1:
+            error = max(stats.sem(gain), example / len(gain))
+            margin = stats.t.interval(0.95, len(gain) - 1, scale=error)[1]
+        found[name] = Difference(float(gain.mean()), float(margin))
+    return found
+
+
+def report(
+    directory: str | os.PathLike,
+    rows: Sequence[Row],
+    *,
+    settings: typing.Any,
+    variants: Mapping[str, Changes],
+    title: str,
+    baseline: str,
+) -> None:
+    """Writes accuracy.png and results.json, prints the table and what it supports.
+
+    Args:
+      directory: where they go.
+      rows: from `run`.
+      settings: a dataclass, kept in results.json.
+      variants: what the rows changed, kept there as well.
+      title: of the picture and the table.
+      baseline: the row that the others are compared with.
+    """
+    from jaxcl.pictures import studies  # matplotlib is slow to import
+
+    home = pathlib.Path(directory)
+    studies.dots(
+        home / "accuracy.png",
+        [row.name for row in rows],
+        {label: [row.accuracy[key] for row in rows] for key, label in PROBES.items()},
+        baseline=baseline,
+        aside=UNTRAINED,
+        title=title,
+    )
+    record = {
+        "settings": dataclasses.asdict(settings),
+        "variants": variants,
+        "rows": [row._asdict() for row in rows],
+    }
+    keep_text(home / "results.json", json.dumps(record, indent=2) + "\n")
+    count = len(rows[0].accuracy["knn"])
+    spread = f"mean ± standard deviation of {count} seeds" if count > 1 else "one seed"
+    print(f"\n{title} (%), {spread}\n")
+    print(table(rows))
+    for key in ("few_labels", "all_labels"):
+        print(f"\n{report_differences(rows, baseline, key)}")
+
+
+def report_differences(rows: Sequence[Row], baseline: str, key: str) -> str:
+    """Lines of the differences to a baseline, and which of them chance may explain."""
+    lines = [f"Difference to {baseline!r} in points, accuracy with {PROBES[key]}:"]
+    for name, found in differences(rows, baseline, key).items():
+        if np.isnan(found.margin):
+            lines.append(f"  {name}: {found.mean:+.2f}")
+        else:
+            outside = abs(found.mean) > found.margin  # of the interval lies 0
+            said = "supported" if outside else "not supported by these runs"
+            lines.append(f"  {name}: {found.mean:+.2f} ± {found.margin:.2f}, {said}")
+    count = len(rows[0].accuracy[key])
+    if count == 1:
+        lines.append("  One seed supports nothing: chance is not known.")
+    else:
+        lines.append(f"  (95 % CI over {count} seeds, each row by itself)")
+    return "\n".join(lines)
+
+
+def keep_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a file; another one of that name is kept under a free name beside it."""
+    path = pathlib.Path(path)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        count = 1
+        while (aside := path.with_stem(f"{path.stem}_{count}")).exists():
+            count += 1
+        path.rename(aside)
+        print(f"\n{path} was there with other results: it is {aside.name} now")
+    _files.write_text(path, text)

@@ -1,0 +1,78 @@
+"""Embeddings of images by a run or an exported encoder, as a file for other tools."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from jaxcl import _files, data, recipes
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Writes what an encoder makes of images into an .npz file."""
+
+    directory: Annotated[str, tyro.conf.Positional]
+    """Directory of a run on images, or of an exported encoder."""
+    out: str
+    """The file to write: arrays "embeddings" [n, r], and "labels" [n] if there are."""
+    source: str | None = None
+    """Images of the encoder's size; None: the source of the run."""
+    split: str = "test"
+    """Part of the source."""
+    layer: Literal["h", "z"] = "h"
+    """The encoder's output, or the projector's, which the loss saw."""
+    step: int | None = None
+    """Checkpoint of a run; None is the newest."""
+    average: bool = True
+    """Whether to take the moving average of the weights, where the run has one."""
+    untrained: bool = False
+    """The encoder before its first step instead."""
+    batch_size: int = 500
+    """Images encoded at a time."""
+
+
+def main(s: Settings) -> np.ndarray:
+    """Embeds images.
+
+    Args:
+      s: settings.
+
+    Returns:
+      The embeddings, float32 [n, r] or [n, d].
+
+    Raises:
+      FileExistsError: if the file is there already.
+      FileNotFoundError: if there is no such encoder or source.
+      ValueError: if the file is no .npz, or images are of another size.
+    """
+    out = pathlib.Path(s.out)
+    if out.suffix != ".npz":
+        raise ValueError(f"out must end in .npz, got {s.out!r}")
+    if out.exists():
+        raise FileExistsError(f"out must be a new file, and {out} is there")
+    encoder = recipes.open_encoder(s.directory, step=s.step, average=s.average)
+    source = s.source or encoder.settings.get("source")
+    if source is None:
+        raise ValueError(f"source must be given: {s.directory} is an exported encoder")
+    images = data.open(source, s.split)
+    shape = recipes.image_size(images)
+    if shape != encoder.described.shape:
+        raise ValueError(
+            f"source must hold images {list(encoder.described.shape)} as the "
+            f"encoder's, got {list(shape)}"
+        )
+    if s.untrained:
+        encoder = encoder.untrained()
+    embeddings = encoder.represent(
+        images.columns["image"], layer=s.layer, batch_size=s.batch_size
+    )
+    arrays: dict[str, Any] = {"embeddings": embeddings}
+    if "label" in images.columns:
+        arrays["labels"] = images.columns["label"][np.arange(data.size(images))]
+    with _files.replacing(out) as unfinished:
+        np.savez(unfinished, **arrays)
+    print(f"{out}: {', '.join(f'{k} {list(v.shape)}' for k, v in arrays.items())}")
+    return embeddings

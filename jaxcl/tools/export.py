@@ -1,0 +1,59 @@
+"""An encoder as two files: weights that any tool reads, and what they belong to."""
+
+import dataclasses
+import pathlib
+from typing import Annotated
+
+import tyro
+
+from jaxcl import models, recipes
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Writes encoder.safetensors and encoder.json, for `jaxcl.models.load`."""
+
+    directory: Annotated[str, tyro.conf.Positional]
+    """Directory of a run on images."""
+    out: str | None = None
+    """Directory of the two files; None: that of the run."""
+    step: int | None = None
+    """Checkpoint to export; None is the newest."""
+    average: bool = True
+    """Whether to take the moving average of the weights, where the run has one."""
+    overwrite: bool = False
+    """Whether an exported encoder may be replaced."""
+
+
+def main(s: Settings) -> pathlib.Path:
+    """Exports the encoder of a run.
+
+    Args:
+      s: settings.
+
+    Returns:
+      The directory of the two files.
+
+    Raises:
+      FileExistsError: if an encoder is there and `overwrite` was not given.
+      FileNotFoundError: if there is no such run, or it has no checkpoint.
+    """
+    out = pathlib.Path(s.out or s.directory)
+    weights = out / "encoder.safetensors"
+    if weights.exists() and not s.overwrite:
+        raise FileExistsError(
+            f"out must hold no encoder, and {weights} is there; overwrite replaces it"
+        )
+    encoder = recipes.open_encoder(s.directory, step=s.step, average=s.average)
+    trained = {
+        "step": encoder.step,
+        "averaged": encoder.averaged,
+        "settings": dict(encoder.settings),
+    }
+    models.save(out, encoder.described, encoder.variables, trained=trained)
+    shape = "x".join(map(str, encoder.described.shape))
+    print(
+        f"{weights}: {encoder.described.encoder} for images {shape}, step "
+        f"{encoder.step}\njaxcl.models.load({str(out)!r}) brings it back"
+    )
+    return out

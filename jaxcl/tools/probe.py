@@ -1,0 +1,199 @@
+"""What an encoder has learned: probes of frozen representations, and pictures.
+
+Compares raw pixels, the untrained encoder and the pretrained one: k-nearest neighbors,
+and logistic regression from 10 labels per class and from all labels. Everything that a
+probe chooses, it chooses on training images.
+"""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from jaxcl import _files, _tables, evaluation, pictures, recipes, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Probes the encoder of a run and writes probe.json and pictures beside it."""
+
+    directory: Annotated[str, tyro.conf.Positional] = "runs/simclr"
+    """Directory of a run on images."""
+    train_split: str = "train"
+    """Images whose labels the probes may see."""
+    test_split: str = "test"
+    """Held-out images on which accuracy is measured."""
+    source: str | None = None
+    """Images with labels; None: the source of the run."""
+    step: int | None = None
+    """Checkpoint to probe; None is the newest."""
+    average: bool = True
+    """Whether to probe the moving average of the weights, where the run has one."""
+    k: int = 5
+    """Neighbors that vote."""
+    per_class: int = 10
+    """Labels per class of the few-label probe."""
+    draws: int = 5
+    """Draws of these few labels, over which accuracy is averaged."""
+    linear: bool = True
+    """Also fit logistic regressions; of raw pixels of many images it takes long."""
+    batch_size: int = 500
+    """Images encoded at a time."""
+    seed: int = 0
+    """Of the draws."""
+
+
+def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
+    """Probes a run.
+
+    Args:
+      s: settings.
+
+    Returns:
+      Accuracies by what was probed: "raw pixels", "untrained encoder" and "pretrained
+      encoder".
+
+    Raises:
+      FileNotFoundError: if there is no such run, or it has no checkpoint.
+      ValueError: if images have no labels, or are of another size.
+    """
+    # The encoder, untrained and pretrained. Frozen: probes see arrays only.
+    pretrained = recipes.open_encoder(s.directory, step=s.step, average=s.average)
+    source = s.source or pretrained.settings.get("source")
+    if source is None:
+        raise ValueError(f"source must be given: {s.directory} is no run that names it")
+    train = recipes.labelled(source, "train_split", s.train_split)
+    test = recipes.labelled(source, "test_split", s.test_split)
+
+    def features(encoder: recipes.Encoder) -> list[np.ndarray]:
+        return [
+            encoder.represent(part.images, batch_size=s.batch_size)
+            for part in (train, test)
+        ]
+
+    found = {
+        "raw pixels": [
+            evaluation.represent(_flat, part.images, s.batch_size)
+            for part in (train, test)
+        ],
+        "untrained encoder": features(pretrained.untrained()),
+        "pretrained encoder": features(pretrained),
+    }
+    scores = {
+        name: _scores(s, of_train, train, of_test, test)
+        for name, (of_train, of_test) in found.items()
+    }
+
+    directory = pathlib.Path(s.directory)
+    record = {
+        "settings": dataclasses.asdict(s),
+        "step": pretrained.step,
+        "averaged": pretrained.averaged,
+        "num_test": len(test.labels),
+        "accuracy": {
+            name: {k: v for k, v in each._asdict().items() if v == v}
+            for name, each in scores.items()
+        },
+    }
+    _files.write_json(directory / "probe.json", record)
+    draw(directory, train, test, *found["pretrained encoder"])
+
+    weights = ", moving average of the weights" if pretrained.averaged else ""
+    print(
+        f"\n{s.directory}, step {pretrained.step}{weights}: accuracy on "
+        f"{len(test.labels):,} held-out images (%)\n"
+    )
+    head = ["", f"{s.k}-NN", f"{s.per_class} labels/class", "all labels"]
+    rows = [
+        [name, *(f"{100 * x:.1f}" if x == x else "-" for x in each)]
+        for name, each in scores.items()
+    ]
+    print(_tables.markdown(head, rows))
+    return scores
+
+
+def _flat(images: jax.Array) -> jax.Array:
+    return images.reshape(len(images), -1).astype(jnp.float32) / 255
+
+
+def _scores(
+    s: Settings,
+    of_train: np.ndarray,
+    train: recipes.Labelled,
+    of_test: np.ndarray,
+    test: recipes.Labelled,
+) -> evaluation.ProbeScores:
+    options: dict[str, Any] = {"k": s.k, "num_classes": len(train.class_names)}
+    data = of_train, train.labels, of_test
+    if s.linear:
+        return evaluation.probe_scores(
+            *data,
+            test.labels,
+            seed=s.seed,
+            per_class=s.per_class,
+            draws=s.draws,
+            **options,
+        )
+    predicted = evaluation.knn(*data, temperature=0.07, **options)
+    accuracy = evaluation.accuracy(predicted, test.labels)
+    return evaluation.ProbeScores(accuracy, float("nan"), float("nan"))
+
+
+def draw(
+    directory: pathlib.Path,
+    train: recipes.Labelled,
+    test: recipes.Labelled,
+    of_train: np.ndarray,
+    of_test: np.ndarray,
+) -> None:
+    """Writes the run's curves, a map of its embedding, and neighbors of images.
+
+    Args:
+      directory: of the run.
+      train: images with labels.
+      test: held-out images with labels.
+      of_train: their representations [n, r].
+      of_test: their representations [m, r].
+    """
+    metrics = directory / "metrics.jsonl"
+    lines = training.read_metrics(directory) if metrics.exists() else []
+    losses = [line for line in lines if "loss" in line]
+    neighbors = [line for line in lines if line.get("knn") is not None]
+    if losses:
+        pictures.learning_curves(
+            directory / "curves.png",
+            [line["step"] for line in losses],
+            [line["loss"] for line in losses],
+            [line["step"] for line in neighbors],
+            [line["knn"] for line in neighbors],
+            title=directory.name,
+        )
+    pictures.embedding_map(
+        directory / "embedding.png",
+        of_test,
+        test.labels,
+        class_names=test.class_names,
+        title="pretrained h of held-out images",
+    )
+    # Two queries of each class, as they come.
+    order = np.argsort(test.labels, kind="stable")
+    firsts = np.searchsorted(test.labels[order], np.arange(len(test.class_names)))
+    chosen = order[np.unique(np.concatenate([firsts, firsts + 1]) % len(order))][:12]
+    found = evaluation.nearest(of_test[chosen], of_train, 8)
+    # Of the training images only those that are shown.
+    shown, places = np.unique(found.indices, return_inverse=True)
+    pictures.montage(
+        directory / "neighbors.png",
+        test.images[chosen],
+        test.labels[chosen],
+        train.images[shown],
+        train.labels[shown],
+        places.reshape(found.indices.shape),
+        found.cosines,
+        class_names=test.class_names,
+        title="held-out images and their nearest training images",
+    )

@@ -1,0 +1,327 @@
+"""An open run directory: settings, checkpoints, metrics and progress of one training.
+
+The loop stays in the script. It asks the run, and is called by nobody:
+
+    with training.open_run(s.directory, s, state, last=last) as (run, state):
+        for i in run.steps():
+            state, metrics = step(state, feed(i), key)
+            run.log(i + 1, metrics)
+            run.save(i + 1, state)                  # before whatever watches
+            if run.due(i + 1, s.evaluate_every):
+                run.write(i + 1, monitors(state))
+
+The same command again goes on from the newest checkpoint.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import socket
+import sys
+import threading
+import time
+import types
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import jax
+import tqdm
+
+from jaxcl import _checks
+from jaxcl.training import checkpoints
+from jaxcl.training import metrics as metrics_lib
+from jaxcl.training import settings as settings_lib
+from jaxcl.training.state import TrainState
+
+# "Try again": what a scheduler takes for a reason to start the job once more.
+EXIT_STOPPED = 75
+
+
+class Run:
+    """What a training loop asks and tells; `open_run` makes it.
+
+    Attributes:
+      directory: of the run.
+      first: steps that were done when it was opened.
+      last: steps at its end.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        manager: Any,
+        writer: metrics_lib.MetricWriter,
+        bar: Any,
+        stop: "_Stop",
+        *,
+        first: int,
+        last: int,
+        log_every: int,
+        save_every: int,
+    ) -> None:
+        self.directory, self.first, self.last = directory, first, last
+        self._manager, self._writer, self._bar = manager, writer, bar
+        self._stop, self._saved = stop, first
+        self._log_every, self._save_every = log_every, save_every
+        self._pending: list[tuple[int, Mapping[str, Any]]] = []
+        self._began, self._timed_from = time.perf_counter(), first
+
+    def steps(self) -> Iterator[int]:
+        """Numbers of the steps to do: first, ..., last - 1.
+
+        Ends the process with exit code 75 after a step in which the run was asked to
+        stop (SIGTERM, SIGINT), once `save` has kept that step.
+        """
+        for i in range(self.first, self.last):
+            asked = self._stop.wanted  # before the step, so that `save` has seen it
+            yield i
+            if i + 1 < self.last and (
+                asked or (self._stop.wanted and self._saved == i + 1)
+            ):
+                self._manager.wait_until_finished()
+                self._say(
+                    f"stopped by {self._stop.wanted} after step {i + 1}; the same "
+                    f"command resumes {self.directory} after step {self._saved}"
+                )
+                raise SystemExit(EXIT_STOPPED)
+
+    def due(self, done: int, every: int) -> bool:
+        """Whether something that happens every so many steps happens after this one.
+
+        Args:
+          done: steps done so far.
+          every: period in steps, at least 1.
+
+        Returns:
+          True at multiples of the period and at the end of the run.
+        """
+        return done % every == 0 or done == self.last
+
+    def log(self, done: int, metrics: Mapping[str, Any]) -> None:
+        """Takes the metrics of a step; every `log_every` steps writes the newest.
+
+        Scalars stay on the device until then: elsewhere the host never waits for it.
+
+        Args:
+          done: steps done so far, this one included.
+          metrics: scalars by name, from `train_step`.
+
+        Raises:
+          FloatingPointError: if a metric of any step since the last time is not finite.
+        """
+        self._pending.append((done, metrics))
+        if not self.due(done, self._log_every):
+            return
+        newest = self._fetch()
+        rate = (done - self._timed_from) / (time.perf_counter() - self._began)
+        self._restart_clock(done)
+        self._writer.write(done, {**newest, "steps_per_second": rate})
+        if "loss" in newest:
+            self._bar.set_postfix_str(f"loss {newest['loss']:.3f}")
+        self._bar.update(done - self._bar.n)
+
+    def write(self, done: int, scalars: Mapping[str, Any]) -> None:
+        """Writes scalars at once; the time they took does not count as training.
+
+        Args:
+          done: steps done so far.
+          scalars: by name; nothing is written if there are none.
+        """
+        if scalars:
+            self._writer.write(done, scalars)
+        self._restart_clock(done)
+
+    def save(self, done: int, state: Any) -> None:
+        """Saves a checkpoint in the background, where one is due or the run is to stop.
+
+        Call it after every step, on all processes.
+
+        Args:
+          done: steps done so far.
+          state: after these steps.
+
+        Raises:
+          FloatingPointError: if a metric since the last log is not finite: what led
+            there is not kept in place of a good checkpoint.
+        """
+        if not self.due(done, self._save_every) and not self._stop.reached(
+            self._manager, done
+        ):
+            return
+        self._fetch()
+        checkpoints.save(self._manager, done, state)
+        self._saved = done
+
+    def _fetch(self) -> Mapping[str, Any]:
+        """The newest metrics, after a look at all that have come since."""
+        fetched, self._pending = jax.device_get(self._pending), []
+        for number, values in fetched:
+            metrics_lib.check_finite(number, values)
+        if fetched:
+            self._newest = fetched[-1][1]
+        return getattr(self, "_newest", {})
+
+    def _restart_clock(self, done: int) -> None:
+        self._began, self._timed_from = time.perf_counter(), done
+
+    def _say(self, text: str) -> None:
+        if jax.process_index() == 0:
+            tqdm.tqdm.write(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def open_run(
+    directory: str | os.PathLike,
+    settings: Any,
+    state: TrainState,
+    *,
+    last: int,
+    may_change: Collection[str] = (),
+    log_every: int = 50,
+    save_every: int = 500,
+    progress: bool = True,
+) -> Iterator[tuple[Run, TrainState]]:
+    """Opens the directory of a run, new or to be resumed.
+
+    Checks or writes `settings.json`, restores the newest checkpoint, and opens
+    `metrics.jsonl`, TensorBoard's events and a bar. Until it is left, no other process
+    may open the directory; of several processes of one run the first one writes, and
+    checkpoints are written by all together. SIGTERM and SIGINT (Ctrl-C) finish the
+    step, save it and end the process with code 75; a second SIGINT ends it at once.
+
+    Args:
+      directory: of the run; made if needed.
+      settings: a dataclass or a mapping, with values that JSON can hold.
+      state: of step 0, placed on the mesh (`data.put(state, whole)`): what is restored
+        goes where its arrays are.
+      last: steps at the end of the run.
+      may_change: settings that may differ when a run resumes, since they do not change
+        what is computed.
+      log_every: steps between two lines of metrics.
+      save_every: steps between two checkpoints.
+      progress: whether a bar shows loss and speed.
+
+    Yields:
+      The run and its state: as given if the run is new, else of the newest checkpoint
+      that can be read.
+
+    Raises:
+      TypeError: if settings are neither a dataclass nor a mapping.
+      ValueError: if the directory holds a run with other settings, or checkpoints that
+        do not fit.
+      BlockingIOError: if another process has the directory open; it says which.
+      RuntimeError: if there are checkpoints and none can be read.
+    """
+    for name, value in (("log_every", log_every), ("save_every", save_every)):
+        _checks.count(name, value, 1)
+    _checks.count("last", last, 0)
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        settings = dataclasses.asdict(settings)
+    if not isinstance(settings, Mapping):
+        raise TypeError(
+            f"settings must be a dataclass or a mapping, got {type(settings).__name__}"
+        )
+    directory = pathlib.Path(directory).absolute()
+    leader = jax.process_index() == 0
+    with contextlib.ExitStack() as stack:
+        if leader:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_only_writer(directory))
+        settings_lib.save_settings(directory, settings, may_change=may_change)
+        manager = stack.enter_context(checkpoints.open(directory))
+        state, resumed = checkpoints.restore_latest(manager, state)
+        first = int(state.step)
+        if resumed and progress and leader:
+            print(f"resuming {directory} after step {first}", file=sys.stderr)
+        writer = metrics_lib.MetricWriter(
+            directory, tensorboard=True, resumed_from=first
+        )
+        bar = tqdm.tqdm(
+            total=last,
+            initial=first,
+            unit="step",
+            disable=not (leader and progress),
+        )
+        stack.enter_context(bar)
+        stack.enter_context(writer)
+        stop = stack.enter_context(_Stop())
+        run = Run(
+            directory,
+            manager,
+            writer,
+            bar,
+            stop,
+            first=first,
+            last=last,
+            log_every=log_every,
+            save_every=save_every,
+        )
+        yield run, state
+
+
+class _Stop:
+    """Turns the first SIGTERM or SIGINT into a wish that the loop can see."""
+
+    def __init__(self) -> None:
+        self.wanted = ""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Stop":
+        # Handlers belong to the main thread. Several processes must all stop at the
+        # same step: there JAX itself takes SIGTERM, and Orbax tells everyone.
+        if threading.current_thread() is threading.main_thread():
+            signals = [signal.SIGINT, signal.SIGTERM]
+            for number in signals[: 2 if jax.process_count() == 1 else 0]:
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: types.FrameType | None) -> None:
+        if self.wanted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.wanted = signal.Signals(number).name
+
+    def reached(self, manager: Any, done: int) -> bool:
+        """Whether the run is to stop after this step."""
+        if (
+            not self.wanted
+            and jax.process_count() > 1
+            and manager.reached_preemption(done)
+        ):
+            self.wanted = "SIGTERM"
+        return bool(self.wanted)
+
+
+@contextlib.contextmanager
+def _only_writer(directory: pathlib.Path) -> Iterator[None]:
+    """Holds a lock that dies with this process, however it ends."""
+    path = directory / ".lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            try:
+                who = json.loads(file.read())
+                owner = f"process {who['pid']} on {who['host']}"
+            except (ValueError, KeyError, TypeError):
+                owner = "another process"
+            raise BlockingIOError(
+                f"directory {directory} must have one writer, and {owner} has it open"
+            ) from error
+        file.truncate(0)
+        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        file.flush()
+        yield

@@ -1,0 +1,262 @@
+"""Comparisons over variants and seeds: what is run, kept, repeated and concluded."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import matplotlib.image
+import numpy as np
+import pytest
+
+from jaxcl import study
+from jaxcl.pictures import studies
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    directory: str
+    seed: int = 0
+    strength: float = 1.0
+    steps: int = 3
+
+
+VARIANTS = {"plain": {}, "twice as strong": {"strength": 2.0}}
+
+
+class Counted:
+    """A study without an encoder: h separates the classes better when trained."""
+
+    def __init__(self):
+        self.trained, self.asked, self.stop_at = [], [], None
+
+    def pretrain(self, s):
+        if len(self.trained) == self.stop_at:
+            self.stop_at = None
+            raise KeyboardInterrupt
+        self.trained.append((s.strength, s.seed))
+        (pathlib.Path(s.directory) / "weights").write_text(str(s.steps))
+
+    def features(self, s, trained):
+        self.asked.append((s.strength, s.seed, trained))
+        assert trained == (pathlib.Path(s.directory) / "weights").exists()
+        random = np.random.default_rng(s.seed)
+        labels = np.arange(80) % 2
+        apart = s.strength if trained else 0.0
+        h = random.standard_normal((80, 3)) + apart * labels[:, None]
+        h = h.astype(np.float32)
+        return study.Features(h[:50], labels[:50], h[50:], labels[50:], 2)
+
+    def study(self):
+        return study.Study(self.pretrain, self.features)
+
+
+@pytest.fixture
+def counted():
+    return Counted()
+
+
+def test_every_variant_and_seed_is_trained_once_and_the_untrained_never(
+    tmp_path, counted
+):
+    base = Settings(str(tmp_path))
+    first = study.run(counted.study(), base, VARIANTS, (0,))
+    assert [row.name for row in first] == [study.UNTRAINED, *VARIANTS]
+    assert counted.trained == [(1.0, 0), (2.0, 0)]
+    assert counted.asked == [(1.0, 0, False), (1.0, 0, True), (2.0, 0, True)]
+    assert {row.num_held_out for row in first} == {30}
+    assert first[0].accuracy["knn"][0] < first[2].accuracy["knn"][0]
+
+    # Another seed is added; what has been measured is not trained or measured again.
+    both = study.run(counted.study(), base, VARIANTS, (0, 1))
+    assert counted.trained[2:] == [(1.0, 1), (2.0, 1)]
+    assert len(counted.asked) == 6
+    for row, before in zip(both, first, strict=True):
+        assert row.accuracy["all_labels"][0] == before.accuracy["all_labels"][0]
+        assert all(len(values) == 2 for values in row.accuracy.values())
+    assert {row.num_held_out for row in both} == {30}
+
+
+def test_a_comparison_goes_on_where_it_stopped(tmp_path, counted):
+    counted.stop_at = 1
+    base = Settings(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        study.run(counted.study(), base, VARIANTS, (0,))
+    rows = study.run(counted.study(), base, VARIANTS, (0,))
+    assert counted.trained == [(1.0, 0), (2.0, 0)]
+    assert len(rows) == 3
+
+
+def test_a_run_with_other_settings_is_refused_before_anything_is_trained(
+    tmp_path, counted
+):
+    study.run(counted.study(), Settings(str(tmp_path)), VARIANTS, (0,))
+    counted.trained.clear()
+    longer = Settings(str(tmp_path), steps=5)
+    with pytest.raises(ValueError, match="steps: 3 -> 5"):
+        study.run(counted.study(), longer, VARIANTS, (1, 0))
+    assert not counted.trained
+    # What may change is trained and measured again, in the same place.
+    study.run(counted.study(), longer, VARIANTS, (0,), may_change=("steps",))
+    assert counted.trained == [(1.0, 0), (2.0, 0)]
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 0)])
+def test_seeds_must_be_different_ones(tmp_path, counted, seeds):
+    with pytest.raises(ValueError, match="seeds must be one or more different ones"):
+        study.run(counted.study(), Settings(str(tmp_path)), VARIANTS, seeds)
+
+
+def _rows(num_held_out=1000, **values):
+    return [
+        study.Row(name, dict.fromkeys(study.PROBES, of_name), num_held_out)
+        for name, of_name in values.items()
+    ]
+
+
+def test_differences_are_taken_seed_by_seed():
+    found = study.differences(
+        _rows(a=[0.1, 0.5], b=[0.2, 0.6], c=[0.3, 0.5]), "a", "knn"
+    )
+    # The 97.5 % point of Student's t with one degree is tan(0.475 pi); the standard
+    # error of b is not 0 but half an example of a thousand.
+    t = np.tan(0.475 * np.pi)
+    np.testing.assert_allclose(found["b"], (10.0, 0.05 * t))
+    np.testing.assert_allclose(found["c"], (10.0, 10.0 * t))
+
+
+def test_a_difference_is_supported_only_outside_of_its_interval():
+    rows = _rows(
+        a=[0.5, 0.5, 0.5],
+        b=[0.6, 0.601, 0.602],
+        c=[0.4, 0.55, 0.6],
+        **{study.UNTRAINED: [0.1, 0.1, 0.1]},
+    )
+    text = study.report_differences(rows, "a", "all_labels")
+    assert "accuracy with all labels" in text
+    assert "b: +10.10 ± 0.25, supported\n" in text
+    assert "c: +1.67" in text
+    assert text.count("not supported by these runs") == 1
+    assert study.UNTRAINED not in text
+    one = study.report_differences(_rows(a=[0.5], b=[0.6]), "a", "knn")
+    assert "b: +10.00\n" in one
+    assert "One seed supports nothing" in one
+
+
+def test_the_table_has_means_and_standard_deviations_in_percent():
+    lines = study.table(_rows(a=[0.9, 0.91], bb=[0.5, 0.5])).splitlines()
+    # The standard deviation of 90 and 91 is 1 / sqrt(2).
+    assert lines[2].split("|")[1:3] == [" a       ", " 90.5 ± 0.7 "]
+    assert lines[3].split("|")[2] == " 50.0 ± 0.0 "
+    assert "±" not in study.table(_rows(a=[0.9]))
+
+
+def test_a_report_keeps_what_was_there_beside_it(tmp_path, capsys):
+    def write(rows):
+        study.report(
+            tmp_path,
+            rows,
+            settings=Settings("here"),
+            variants=VARIANTS,
+            title="All",
+            baseline="a",
+        )
+        return capsys.readouterr().out
+
+    three = _rows(**{study.UNTRAINED: [0.2, 0.2]}, a=[0.5, 0.6], b=[0.7, 0.6])
+    assert "| b " in write(three)
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert record["settings"]["directory"] == "here"
+    assert [row["name"] for row in record["rows"]] == [study.UNTRAINED, "a", "b"]
+    assert "was there with other results" not in write(three)
+    assert "it is results_1.json now" in write(three[:2])
+    assert "it is results_2.json now" in write(three)
+    kept = json.loads((tmp_path / "results_2.json").read_text())
+    assert [row["name"] for row in kept["rows"]] == [study.UNTRAINED, "a"]
+
+
+def test_programs_are_shared_within_and_left_alone_afterwards(monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setattr(jax.config, "update", lambda name, value: seen.append(value))
+    seen = []
+    if before is None:
+        with study.shared_programs():
+            assert pathlib.Path(seen[0]).is_dir()
+        assert not pathlib.Path(seen[0]).exists()
+        assert None in seen
+    else:  # what the user has chosen stays
+        with study.shared_programs():
+            assert not seen
+
+
+def _columns_of(path, color):
+    """Where a picture has a color [h, w]."""
+    picture = matplotlib.image.imread(path)[..., :3]
+    rgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.abs(picture - rgb).max(axis=-1) < 0.02
+
+
+def test_every_seed_is_a_dot_in_every_panel(tmp_path):
+    from jaxcl.pictures import style
+
+    names = ["untrained", "a", "b"]
+    accuracy = {"5-NN": [[0.2], [0.5, 0.6], [0.7, 0.9]]}
+
+    def dark(**panels):
+        path = tmp_path / "dots.png"
+        studies.dots(path, names, panels, baseline="a", aside="untrained")
+        return _columns_of(path, style.COLORS[0]).sum()
+
+    one = dark(**accuracy)
+    three_dots = {"5-NN": [[0.2], [0.5, 0.55, 0.6], [0.7, 0.8, 0.9]]}
+    # Two more dots, of some 90 pixels each at this resolution.
+    assert 100 < dark(**three_dots) - one < 500
+    assert dark(**accuracy, more=accuracy["5-NN"]) == pytest.approx(2 * one, rel=0.1)
+
+
+def test_a_grid_has_a_cell_for_each_number_and_frames_where_asked(tmp_path):
+    from jaxcl.pictures import style
+
+    numbers = {"one": np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])}
+    axes = ("alpha", (0.5, 1.0, 2.0)), ("beta", (0.0, 0.5))
+
+    def framed(*places):
+        path = tmp_path / "grid.png"
+        studies.grid(path, numbers, *axes, framed=places)
+        return _columns_of(path, style.COLORS[6]).sum()
+
+    assert framed() == 0
+    one = framed((1, 0))
+    assert one > 300
+    assert framed((1, 0), (2, 1)) == pytest.approx(2 * one, rel=0.1)
+
+
+def test_matrices_are_colored_alike_on_both_sides_of_their_center(
+    tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(
+        studies.style, "save", lambda figure, path: drawn.append(figure)
+    )
+    twice = np.array([[2.0, 1.0], [0.5, 1.0]])
+    studies.matrices(
+        tmp_path / "m.png",
+        ["one", "two"],
+        {"above": [twice, twice], "below": [twice, twice / twice]},
+        center=1.0,
+    )
+    (figure,) = drawn
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two", "", ""]
+    image = figure.axes[0].images[0]
+    np.testing.assert_allclose(image.get_clim(), (-np.log(2), np.log(2)))
+    np.testing.assert_allclose(
+        np.asarray(image.get_array()), [[np.log(2), 0], [-np.log(2), 0]], atol=1e-12
+    )
+    assert [t.get_text() for t in figure.axes[0].texts] == [
+        "2.00",
+        "1.00",
+        "0.50",
+        "1.00",
+    ]
+    with pytest.raises(ValueError, match="one of limits and center"):
+        studies.matrices(tmp_path / "m.png", ["one"], {"": [twice]})

@@ -1,0 +1,177 @@
+"""What a run directory promises: resumed exactly, one writer, nothing lost."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxcl import training
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    rate: float = 0.25
+    log_every: int = 2
+
+
+TX = optax.sgd(0.25)
+
+
+def new_state():
+    return training.create_state({"w": jnp.ones(3)}, {}, TX)
+
+
+@jax.jit
+def step(state, batch):
+    def loss_fn(params, state, batch, key):
+        noise = jax.random.normal(key, (3,))
+        return training.Outcome(jnp.square(params["w"] - batch * noise))
+
+    return training.train_step(loss_fn, state, batch, jax.random.key(0))
+
+
+def train(directory, last=6, before=lambda i: None, settings=None, **options):
+    """The loop of a script; `before` a step may raise, as a process may die."""
+    options = {"log_every": 2, "save_every": 2, "progress": False} | options
+    settings = Settings() if settings is None else settings
+    seen = []
+    with training.open_run(
+        directory, settings, new_state(), last=last, may_change=["log_every"], **options
+    ) as (run, state):
+        for i in run.steps():
+            batch = before(i)
+            seen.append(i)
+            state, metrics = step(state, jnp.float32(i if batch is None else batch))
+            run.log(i + 1, metrics)
+            run.save(i + 1, state)
+            if run.due(i + 1, 3):
+                run.write(i + 1, {"watched": 7.0})
+    return jax.device_get(state), seen
+
+
+class Died(Exception):
+    """What ends a run between two steps."""
+
+
+def die_at(step):
+    def before(i):
+        if i == step:
+            raise Died
+
+    return before
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint_and_ends_bit_equal(tmp_path):
+    whole, seen = train(tmp_path / "whole")
+    assert seen == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(Died):
+        train(tmp_path / "run", before=die_at(3))
+    resumed, seen = train(tmp_path / "run")
+    assert seen == [2, 3, 4, 5]  # step 3 was done, and not saved
+    chex.assert_trees_all_equal(resumed, whole)
+    again, seen = train(tmp_path / "run")
+    assert seen == []
+    chex.assert_trees_all_equal(again, whole)
+
+
+def test_metrics_are_written_when_due_and_at_the_end(tmp_path):
+    train(tmp_path, last=5)
+    lines = training.read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [2, 3, 4, 5]
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4, 5]
+    assert [line["step"] for line in lines if "watched" in line] == [3, 5]
+    assert all(line["steps_per_second"] > 0 for line in lines if "loss" in line)
+    assert json.loads((tmp_path / "settings.json").read_text()) == {
+        "rate": 0.25,
+        "log_every": 2,
+    }
+
+
+def test_settings_are_a_dataclass_or_a_mapping_and_may_not_change(tmp_path):
+    train(tmp_path, last=2)
+    train(tmp_path, last=2, settings={"rate": 0.25, "log_every": 9})
+    with pytest.raises(ValueError, match=r"rate: 0\.25 -> 0\.5"):
+        train(tmp_path, last=2, settings={"rate": 0.5, "log_every": 9})
+    with pytest.raises(TypeError, match="settings must be a dataclass or a mapping"):
+        train(tmp_path, last=2, settings=[1])
+
+
+@pytest.mark.parametrize("name", ["log_every", "save_every", "last"])
+def test_wrong_periods_are_refused_by_name(name, tmp_path):
+    with pytest.raises(ValueError, match=f"{name} must be at least"):
+        train(tmp_path, **{name: -1})
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path):
+    def before(i):
+        return np.nan if i == 2 else None
+
+    with pytest.raises(FloatingPointError, match="loss is nan at step 3"):
+        train(tmp_path, before=before, log_every=100)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2"]
+
+
+def test_a_directory_has_one_writer_who_is_named(tmp_path):
+    with training.open_run(tmp_path, {}, new_state(), last=1, progress=False):
+        before = sorted(tmp_path.rglob("*"))
+        program = (
+            "import sys\nfrom tests.training import run_test\n"
+            "try:\n"
+            "    run_test.train(sys.argv[1])\n"
+            "except BlockingIOError as error:\n"
+            "    print(error)\n"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"must have one writer, and process {os.getpid()} on" in other.stdout
+        assert sorted(tmp_path.rglob("*")) == before
+    # The lock is gone with its holder.
+    with training.open_run(tmp_path, {}, new_state(), last=1, progress=False):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_it_and_says_how_to_resume(
+    number, tmp_path, capsys
+):
+    def handlers():
+        return signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+
+    def before(i):
+        if i == 3:
+            os.kill(os.getpid(), number)
+
+    unasked = handlers()
+    with pytest.raises(SystemExit) as ended:
+        train(tmp_path / "run", before=before, save_every=100)
+    assert ended.value.code == 75
+    assert capsys.readouterr().err.splitlines() == [
+        f"stopped by {number.name} after step 4; the same command resumes "
+        f"{tmp_path / 'run'} after step 4"
+    ]
+    assert handlers() == unasked
+    resumed, seen = train(tmp_path / "run")
+    assert seen == [4, 5]
+    chex.assert_trees_all_equal(resumed, train(tmp_path / "whole")[0])
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path):
+    def before(i):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, before=before)
