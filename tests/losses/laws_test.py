@@ -207,9 +207,9 @@ def test_vmap_and_checkpoint_pass_through(name):
     def total(arrays):
         return case.loss(arrays, case.parameters, tile=5).sum()
 
-    plain = jax.grad(total)(arrays)
-    mapped = jax.vmap(jax.grad(total))(two)
-    again = jax.grad(jax.checkpoint(total))(arrays)
+    plain = jax.jit(jax.grad(total))(arrays)
+    mapped = jax.jit(jax.vmap(jax.grad(total)))(two)
+    again = jax.jit(jax.grad(jax.checkpoint(total)))(arrays)
     for key in arrays:
         np.testing.assert_allclose(mapped[key][0], plain[key], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(
@@ -225,7 +225,8 @@ def test_the_reference_is_differentiable_twice_and_the_tiled_form_says_it_is_not
     def total(impl, arrays):
         return case.loss(arrays, case.parameters, impl=impl).sum()
 
-    hessian = jax.jacfwd(jax.grad(functools.partial(total, "reference")))(arrays)
+    gradient = jax.grad(functools.partial(total, "reference"))
+    hessian = jax.jit(jax.jacfwd(gradient))(arrays)
     assert np.isfinite(jax.tree.leaves(hessian)[0]).all()
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(functools.partial(total, "tiled"), (arrays,), (arrays,))
