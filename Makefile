@@ -6,16 +6,14 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
-# Each worker takes half of the files, so that few programs are compiled by both, and
-# takes over from the other one at the end.
-WORKERS := -n 2 --dist worksteal
 
-.PHONY: help simclr test slow lint benchmark clean
+.PHONY: help simclr test slow wheel lint benchmark clean
 
 help:
 	@echo "make simclr     pretrain on real images and probe what was learned"
 	@echo "make test       run the tests"
 	@echo "make slow       run the tests that take minutes"
+	@echo "make wheel      install the wheel where nothing else is, and run its commands"
 	@echo "make lint       check style, formatting and types"
 	@echo "make benchmark  compare time and memory with dense losses and other packages"
 	@echo "make clean      remove the virtual environment and caches"
@@ -37,11 +35,16 @@ simclr: $(VENV)/.experiments
 	$(BIN)/python -m experiments.simclr
 	$(BIN)/python -m experiments.linear_probe runs/simclr
 
+# Each worker takes half of the files, so that few programs are compiled by both, and
+# takes over from the other one at the end.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow $(WORKERS)
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests/wheel_test.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -120,7 +120,7 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
     """Returns loss(z [b, v, d], labels [b] or None, axis_name=...), one per anchor."""
     t, kernel = s.temperature, make_kernel(s)
     sc: dict[str, Any] = {"alpha": s.alpha, "beta": s.beta, "variant": s.variant}
-    of_views = {
+    of_views: dict[str, Callable[..., jax.Array]] = {
         "nt_xent": functools.partial(losses.nt_xent, temperature=t),
         "kernel_info_nce": functools.partial(losses.kernel_info_nce, kernel=kernel),
         "dcl": functools.partial(losses.dcl, temperature=t),
@@ -130,7 +130,7 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
         "kcl": functools.partial(losses.kcl, kernel=kernel),
         "f_micl": losses.f_micl,
     }
-    of_two = {
+    of_two: dict[str, Callable[..., jax.Array]] = {
         "info_nce": functools.partial(losses.info_nce, temperature=t),
         "clip": functools.partial(losses.clip, temperature=t),
         "siglip": functools.partial(losses.siglip, temperature=t),
@@ -172,7 +172,7 @@ def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., An
 
 
 def main(s: Settings) -> training.TrainState:
-    recipes.join(s)
+    recipes.start(s)
     mesh, rows, whole = jaxcl.data_parallel()
     if s.num_views < (3 if s.loss == "is_info_nce" else 2):
         raise ValueError(
@@ -192,16 +192,17 @@ def main(s: Settings) -> training.TrainState:
     params, stats = recipes.initialize(s, described, len(images.class_names or ()))
     tx = recipes.make_optimizer(s, images)
     state = training.create_state(params, stats, tx, average=s.average > 0)
+    state = data.put(state, whole)
     apply = recipes.make_apply(described)
 
     # Loss: views of the batch, their embeddings [b, v, d], and what these cost.
     loss = jaxcl.sharded(add_penalty(s, make_loss(s)), mesh)
 
-    def encode(variables: Any, images: jax.Array, key: jax.Array) -> Any:
+    def encode_views(variables: Any, images: jax.Array, key: jax.Array) -> Any:
         views = augment.images.views(key, images, transform, s.num_views)
         return training.apply_views(apply, variables, views)
 
-    encode = training.in_chunks(encode, s.chunks)
+    encode = training.in_chunks(encode_views, s.chunks)
 
     def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
         variables = {"params": params["model"], **state.model_state}
@@ -227,14 +228,7 @@ def main(s: Settings) -> training.TrainState:
     view_key = data.put(jax.random.fold_in(jax.random.key(s.seed), 1), whole)
     monitors = recipes.make_monitors(s, described, images)
     with training.open_run(
-        s.directory,
-        s,
-        data.put(state, whole),
-        last=recipes.last_step(s, images),
-        may_change=MAY_CHANGE,
-        log_every=s.log_every,
-        save_every=s.save_every,
-        progress=s.progress,
+        s.directory, s, state, may_change=MAY_CHANGE, **recipes.run_options(s, images)
     ) as (run, state):
         models.write_description(s.directory, described)
         for i in run.steps():

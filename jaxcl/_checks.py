@@ -206,6 +206,23 @@ def count(name: str, value: Any, at_least: int = 1) -> int:
     return int(value)
 
 
+def flag(name: str, x: Any) -> None:
+    """Checks that an argument is True or False, and known.
+
+    Args:
+      name: what the caller calls the argument.
+      x: the argument.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      TypeError: if it is something else, such as a number or a traced value.
+    """
+    if not isinstance(x, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {type(x).__name__}")
+
+
 def positive(name: str, x: Any) -> None:
     """Checks that a number is positive, where its value is known already.
 

@@ -188,7 +188,8 @@ def measure(
     )
     accuracy, count = scores._asdict(), len(features.test_labels)
     record = {"accuracy": accuracy, "num_held_out": count}
-    _files.write_json(path, asked | record)
+    if jax.process_index() == 0:
+        _files.write_json(path, asked | record)
     return accuracy, count
 
 
@@ -283,6 +284,8 @@ def report(
 ) -> None:
     """Writes accuracy.png and results.json, prints the table and what it supports.
 
+    Of several processes only the first does.
+
     Args:
       directory: where they go.
       rows: from `run`.
@@ -291,6 +294,8 @@ def report(
       title: of the picture and the table.
       baseline: the row that the others are compared with.
     """
+    if jax.process_index() != 0:
+        return
     from jaxcl.pictures import studies  # matplotlib is slow to import
 
     home = pathlib.Path(directory)

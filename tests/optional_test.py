@@ -52,7 +52,7 @@ def test_arrays_are_data_without_any_extra(tmp_path):
         "import numpy as np\n"
         "from jaxcl import augment, data\n"
         f"np.save({str(tmp_path / 'a.npy')!r}, np.zeros((5, 4, 4), np.uint8))\n"
-        f"print(len(data.open({str(tmp_path / 'a.npy')!r}).images))\n"
+        f"print(data.size(data.open({str(tmp_path / 'a.npy')!r})))\n"
         "try:\n"
         "    data.open('digits')\n"
         "except ImportError as error:\n"

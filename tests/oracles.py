@@ -110,7 +110,20 @@ def sup_con(z, labels, log_kernel, *, valid=None):
     return loss
 
 
-def info_nce(queries, keys, log_kernel, *, negatives=None, valid=None, groups=None):
+def info_nce(
+    queries,
+    keys,
+    log_kernel,
+    *,
+    negatives=None,
+    valid=None,
+    groups=None,
+    decoupled=False,
+):
+    """The key of a query among all keys and the queue.
+
+    With `decoupled` it is contrasted with the others alone: without any, the loss is 0.
+    """
     n = len(queries)
     groups = np.arange(n) if groups is None else groups
     valid = np.ones(n, bool) if valid is None else np.asarray(valid)
@@ -122,12 +135,14 @@ def info_nce(queries, keys, log_kernel, *, negatives=None, valid=None, groups=No
         candidates = [
             key
             for j, key in enumerate(keys)
-            if key_valid[j] and (j == i or j >= n or groups[j] != groups[i])
+            if key_valid[j]
+            and ((j == i and not decoupled) or j >= n or groups[j] != groups[i])
         ]
         if negatives is not None:
             candidates += list(negatives)
         s = [log_kernel(queries[i], k) for k in candidates]
-        loss[i] = log_sum_exp(s) - log_kernel(queries[i], keys[i])
+        if s:
+            loss[i] = log_sum_exp(s) - log_kernel(queries[i], keys[i])
     return loss
 
 

@@ -15,7 +15,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-pytestmark = pytest.mark.slow
+# In one worker, so that no environment is made twice.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 
 class Installed:
@@ -118,6 +119,21 @@ def test_a_command_without_its_packages_is_one_line(core):
     assert done.stderr.strip().endswith("pip install 'jaxcl[tools]'")
 
 
+def test_every_room_opens_with_the_tools(tools):
+    rooms = (
+        "augment",
+        "data",
+        "models",
+        "training",
+        "evaluation",
+        "pictures",
+        "report",
+    )
+    program = f"from jaxcl import {', '.join(rooms)}; print(models.__file__)"
+    place = pathlib.Path(tools.python(program))
+    assert place.is_relative_to(tools.folder)
+
+
 # Each command of the package, run once as a user does. A new one has its test here.
 
 
@@ -145,7 +161,7 @@ def test_prepare_makes_a_set_that_opens(tools):
     source = said.strip().splitlines()[-1].removeprefix("Use it with: --source ")
     program = (
         "from jaxcl import data\n"
-        f"images = data.open({source!r}).images\n"
+        f"images = data.open({source!r}).columns['image']\n"
         "print(images.shape, int(images[:].sum()))\n"
     )
     assert tools.python(program) == f"(6, 5, 4, 3) {images.sum()}"

@@ -1,4 +1,4 @@
-"""Encoders of vectors, and one step of their training."""
+"""Encoders of vectors, and what their training minimizes."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxcl
-from jaxcl import losses
+from jaxcl import losses, training
 
 Name = Literal["linear", "mlp"]
 
@@ -22,41 +22,38 @@ def make(name: Name, dimension: int, *, hidden: int = 512, bias: bool = False) -
     return nn.Sequential([nn.Dense(hidden), nn.relu, last])
 
 
-def make_update(
-    model: nn.Module, tx: optax.GradientTransformation, temperature: float
-) -> Callable[..., Any]:
-    """Returns update(params, state of the optimizer, views [b, 2, D], ...): one step.
+def create_state(
+    model: nn.Module, key: jax.Array, example: jax.Array, learning_rate: float
+) -> training.TrainState:
+    """The state before the first step of Adam, at a constant rate."""
+    tx = optax.adam(learning_rate)
+    return training.create_state(model.init(key, example), {}, tx)
+
+
+def make_loss(
+    model: nn.Module, temperature: float, *, beta: float = 0.0, lam: float = 0.5
+) -> Callable[..., training.Outcome]:
+    """Returns the loss of a batch of views [b, 2, D], for `training.train_step`.
 
         loss = InfoNCE(first views, second views) + beta penalty(all views)
 
-    It returns parameters, state, and as metrics InfoNCE in nats and the root of the
-    mean squared norm of the views, both before the step.
+    The batch is {"views": ..., "valid": [b]}; without `valid` all examples count. Its
+    metrics are InfoNCE in nats and the root of the mean squared norm of the views.
     """
 
-    def update(
-        params: Any,
-        state: Any,
-        views: jax.Array,
-        *,
-        beta: float = 0.0,
-        lam: float = 0.5,
-        valid: jax.Array | None = None,
-    ) -> Any:
-        def objective(params: Any) -> Any:
-            z = jnp.asarray(model.apply(params, views.reshape(-1, views.shape[-1])))
-            pairs = z.reshape(*views.shape[:2], -1)
-            rows = losses.info_nce(
-                pairs[:, 0], pairs[:, 1], temperature=temperature, valid=valid
-            )
-            loss = jaxcl.mean(rows, valid=valid)
-            # Both views together: they have one law.
-            penalty = losses.norm_entropy_penalty(z, scale=lam) if beta else 0.0
-            norm = jnp.sqrt(jnp.square(z).sum(axis=1).mean())
-            return loss + beta * penalty, (loss, norm)
+    def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
+        views, valid = batch["views"], batch.get("valid")
+        z = jnp.asarray(model.apply(params, views.reshape(-1, views.shape[-1])))
+        pairs = z.reshape(*views.shape[:2], -1)
+        rows = losses.info_nce(
+            pairs[:, 0], pairs[:, 1], temperature=temperature, valid=valid
+        )
+        loss = jaxcl.mean(rows, valid=valid)
+        # Both views together: they have one law.
+        penalty = losses.norm_entropy_penalty(z, scale=lam) if beta else 0.0
+        norm = jnp.sqrt(jnp.square(z).sum(axis=1).mean())
+        return training.Outcome(
+            loss + beta * penalty, metrics={"info_nce": loss, "norm": norm}
+        )
 
-        gradient, metrics = jax.grad(objective, has_aux=True)(params)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes in its count
-            updates, state = tx.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, metrics
-
-    return update
+    return loss_fn

@@ -25,17 +25,17 @@ class Scales:
     signal: float = 0.6
     """A of laplace, in (0, 1]: a view is A x + sqrt(1 - A^2) noise, as in the paper."""
     view_noise: float = 0.2
-    """Deviation of further noise on a view of laplace, as in the paper."""
+    """Standard deviation of further noise on a view of laplace, as in the paper."""
     view_dropout: float = 0.1
     """Chance that a number of a view of laplace becomes 0, as in the paper."""
     view_scale: float = 0.1
-    """Deviation of the logarithm by which a view of laplace is scaled; the paper does
-    not say whether one for all its numbers, as here, or one for each."""
+    """Standard deviation of the logarithm by which a view of laplace is scaled; the
+    paper does not say whether one for all its numbers, as here, or one for each."""
     components: int = 25
     """Components of mixture, as in the paper; positives are two draws from one."""
     mean_scale: float = 0.4
-    """Deviation of the numbers in the means of mixture, whose noise has 1; the paper
-    does not give it."""
+    """Standard deviation of the numbers in the means of mixture, whose noise has 1; the
+    paper does not give it."""
     density: float = 0.05
     """Chance that a number of binary is 1; the paper does not give it."""
     flip: float = 0.001

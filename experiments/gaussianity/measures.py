@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcl import diagnostics, report
+from jaxcl import _tables, diagnostics, report
 
 
 class Measures(NamedTuple):
@@ -121,42 +121,26 @@ def table(rows: Sequence[tuple[str, Measures]], d: int) -> str:
     Returns:
       A Markdown table, with what Gaussian embeddings have as its last row.
     """
-    titles = (
-        ("CV", 5),
-        ("AD avg", 6),
-        ("AD pass", 7),
-        ("DP avg", 6),
-        ("DP pass", 7),
-        ("Gaussian", 8),
-        ("alignment", 9),
-        ("neg. std", 8),
-        ("norm", 6),
-        ("norm m", 6),
-        ("rank", 5),
-    )
-    width = max(len("if Gaussian"), *(len(name) for name, _ in rows))
-
-    def line(name: str, cells: Sequence[str]) -> str:
-        padded = (c.rjust(w) for c, (_, w) in zip(cells, titles, strict=True))
-        return f"| {name:<{width}} | " + " | ".join(padded) + " |"
-
-    rule = "|".join("-" * (w + 1) + ":" for _, w in titles)
-    lines = [line("", [t for t, _ in titles]), f"|{'-' * (width + 2)}|{rule}|"]
-    for name, m in rows:
-        cells = [f"{m.cv:.3f}", f"{m.ad_mean:.2f}", f"{m.ad_pass:.0%}"]
-        cells += [f"{m.dp_mean:.2f}", f"{m.dp_pass:.0%}"]
-        cells += ["yes" if is_gaussian(m) else "no", f"{m.alignment:.3f}"]
-        cells += [f"{m.negative_std:.3f}", f"{m.mean_norm:.2f}"]
-        cells += [f"{m.mean_direction:.2f}", f"{m.effective_rank:.0f}"]
-        lines.append(line(name, cells))
-    ideal = [
-        f"{diagnostics.gaussian_norm_cv(d):.3f}",
-        "0.38",
-        "95%",
-        "0.50",
-        "95%",
-        "yes",
-        "",
+    head = ["", "CV", "AD avg", "AD pass", "DP avg", "DP pass", "Gaussian"]
+    head += ["alignment", "neg. std", "norm", "norm m", "rank"]
+    lines = [
+        [
+            name,
+            f"{m.cv:.3f}",
+            f"{m.ad_mean:.2f}",
+            f"{m.ad_pass:.0%}",
+            f"{m.dp_mean:.2f}",
+            f"{m.dp_pass:.0%}",
+            "yes" if is_gaussian(m) else "no",
+            f"{m.alignment:.3f}",
+            f"{m.negative_std:.3f}",
+            f"{m.mean_norm:.2f}",
+            f"{m.mean_direction:.2f}",
+            f"{m.effective_rank:.0f}",
+        ]
+        for name, m in rows
     ]
-    ideal += [f"{d**-0.5:.3f}", "", "0.00", f"{d}"]
-    return "\n".join([*lines, line("if Gaussian", ideal)])
+    cv = f"{diagnostics.gaussian_norm_cv(d):.3f}"
+    ideal = ["if Gaussian", cv, "0.38", "95%", "0.50", "95%", "yes"]
+    ideal += ["", f"{d**-0.5:.3f}", "", "0.00", f"{d}"]
+    return _tables.markdown(head, [*lines, ideal])

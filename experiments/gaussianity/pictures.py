@@ -39,37 +39,9 @@ class History(NamedTuple):
     history: Sequence[measures.Measures]
 
 
-def _panels(
-    rows: int, columns: int, *, width: float = 4.0, height: float = 3.1
-) -> tuple[mpl_figure.Figure, np.ndarray]:
-    # Headings and legends need some width, however few panels there are.
-    figure = style.blank(max(width * columns + 0.4, 8.4), height * rows + 0.9)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for each in axes.flat:
-        style.plain(each)
-    return figure, axes
-
-
-def _from_zero(axes: mpl_axes.Axes) -> None:
-    """From 0 to above all that is drawn, with room for half a marker."""
-    axes.set_ylim(0, 1.06 * axes.dataLim.y1)
-
-
-def _legend_below(figure: mpl_figure.Figure, axes: mpl_axes.Axes, columns: int) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=11,
-    )
-
-
 def norms(path: pathlib.Path, moments: Moments) -> None:
     """Histograms of norms in units of their root mean square, with the chi density."""
-    figure, axes = _panels(1, len(moments))
+    figure, axes = style.panels(1, len(moments))
     for panel, (name, of_name) in zip(axes[0], moments.items(), strict=True):
         d = next(iter(of_name.values())).z.shape[1]
         several = [
@@ -81,7 +53,7 @@ def norms(path: pathlib.Path, moments: Moments) -> None:
         panel.set(ylabel="", yticks=[])
     axes[0, 0].set_ylabel("density")
     style.heading(figure, "Norms of embeddings")
-    _legend_below(figure, axes[0, 0], 4)
+    style.legend_below(figure, axes[0, 0], 4)
     style.save(figure, path)
 
 
@@ -90,7 +62,7 @@ def _grid(
 ) -> tuple[mpl_figure.Figure, list[tuple[mpl_axes.Axes, str, measures.Snapshot]]]:
     """A panel for each moment, with its color: a row for each name."""
     kinds = list(next(iter(moments.values())))
-    figure, axes = _panels(len(moments), len(kinds), height=height)
+    figure, axes = style.panels(len(moments), len(kinds), height=height)
     panels = []
     for row, (name, of_name) in zip(axes, moments.items(), strict=True):
         row[0].set_ylabel(f"{name}\n{ylabel}")
@@ -143,7 +115,7 @@ def cosines(path: pathlib.Path, moments: Moments) -> None:
         panel.set_ylim(0, 2.2 * embeddings.cosine_density(middle, d).max())
         panel.set_yticks([])
     style.heading(figure, "Cosines of embeddings", "the highest bars are cut")
-    _legend_below(figure, panels[0][0], 3)
+    style.legend_below(figure, panels[0][0], 3)
     style.save(figure, path)
 
 
@@ -159,7 +131,7 @@ def histories(path: pathlib.Path, curves: Sequence[History], d: int) -> None:
         ("std of negative cosines", lambda m: m.negative_std, d**-0.5, "from 0"),
         ("length of the mean direction", lambda m: m.mean_direction, 0.0, "from 0"),
     )
-    figure, axes = _panels(2, 4, width=3.5, height=2.8)
+    figure, axes = style.panels(2, 4, width=3.5, height=2.8)
     for panel, (title, of, ideal, scale) in zip(axes.flat, shown, strict=True):
         for curve in curves:
             panel.plot(
@@ -181,13 +153,13 @@ def histories(path: pathlib.Path, curves: Sequence[History], d: int) -> None:
         elif scale == "0 to 1":
             panel.set_ylim(-0.03, 1.03)
         else:
-            _from_zero(panel)
+            style.from_zero(panel)
     for panel in axes.flat:
         panel.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
     for panel in axes[-1]:
         panel.set_xlabel("epoch")
     style.heading(figure, f"Held-out embeddings while training, d = {d}")
-    _legend_below(figure, axes[0, 0], 4)
+    style.legend_below(figure, axes[0, 0], 4)
     style.save(figure, path)
 
 
@@ -195,7 +167,7 @@ def radii(
     path: pathlib.Path, runs: Mapping[str, Mapping[str, np.ndarray]], target: float
 ) -> None:
     """Norm of the views against steps, without and with the penalty."""
-    figure, axes = _panels(1, len(runs))
+    figure, axes = style.panels(1, len(runs))
     for panel, (name, of_name) in zip(axes[0], runs.items(), strict=True):
         for color, (kind, norm) in zip(_ORDER[1:], of_name.items(), strict=False):
             panel.plot(
@@ -204,7 +176,7 @@ def radii(
         panel.axhline(
             target, color="black", lw=1.2, ls="--", label="target of the penalty"
         )
-        _from_zero(panel)
+        style.from_zero(panel)
         panel.set_title(name, fontsize=12)
         panel.set_xlabel("step")
         panel.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
@@ -212,68 +184,5 @@ def radii(
     style.heading(
         figure, "Norm of the views while training, with and without the penalty"
     )
-    _legend_below(figure, axes[0, 0], 3)
-    style.save(figure, path)
-
-
-def sweep(
-    path: pathlib.Path,
-    batch_sizes: Sequence[int],
-    dimensions: Sequence[int],
-    found: Mapping[str, np.ndarray],
-    untrained: Mapping[str, np.ndarray],
-    theory: Mapping[str, Sequence[float]],
-    law: str,
-) -> None:
-    """Measures against the batch size, one curve for each dimension.
-
-    Args:
-      path: where to.
-      batch_sizes: N.
-      dimensions: d.
-      found: title to numbers [dimensions, seeds, batch sizes].
-      untrained: title to numbers [dimensions, seeds].
-      theory: title to a number for each dimension; titles may be missing.
-      law: of the inputs.
-    """
-    figure, axes = _panels(1, len(found), width=4.4, height=3.6)
-    for panel, (title, values) in zip(axes[0], found.items(), strict=True):
-        for i, d in enumerate(dimensions):
-            color = style.COLORS[2 * i % len(style.COLORS)]
-            panel.fill_between(
-                batch_sizes,
-                values[i].min(axis=0),
-                values[i].max(axis=0),
-                color=color,
-                alpha=0.2,
-                lw=0,
-            )
-            panel.plot(
-                batch_sizes,
-                values[i].mean(axis=0),
-                color=color,
-                marker=style.MARKERS[i % len(style.MARKERS)],
-                lw=2,
-                label=f"d = {d}",
-            )
-            panel.axhline(untrained[title][i].mean(), color=color, lw=1, ls=":")
-            if title in theory:
-                panel.axhline(theory[title][i], color=color, lw=1.2, ls="--")
-        panel.plot([], [], color="black", lw=1, ls=":", label="untrained")
-        panel.plot([], [], color="black", lw=1.2, ls="--", label="theory")
-        panel.set_xscale("log", base=2)
-        panel.set_xticks(batch_sizes, [str(n) for n in batch_sizes])
-        panel.minorticks_off()
-        if title == "alignment":
-            panel.set_ylim(0, 1.05)
-        else:
-            _from_zero(panel)
-        panel.set_title(title, fontsize=12)
-        panel.set_xlabel("batch size N")
-    style.heading(
-        figure,
-        f"{law}: encoders of one dimension take the same number of steps",
-        "theory: Gaussian embeddings left and right, the views' correlation between",
-    )
-    _legend_below(figure, axes[0, 0], len(dimensions) + 2)
+    style.legend_below(figure, axes[0, 0], 3)
     style.save(figure, path)

@@ -9,19 +9,18 @@ number of epochs, hence small batches more steps.
 """
 
 import dataclasses
-import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tqdm
 
-from experiments.gaussianity import encoders, inputs, pictures
-from jaxcl import _files, diagnostics
+from experiments.gaussianity import encoders, inputs
+from jaxcl import _files, _tables, diagnostics, training
+from jaxcl.pictures import style
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +49,15 @@ class Settings(inputs.Scales):
     """Of inputs, parameters and views."""
 
 
-TITLES = ("CV of the norm", "alignment", "deviation of negative cosines")
+TITLES = ("CV of the norm", "alignment", "std of negative cosines")
+SHARES = TITLES[1:2]
 
 
 def train(s: Settings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns what is measured [3, seeds, batch sizes], and untrained [3, seeds]."""
     source = inputs.make(s.law, s)
-    model, tx = encoders.make("linear", dimension), optax.adam(s.learning_rate)
-    update = encoders.make_update(model, tx, s.temperature)
+    model = encoders.make("linear", dimension)
+    loss_fn = encoders.make_loss(model, s.temperature)
     largest = max(s.batch_sizes)
     sizes = jnp.asarray(s.batch_sizes)
     key = jax.random.key(s.seed)
@@ -67,10 +67,9 @@ def train(s: Settings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
 
     def of_seed(key: jax.Array) -> Any:
         init_key, run_key = jax.random.split(key)
-        params = model.init(init_key, clean[:1])
+        first = encoders.create_state(model, init_key, clean[:1], s.learning_rate)
         lanes = jax.tree.map(
-            lambda p: jnp.broadcast_to(p, (len(sizes), *p.shape)),
-            (params, tx.init(params)),
+            lambda p: jnp.broadcast_to(p, (len(sizes), *p.shape)), first
         )
 
         def step(lanes: Any, i: jax.Array) -> Any:
@@ -79,13 +78,13 @@ def train(s: Settings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
             batch = source.views(view_key, source.draw(draw_key, largest))
 
             def of_size(lane: Any, size: jax.Array) -> Any:
-                valid = jnp.arange(largest) < size
-                *lane, _ = update(*lane, batch, valid=valid)
-                return tuple(lane)
+                masked = {"views": batch, "valid": jnp.arange(largest) < size}
+                return training.train_step(loss_fn, lane, masked, run_key)[0]
 
             return jax.vmap(of_size)(lanes, sizes), None
 
-        return params, jax.lax.scan(step, lanes, jnp.arange(s.steps))[0][0]
+        last, _ = jax.lax.scan(step, lanes, jnp.arange(s.steps))
+        return first.params, last.params
 
     keys = jax.random.split(jax.random.fold_in(key, 3), s.seeds)
     first, last = jax.jit(jax.vmap(of_seed))(keys)
@@ -131,15 +130,8 @@ def main(s: Settings) -> dict[str, np.ndarray]:
     if s.law == "laplace":
         theory[TITLES[1]] = [inputs.view_correlation(s)] * len(s.dimensions)
     directory = pathlib.Path(s.directory)
-    pictures.sweep(
-        directory / "sweep.png",
-        s.batch_sizes,
-        s.dimensions,
-        found,
-        first,
-        theory,
-        s.law,
-    )
+    path = directory / "sweep.png"
+    draw(path, s.batch_sizes, s.dimensions, found, first, theory, s.law)
     findings = list(conclude(s, found))
     record = {
         "settings": dataclasses.asdict(s),
@@ -148,27 +140,82 @@ def main(s: Settings) -> dict[str, np.ndarray]:
         "theory": theory,
         "findings": findings,
     }
-    (directory / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+    _files.write_json(directory / "results.json", record)
 
     for title, values in found.items():
         over = f"mean over {s.seeds} seeds" if s.seeds > 1 else "of one seed"
         print(f"\n{title}, {over}\n")
-        head = " | ".join(f"N = {n:>3}" for n in s.batch_sizes)
-        print(f"|     d | untrained | {head} | theory |")
-        print(
-            "|------:|"
-            + "-" * 10
-            + ":|"
-            + "--------:|" * len(s.batch_sizes)
-            + "-------:|"
-        )
-        for i, d in enumerate(s.dimensions):
-            cells = " | ".join(f"{x:7.3f}" for x in values[i].mean(axis=0))
-            ideal = f"{theory[title][i]:6.3f}" if title in theory else "     -"
-            print(f"| {d:5} | {first[title][i].mean():9.3f} | {cells} | {ideal} |")
+        lines = [
+            [
+                d,
+                f"{first[title][i].mean():.3f}",
+                *(f"{x:.3f}" for x in values[i].mean(axis=0)),
+                f"{theory[title][i]:.3f}" if title in theory else "-",
+            ]
+            for i, d in enumerate(s.dimensions)
+        ]
+        sizes = [f"N = {n}" for n in s.batch_sizes]
+        print(_tables.markdown(["d", "untrained", *sizes, "theory"], lines))
     print(f"\nIn {s.directory}: results.json, sweep.png\n")
     print("\n".join(findings))
     return found
+
+
+def draw(
+    path: pathlib.Path,
+    batch_sizes: Sequence[int],
+    dimensions: Sequence[int],
+    found: Mapping[str, np.ndarray],
+    untrained: Mapping[str, np.ndarray],
+    theory: Mapping[str, Sequence[float]],
+    law: str,
+) -> None:
+    """Measures against the batch size, one curve for each dimension.
+
+    By title: found [dimensions, seeds, batch sizes], untrained [dimensions, seeds], and
+    theory [dimensions], which may lack titles.
+    """
+    figure, axes = style.panels(1, len(found), width=4.4, height=3.6)
+    for panel, (title, values) in zip(axes[0], found.items(), strict=True):
+        for i, d in enumerate(dimensions):
+            color = style.COLORS[2 * i % len(style.COLORS)]
+            panel.fill_between(
+                batch_sizes,
+                values[i].min(axis=0),
+                values[i].max(axis=0),
+                color=color,
+                alpha=0.2,
+                lw=0,
+            )
+            panel.plot(
+                batch_sizes,
+                values[i].mean(axis=0),
+                color=color,
+                marker=style.MARKERS[i % len(style.MARKERS)],
+                lw=2,
+                label=f"d = {d}",
+            )
+            panel.axhline(untrained[title][i].mean(), color=color, lw=1, ls=":")
+            if title in theory:
+                panel.axhline(theory[title][i], color=color, lw=1.2, ls="--")
+        panel.plot([], [], color="black", lw=1, ls=":", label="untrained")
+        panel.plot([], [], color="black", lw=1.2, ls="--", label="theory")
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(batch_sizes, [str(n) for n in batch_sizes])
+        panel.minorticks_off()
+        if title in SHARES:
+            panel.set_ylim(0, 1.05)
+        else:
+            style.from_zero(panel)
+        panel.set_title(title, fontsize=12)
+        panel.set_xlabel("batch size N")
+    style.heading(
+        figure,
+        f"{law}: encoders of one dimension take the same number of steps",
+        "theory: Gaussian embeddings left and right, the views' correlation between",
+    )
+    style.legend_below(figure, axes[0, 0], len(dimensions) + 2)
+    style.save(figure, path)
 
 
 def conclude(s: Settings, found: dict[str, np.ndarray]) -> Iterator[str]:

@@ -206,7 +206,7 @@ def feed(
         )
     host = batches(dataset, batch_size, seed)
     if on_device is None:
-        on_device = dataset_lib.size_in_bytes(dataset) <= _room(rows.mesh) // 10
+        on_device = dataset_lib.size_in_bytes(dataset) <= _room(rows) // 10
     if not on_device:
         return ahead(lambda step: put(host(step), rows))
 
@@ -232,12 +232,13 @@ def feed(
     return lambda step: take(columns, put(indices(step), rows))
 
 
-def _room(mesh: jax.sharding.Mesh) -> int:
-    """Bytes of one device, as far as it says."""
-    stats = mesh.local_devices[0].memory_stats()
+def _room(sharding: jax.NamedSharding) -> int:
+    """Bytes of one device of this process, as far as it says."""
+    devices: list[Any] = list(sharding.addressable_devices)
+    stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]
-    return dataset_lib.memory_limit() // mesh.local_mesh.size
+    return dataset_lib.memory_limit() // len(devices)
 
 
 def ahead(batches: Callable[[int], T]) -> Callable[[int], T]:

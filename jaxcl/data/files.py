@@ -133,8 +133,9 @@ def headers(path: str | os.PathLike[str]) -> dict[str, Header]:
     found = {}
     with _readable(path), zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
-            with archive.open(member) as stream:
-                found[member.removesuffix(".npy")] = _header(stream)
+            if member.endswith(".npy"):  # others are no arrays
+                with archive.open(member) as stream:
+                    found[member.removesuffix(".npy")] = _header(stream)
     return found
 
 
@@ -158,9 +159,7 @@ def load(path: str | os.PathLike[str], key: str = "") -> np.ndarray:
         with _readable(path):
             return np.lib.format.open_memmap(path, "r")
     with _readable(path), zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        member = f"{key}.npy" if f"{key}.npy" in names else key
-        info = archive.getinfo(member)
+        info = archive.getinfo(f"{key}.npy")
     with _readable(path, f"cannot read array {key!r}"):
         if info.compress_type == zipfile.ZIP_STORED:
             return _stored(path, info.header_offset)

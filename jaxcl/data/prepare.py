@@ -187,7 +187,8 @@ def read_file(path: str, split: str) -> Piece:
         splits = files.array_splits(path)
         chosen = "train" if splits == ("train",) else split
         dataset = files.arrays(path, chosen)
-        images, labels = dataset.columns["image"], dataset.columns.get("label")
+        images: Any = dataset.columns["image"]
+        labels: Any = dataset.columns.get("label")
         return Piece(path, np.asarray(images), labels, _named(dataset.class_names))
     if path.endswith(".npy"):
         array = files.load(path)
@@ -378,7 +379,8 @@ def _same_classes(
         )
     if not labelled:
         return splits
-    names = {d.class_names for d in labelled.values() if _named(d.class_names)}
+    named = (_named(d.class_names) for d in labelled.values())
+    names = {each for each in named if each is not None}
     if len(names) > 1:
         raise ValueError(f"splits must agree on the class names, got {sorted(names)}")
     classes = max(len(d.class_names or ()) for d in labelled.values())

@@ -1,4 +1,4 @@
-"""How much one variable can tell of another: maximal correlation."""
+"""How much one variable says about another: maximal correlation."""
 
 import jax
 import jax.numpy as jnp

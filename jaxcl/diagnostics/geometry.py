@@ -208,10 +208,10 @@ def effective_rank(
     _, values, axes = jnp.linalg.svd(factor, full_matrices=False)
     # A singular value is u^T z v. Its derivative holds u and v constant; that of the
     # factorizations divides by singular values, and by their differences.
-    least = x.shape[1] * float(jnp.finfo(x.dtype).eps) * values[0]
-    told = values > least
+    smallest = x.shape[1] * float(jnp.finfo(x.dtype).eps) * values[0]
+    nonzero = values > smallest
     rotated = jnp.matmul(x, axes.T, precision="highest")
-    left = lax.stop_gradient(rotated) / jnp.where(told, values, jnp.inf)[None, :]
+    left = lax.stop_gradient(rotated) / jnp.where(nonzero, values, jnp.inf)[None, :]
     moving = mesh.total((left * rotated).sum(axis=0), axis_name)
     values = values + moving - lax.stop_gradient(moving)
     share = values / values.sum()

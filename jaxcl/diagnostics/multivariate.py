@@ -16,8 +16,8 @@ from jax.typing import ArrayLike
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
 from jaxcl.diagnostics import _rows
 
-# From so many degrees of freedom on, Wilson and Hilferty's cube root tells chi-square
-# probabilities better than the float32 incomplete gamma function.
+# From so many degrees of freedom on, Wilson and Hilferty's cube root gives chi-square
+# probabilities more accurately than the float32 incomplete gamma function.
 _MANY_DEGREES = 300
 
 
@@ -283,8 +283,8 @@ def mardia(
 
     of whitened embeddings y; kurtosis as `mardia_kurtosis`. Neither depends on an
     affine map of z. All pairs are visited, without storing them. The factor gives the
-    statistic the mean of its chi-square at any n. Its spread is asymptotic: it wants
-    n to be many times d.
+    statistic the mean of its chi-square at any n. Its spread is asymptotic: it requires
+    n >> d.
 
     Args:
       z: embeddings [n, d], n > d; any float dtype.
@@ -462,9 +462,9 @@ def _nearly_white(
     """Whitens by constant axes; whether all variances were above rounding, bool []."""
     covariance = lax.stop_gradient(_covariance(y, keep, axis_name))
     values, axes = jnp.linalg.eigh(covariance)
-    least = y.shape[1] * float(jnp.finfo(y.dtype).eps) * values[-1]
-    axes = axes / jnp.sqrt(jnp.maximum(values, least))[None, :]
-    return jnp.matmul(y, axes, precision="highest"), values[0] > least
+    smallest = y.shape[1] * float(jnp.finfo(y.dtype).eps) * values[-1]
+    axes = axes / jnp.sqrt(jnp.maximum(values, smallest))[None, :]
+    return jnp.matmul(y, axes, precision="highest"), values[0] > smallest
 
 
 def _cubed(pair: pairwise.Pair) -> jax.Array:

@@ -17,8 +17,8 @@ from jaxcl.diagnostics import _rows, geometry
 # Stephens' 5 % value of the statistic of Anderson and Darling, mean and variance
 # estimated.
 ANDERSON_DARLING_LIMIT = 0.752
-# The least number of rows for which the omnibus test is made.
-_LEAST_ROWS = 20
+# The smallest number of rows for which the omnibus test is made.
+_MIN_ROWS = 20
 
 
 def anderson_darling(x: jax.Array, *, corrected: bool = False) -> jax.Array:
@@ -51,8 +51,7 @@ def anderson_darling(x: jax.Array, *, corrected: bool = False) -> jax.Array:
     [0.19  nan]
     """
     _checks.embeddings("x", x, "n d")
-    if not isinstance(corrected, bool):
-        raise TypeError(f"corrected must be a bool, got {type(corrected).__name__}")
+    _checks.flag("corrected", corrected)
     n = x.shape[0]
     factor = 1 + 0.75 / n + 2.25 / n**2 if corrected else 1.0
     return factor * _anderson_darling(x)
@@ -235,7 +234,7 @@ def gaussianity_report(
     """
     x, _ = _rows.checked("z", z, None)
     _enough("z", x.shape[0])
-    _checks.count("max_samples", max_samples, _LEAST_ROWS)
+    _checks.count("max_samples", max_samples, _MIN_ROWS)
     if not isinstance(x, jax.core.Tracer):
         bad = int((~jnp.isfinite(x).all(axis=1)).sum())
         if bad:
@@ -304,5 +303,5 @@ def _standardize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _enough(name: str, n: int) -> None:
-    if n < _LEAST_ROWS:
-        raise ValueError(f"{name} must have at least {_LEAST_ROWS} rows, got {n}")
+    if n < _MIN_ROWS:
+        raise ValueError(f"{name} must have at least {_MIN_ROWS} rows, got {n}")

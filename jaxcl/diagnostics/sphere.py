@@ -26,7 +26,7 @@ def uniformity_potential(
         Phi = mean_i log mean_{j != i} exp(cos(z_i, k_j) / temperature)
 
     with k = z, or a second view. Among all laws on the sphere the uniform one has the
-    least, `log_sphere_potential(d, 1 / temperature)`.
+    smallest, `log_sphere_potential(d, 1 / temperature)`.
 
     Args:
       z: embeddings [n, d]; any float dtype.
@@ -85,7 +85,7 @@ def uniformity_potential(
 
 
 def log_sphere_potential(d: int, alpha: float) -> float:
-    """The least uniformity potential: that of directions uniform on the sphere.
+    """The smallest uniformity potential: that of directions uniform on the sphere.
 
         log E exp(alpha u.w) = log 0F1(; d / 2; alpha^2 / 4)
 

@@ -14,7 +14,7 @@ from jaxcl import _checks
 # From almost free to strongly shrunk, for standardized h.
 WEIGHT_DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
-# Above this many rows one held-out fifth tells penalties apart as well as five.
+# Above this many rows one held-out fifth ranks penalties as well as five.
 _ENOUGH_ROWS = 10_000
 
 

@@ -157,7 +157,10 @@ def _vote(
 
 
 def _unit(h: np.ndarray) -> np.ndarray:
-    """Rows of length one in float32; a zero row stays zero."""
+    """Rows of length one in float32; a zero row stays zero.
+
+    `kernels.unit` in NumPy: h may hold float64 values that float32 cannot.
+    """
     # Divided by the largest entry first, so that squares neither overflow nor vanish.
     largest = np.abs(h).max(axis=1, keepdims=True)
     h = h / np.where(largest > 0, largest, 1)

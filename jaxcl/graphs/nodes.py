@@ -229,7 +229,7 @@ def keyed(
       valid: masks query i and key i [n]; further keys are always valid.
       axis_name: mesh axes over which all of them are sharded, inside `shard_map`.
       groups: integers [n] of query i and key i; those with the same number belong
-        together as well. Further keys and the queue belong to nobody of them.
+        together as well. Further keys and the queue belong to none of them.
 
     Returns:
       The n queries and the m + k candidates.

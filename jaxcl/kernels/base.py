@@ -208,7 +208,7 @@ def accumulator(*dtypes: Any) -> Any:
 
 
 def cast_leaves(tree: Any, dtype: Any) -> Any:
-    """Casts the numbers of a pytree to one floating dtype.
+    """Casts the leaves of a pytree to one floating dtype.
 
     Args:
       tree: a pytree of numbers and arrays, such as a kernel.

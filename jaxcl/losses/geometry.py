@@ -1,7 +1,8 @@
 """How embeddings lie: alignment, uniformity, and a penalty on norm and entropy."""
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +128,7 @@ def norm_entropy_penalty(
 
         penalty = -H(z) + scale mean_i |z_i|^2
 
-    over the distribution of z as given, not normalized. Its least value belongs to a
+    over the distribution of z as given, not normalized. Its smallest value belongs to a
     Gaussian of variance 1 / (2 scale) in each direction: scale = 1/2 pins the radius at
     sqrt(d), scale = d / 2 at 1. The entropy H is estimated by
 
@@ -190,21 +191,25 @@ def norm_entropy_penalty(
             entropy = _gaussian_entropy(covariance, ridge)
         else:
             variance = lax.stop_gradient(jnp.trace(covariance)) / x.shape[1]
-            options: dict[str, Any] = {
-                "axis_name": axis_name,
-                "exchange": exchange,
-                "tile": tile,
-                "impl": impl,
-            }
             # Entropy does not see the mean, and squared distances that a tile makes of
             # inner products would lose their digits to it.
             nodes = nodes._replace(z=centered)
-            entropy = _kernel_density_entropy(nodes, variance, n, options)
+            ask = functools.partial(
+                pairwise.reduce_pairs,
+                nodes,
+                axis_name=axis_name,
+                exchange=exchange,
+                tile=tile,
+                impl=impl,
+            )
+            density = _log_density(ask, nodes, variance, n)
+            entropy = -mesh.mean(*density, axis_name)
     return jnp.where(n > 0, weight * squared - entropy, 0)
 
 
-# The least variance that is told from none: derivatives by it stay inside float32.
-_LEAST_VARIANCE = 1e-12
+# The smallest variance treated as nonzero: derivatives with respect to it stay inside
+# float32.
+_SMALLEST_VARIANCE = 1e-12
 
 
 def _centered(
@@ -223,7 +228,7 @@ def _covariance(
 
 def _gaussian_entropy(covariance: jax.Array, ridge: jax.Array) -> jax.Array:
     d = covariance.shape[0]
-    mean_variance = jnp.maximum(jnp.trace(covariance) / d, _LEAST_VARIANCE)
+    mean_variance = jnp.maximum(jnp.trace(covariance) / d, _SMALLEST_VARIANCE)
     # As a multiple of the mean variance: its determinant stays inside float32.
     identity = jnp.eye(d, dtype=covariance.dtype)
     relative = covariance / mean_variance + ridge * identity
@@ -231,22 +236,27 @@ def _gaussian_entropy(covariance: jax.Array, ridge: jax.Array) -> jax.Array:
     return (logdet + d * math.log(2 * math.pi * math.e)) / 2
 
 
-def _kernel_density_entropy(
-    nodes: graphs.Nodes, variance: jax.Array, n: jax.Array, options: dict[str, Any]
-) -> jax.Array:
+def _log_density(
+    ask: Callable[..., tuple[jax.Array, ...]],
+    nodes: graphs.Nodes,
+    variance: jax.Array,
+    n: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """The log-density at each node as all others estimate it, and where there are any.
+
+    `ask` is `pairwise.reduce_pairs` of these nodes.
+    """
     d = nodes.z.shape[1]
-    variance = jnp.maximum(variance, _LEAST_VARIANCE)
+    variance = jnp.maximum(variance, _SMALLEST_VARIANCE)
     squared_bandwidth = variance * (4 / ((d + 2) * jnp.maximum(n, 1))) ** (2 / (d + 4))
-    (log_sum,) = pairwise.reduce_pairs(
-        nodes,
+    (log_sum,) = ask(
         kernel=kernels.Exponential(2 * squared_bandwidth, 2, False),
         reductions=(pairwise.Reduction("logsumexp", graphs.others),),
-        **options,
     )
     counts, log_sum = softmax.with_negatives(log_sum, nodes.valid)
     constant = jnp.log(jnp.maximum(n - 1, 1))
     constant += d / 2 * jnp.log(2 * np.pi * squared_bandwidth)
-    return -mesh.mean(log_sum - constant, counts, options["axis_name"])
+    return log_sum - constant, counts
 
 
 def _polar_entropy(
@@ -254,9 +264,12 @@ def _polar_entropy(
 ) -> jax.Array:
     d = x.shape[1]
     squared = jnp.square(x).sum(axis=1)
-    # A zero vector has the least length that can be told, and no gradient.
-    log_r = jnp.log(jnp.where(squared > _LEAST_VARIANCE, squared, _LEAST_VARIANCE)) / 2
+    # A zero vector has the smallest length treated as nonzero, and no gradient.
+    log_r = (
+        jnp.log(jnp.where(squared > _SMALLEST_VARIANCE, squared, _SMALLEST_VARIANCE))
+        / 2
+    )
     mean = mesh.mean(log_r, valid, axis_name)
     variance = mesh.mean(jnp.square(log_r - mean), valid, axis_name)
-    variance = jnp.maximum(variance + ridge / (2 * d), _LEAST_VARIANCE)
+    variance = jnp.maximum(variance + ridge / (2 * d), _SMALLEST_VARIANCE)
     return d * mean + jnp.log(2 * np.pi * np.e * variance) / 2

@@ -1,4 +1,4 @@
-"""A temperature that is learned: as its logarithm, kept above a least value.
+"""A temperature that is learned: as its logarithm, kept above a smallest value.
 
     parameter = losses.log_temperature(0.07)
     ...
@@ -47,7 +47,7 @@ def learned_temperature(
 
     Args:
       parameter: from `log_temperature`, as training has changed it.
-      minimum: least temperature; CLIP stops at 0.01.
+      minimum: smallest temperature; CLIP stops at 0.01.
       maximum: largest temperature.
 
     Returns:

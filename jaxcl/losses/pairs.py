@@ -22,6 +22,7 @@ def info_nce(
     negatives: jax.Array | None = None,
     temperature: ArrayLike = 0.1,
     kernel: kernels.Kernel | None = None,
+    decoupled: bool = False,
     groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
@@ -36,6 +37,8 @@ def info_nce(
         loss_i = log sum_j exp(s_ij) - s_ii
         s_ij   = cos(query_i, candidate_j) / temperature
 
+    with the sum over all candidates or, if decoupled, over negatives only, j != i.
+
     Args:
       queries: embeddings [n, d]; any float dtype.
       keys: embeddings [m, d], m >= n.
@@ -44,6 +47,8 @@ def info_nce(
         queue alone: `groups=jnp.zeros(n, int)` leaves the other keys out.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       kernel: replaces the cosine and its temperature.
+      decoupled: whether the positive leaves the sum, as in `dcl`: what pulls a pair
+        together then does not weaken as it succeeds.
       groups: integers [n] of query i and key i; keys of other rows with the same number
         are not negatives, nor positives.
       valid: masks query i and key i [n]; further keys are always valid.
@@ -55,7 +60,8 @@ def info_nce(
 
     Returns:
       Loss of each query in nats, float32 [n] (float64 for float64 input); 0 where not
-      valid. Collapsed embeddings give log(m + k).
+      valid. Collapsed embeddings give log(m + k). If decoupled it may be negative, is 0
+      without negatives, and log(m - 1 + k) for collapsed embeddings.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
@@ -64,11 +70,13 @@ def info_nce(
 
     Source:
       CPC, https://arxiv.org/abs/1807.03748, equation 4; with a queue: MoCo,
-      https://arxiv.org/abs/1911.05722, equation 1.
+      https://arxiv.org/abs/1911.05722, equation 1; decoupled: Decoupled Contrastive
+      Learning, https://arxiv.org/abs/2110.06848, equation 5.
 
     >>> print(info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0))  # log(1 + 1 / e)
     [0.3132617 0.3132617]
     """
+    _checks.flag("decoupled", decoupled)
     if kernel is None:
         kernel = kernels.cosine(temperature)
     anchors, candidates = graphs.keyed(
@@ -89,6 +97,9 @@ def info_nce(
         # Key i may live on another device than query i.
         own = mesh.own_rows(mesh.all_rows(own, axis_name), queries.shape[0], axis_name)
     positive = kernels.matched(kernel, anchors.z, own)
+    if decoupled:
+        counts, negative = softmax.with_negatives(negative, anchors.valid)
+        return jnp.where(counts, negative - positive, 0)
     loss = softmax.cross_entropy(negative, positive)
     return jnp.where(anchors.valid, loss, 0)
 
@@ -170,7 +181,7 @@ def siglip(
     tile: int | None = None,
     impl: str = "auto",
 ) -> jax.Array:
-    """SigLIP's loss: each pair on its own is told to match or not to match.
+    """SigLIP's loss: each pair on its own is classified as matching or not.
 
         loss_i = softplus(-(s_ii + bias)) + sum_{j != i} softplus(s_ij + bias)
         s_ij   = cos(image_i, text_j) / temperature

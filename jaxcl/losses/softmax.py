@@ -92,7 +92,7 @@ def _softplus_jvp(
 
 
 def of_positives(negatives: jax.Array, positive: jax.Array) -> jax.Array:
-    """Computes the cross-entropy of rows whose positives are at hand one by one.
+    """Computes the cross-entropy of rows whose positives are given individually.
 
     Args:
       negatives: log-sum-exp over negatives [n]; -inf for none.

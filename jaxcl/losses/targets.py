@@ -37,7 +37,7 @@ def graph_cross_entropy(
       z: embeddings [n, d]; any float dtype.
       target: weights [n, n], real, not negative; a constant. The diagonal is ignored,
         rows are normalized here. Over a mesh a device has its rows, [n / devices, n].
-      kernel: a log-kernel; its numbers are differentiable.
+      kernel: a log-kernel; its parameters are differentiable.
       valid: rows to keep [n]; the others are neither rows nor columns of the graphs.
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -187,33 +187,32 @@ def similarity_distillation(
             f"teacher must have a row for each of the {n} rows of z, "
             f"got {teacher.shape}"
         )
-    options: dict[str, Any] = {
-        "axis_name": axis_name,
-        "exchange": exchange,
-        "tile": tile,
-        "impl": impl,
-    }
+    ask = functools.partial(
+        pairwise.reduce_pairs,
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
     _checks.positive("teacher_temperature", teacher_temperature)
     dtype = kernels.accumulator(z.dtype, teacher.dtype)
     teacher = lax.stop_gradient(teacher.astype(dtype))
     fixed = kernels.cosine(lax.stop_gradient(teacher_temperature))
     rows = jnp.zeros(n, int)
-    (potential,) = pairwise.reduce_pairs(
+    (potential,) = ask(
         graphs.labelled(teacher, rows, valid, axis_name),
         kernel=fixed,
         reductions=(pairwise.Reduction("logsumexp", graphs.others),),
-        **options,
     )
     both = jnp.concatenate([z.astype(dtype), teacher], axis=1)
     nodes = graphs.labelled(both, rows, valid, axis_name)
-    partition, agreement = pairwise.reduce_pairs(
+    partition, agreement = ask(
         nodes._replace(extra=jnp.where(potential != -jnp.inf, potential, 0)),
         kernel=_Beside(kernels.cosine(temperature), fixed, d),
         reductions=(
             pairwise.Reduction("logsumexp", graphs.others, _of_student),
             pairwise.Reduction("sum", graphs.others, _of_student_by_teacher),
         ),
-        **options,
     )
     counts, partition = softmax.with_negatives(partition, nodes.valid)
     return jnp.where(counts, partition - agreement, 0)

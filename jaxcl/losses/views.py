@@ -84,7 +84,7 @@ def kernel_info_nce(
 
     Args:
       views: embeddings [b, v, d], v >= 2 views of each example; any float dtype.
-      kernel: a log-kernel, such as `kernels.gaussian(0.5)`. Its numbers are
+      kernel: a log-kernel, such as `kernels.gaussian(0.5)`. Its parameters are
         differentiable.
       groups: integers [b]; views of examples with one number are not negatives of each
         other, nor positives.

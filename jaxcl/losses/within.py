@@ -1,5 +1,6 @@
 """Losses of two views whose negatives are other examples of the same view."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -58,18 +59,16 @@ def dhel(
     """
     kernel = kernels.cosine(temperature)
     x, y = graphs.two_views(views, valid, axis_name)
-    of_x, of_y = (
-        pairwise.reduce_pairs(
-            nodes,
-            kernel=kernel,
-            reductions=(NEGATIVES,),
-            axis_name=axis_name,
-            exchange=exchange,
-            tile=tile,
-            impl=impl,
-        )[0]
-        for nodes in (x, y)
+    ask = functools.partial(
+        pairwise.reduce_pairs,
+        kernel=kernel,
+        reductions=(NEGATIVES,),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
     )
+    (of_x,), (of_y,) = ask(x), ask(y)
     # Both views of an example are valid or not, and see as many others.
     counts, of_x = softmax.with_negatives(of_x, x.valid)
     _, of_y = softmax.with_negatives(of_y, y.valid)
@@ -161,7 +160,7 @@ def kcl(
 
     Args:
       views: embeddings [b, 2, d]; any float dtype.
-      kernel: a log-kernel; its numbers are differentiable.
+      kernel: a log-kernel; its parameters are differentiable.
       weight: of the negatives. Differentiable.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
@@ -187,18 +186,16 @@ def kcl(
     """
     _checks.scalar("weight", weight)
     x, y = graphs.two_views(views, valid, axis_name)
-    of_x, of_y = (
-        pairwise.reduce_pairs(
-            nodes,
-            kernel=kernel,
-            reductions=(pairwise.Reduction("mean", graphs.negatives, _kernel),),
-            axis_name=axis_name,
-            exchange=exchange,
-            tile=tile,
-            impl=impl,
-        )[0]
-        for nodes in (x, y)
+    ask = functools.partial(
+        pairwise.reduce_pairs,
+        kernel=kernel,
+        reductions=(pairwise.Reduction("mean", graphs.negatives, _kernel),),
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
     )
+    (of_x,), (of_y,) = ask(x), ask(y)
     positive = jnp.exp(kernels.matched(kernel, x.z, y.z))
     weight = kernels.cast_leaves(weight, positive.dtype)
     return jnp.where(x.valid, weight * (of_x + of_y) - 2 * positive, 0)

@@ -8,6 +8,7 @@ from jaxcl import _optional
 
 _optional.require("flax", "jaxcl.models", "train")
 
+from jaxcl.models.embedder import Embedder as Embedder
 from jaxcl.models.resnet import BasicBlock as BasicBlock
 from jaxcl.models.resnet import BottleneckBlock as BottleneckBlock
 from jaxcl.models.resnet import ResNet as ResNet
@@ -23,6 +24,7 @@ from jaxcl.models.saved import read_description as read_description
 from jaxcl.models.saved import read_variables as read_variables
 from jaxcl.models.saved import save as save
 from jaxcl.models.saved import write_description as write_description
-from jaxcl.models.simclr import SimCLR as SimCLR
 from jaxcl.models.small import ConvEncoder as ConvEncoder
 from jaxcl.models.small import Projector as Projector
+
+SimCLR = Embedder  # its name until MoCo and others used it as well

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcl import _checks, _files, _optional
+from jaxcl.models.embedder import Embedder
 from jaxcl.models.resnet import resnet18, resnet34, resnet50
-from jaxcl.models.simclr import SimCLR
 from jaxcl.models.small import ConvEncoder, Projector
 
 FORMAT = "jaxcl encoder 1"
@@ -53,7 +53,7 @@ class Description(NamedTuple):
     std: tuple[float, ...] | None = None
 
 
-def build(described: Description) -> SimCLR:
+def build(described: Description) -> Embedder:
     """The model of a description.
 
     Args:
@@ -86,7 +86,7 @@ def build(described: Description) -> SimCLR:
         normalize_output=described.projector_norm,
         dtype=dtype,
     )
-    return SimCLR(encoder, projector)
+    return Embedder(encoder, projector)
 
 
 def initialize(described: Description, key: jax.Array) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def initialize(described: Description, key: jax.Array) -> dict[str, Any]:
     model = build(described)
 
     def init(key: jax.Array) -> dict[str, Any]:
-        return model.init(key, jnp.zeros((1, *described.shape)), train=False)
+        return dict(model.init(key, jnp.zeros((1, *described.shape)), train=False))
 
     if isinstance(key, jax.core.Tracer):  # inside `jax.eval_shape`, for instance
         return init(key)
@@ -190,11 +190,15 @@ def write_description(
 ) -> None:
     """Writes `encoder.json` alone, as a run does when it begins.
 
+    Of several processes only the first writes.
+
     Args:
       directory: of the file.
       described: of the model.
       trained: as `save`.
     """
+    if jax.process_index() != 0:
+        return
     content = {"format": FORMAT, "model": described._asdict()}
     if trained is not None:
         content["trained"] = dict(trained)
@@ -224,7 +228,7 @@ def read_description(directory: str | os.PathLike) -> Description:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format must be {FORMAT!r}, got {content['format']!r}")
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in content["model"].items()
         }

@@ -56,7 +56,7 @@ def reduce_pairs(
     Args:
       anchors: n nodes.
       candidates: m nodes; None compares the anchors with each other, which is cheaper
-        than passing them twice. A node is told from others by its `index`.
+        than passing them twice. A node is known by its `index`.
       kernel: a symmetric log-kernel. Its leaves are differentiable.
       reductions: what to compute.
       pair_weight: numbers [n, m] that scores may read; a constant. Over a mesh each

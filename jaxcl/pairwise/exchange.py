@@ -95,6 +95,9 @@ def visit_blocks(
 ) -> tuple[Any, Any]:
     """Shows the columns of all devices to this device, and returns what they are owed.
 
+    What a column is owed is a partial result, or a part of a gradient, that belongs to
+    the device which holds the column; what is kept belongs to this device's rows.
+
     By "gather" all columns arrive at once, and what each device owes them is sent back
     when all is done. By "ring" the devices stand in a circle: each holds the columns of
     one device, passes them on together with what they are owed so far, and after a full

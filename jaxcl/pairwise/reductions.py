@@ -197,7 +197,7 @@ def finish(reduction: Reduction, partial: Partial) -> tuple[jax.Array, jax.Array
 def slope(
     reduction: Reduction, scores: jax.Array, cotangent: jax.Array, known: jax.Array
 ) -> jax.Array:
-    """Computes the derivative of the results by the scores of one tile.
+    """Computes the derivative of the results with respect to the scores of one tile.
 
     Args:
       reduction: what is asked.

@@ -8,6 +8,7 @@ import os
 import pathlib
 from typing import Literal
 
+import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib.backends import backend_agg
@@ -73,6 +74,36 @@ def legend_above(axes: mpl_axes.Axes, columns: int = 2) -> None:
         borderaxespad=0.2,
         columnspacing=1.2,
     )
+
+
+def legend_below(figure: mpl_figure.Figure, axes: mpl_axes.Axes, columns: int) -> None:
+    """One legend for all panels, of what one of them shows."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=11,
+    )
+
+
+def panels(
+    rows: int, columns: int, *, width: float = 4.0, height: float = 3.1
+) -> tuple[mpl_figure.Figure, np.ndarray]:
+    """A figure and its plain axes [rows, columns]; sizes of a panel in inches."""
+    # Headings and legends need some width, however few panels there are.
+    figure = blank(max(width * columns + 0.4, 8.4), height * rows + 0.9)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for each in axes.flat:
+        plain(each)
+    return figure, axes
+
+
+def from_zero(axes: mpl_axes.Axes) -> None:
+    """From 0 to above all that is drawn, with room for half a marker."""
+    axes.set_ylim(0, 1.06 * axes.dataLim.y1)
 
 
 def heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:

@@ -137,8 +137,8 @@ def square_trace(m: Moments) -> float:
     """
     n, biased = len(m.norms), np.trace(m.covariance)
     inner = (n - 2) * np.square(m.covariance).sum() + biased**2 / (n - 1) - m.spread
-    least = trace(m) ** 2 / np.sum(~m.constant)
-    return float(max(n / ((n - 2) * (n - 3)) * inner, least))
+    smallest = trace(m) ** 2 / np.sum(~m.constant)
+    return float(max(n / ((n - 2) * (n - 3)) * inner, smallest))
 
 
 def trace(m: Moments) -> float:

@@ -39,9 +39,9 @@ def of(found: found_lib.Found) -> list[Picture]:
         drawn.append(
             Picture(
                 "Norms",
-                "Histogram of the norms of all rows. The line is the chi density: "
-                f"norms of an isotropic Gaussian in {d} dimensions with the same mean "
-                "square.",
+                "Histogram of the norms of all rows. The dashed line is the chi "
+                f"density: norms of an isotropic Gaussian in {d} dimensions with the "
+                "same mean square.",
                 [_norms(found.moments.norms, d)],
             )
         )
@@ -51,9 +51,9 @@ def of(found: found_lib.Found) -> list[Picture]:
             "Standardized values against those a Gaussian would have: a straight line "
             "is Gaussian, ends that turn away from it are tails. First the "
             f"best{', the median' if d > 2 else ''} and the worst coordinate by "
-            "Anderson-Darling, then all "
-            "coordinates together. 95 % of the points of independent Gaussian values "
-            "lie inside the gray bands, each point taken by itself.",
+            "Anderson-Darling, then all coordinates together. 95 % of the points of "
+            "independent Gaussian values lie inside the gray bands, each taken by "
+            "itself.",
             _quantiles(z, tested.ad, np.flatnonzero(found.sample.kept)),
         ),
         Picture(
@@ -68,7 +68,8 @@ def of(found: found_lib.Found) -> list[Picture]:
             "Cosines",
             ("Cosines of all pairs" if all_pairs else "Cosines of different labels")
             + (" and of positive pairs." if found.pairs.positive is not None else ".")
-            + " The line is their density if directions are uniform on the sphere in "
+            + " The dashed line is their density if directions are uniform on the "
+            "sphere in "
             f"{d} dimensions, in proportion to {_cosine_law(d)}.",
             [_cosines(found.pairs, all_pairs, d)],
         ),

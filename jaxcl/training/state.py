@@ -104,7 +104,7 @@ def create_state(
         # A Python 0 would be a weak type here and a strong one after a restore, and the
         # step would be compiled twice.
         step=jnp.zeros((), jnp.int32),
-        apply_fn=None,
+        apply_fn=None,  # type: ignore[arg-type]
         params=params,
         tx=tx,
         opt_state=tx.init(params),

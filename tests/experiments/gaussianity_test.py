@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,21 @@ import pytest
 from experiments.gaussianity import (
     __main__,
     encoders,
+    image_runs,
     images,
     inputs,
     measures,
     pictures,
     sweep,
     synthetic,
+    synthetic_conclusions,
+    synthetic_runs,
+    synthetic_settings,
 )
+from jaxcl import training
 from tests.pictures import legible
 
-TINY = synthetic.Settings(
+TINY = synthetic_settings.Settings(
     size=24,
     dimension=6,
     num_train=256,
@@ -187,13 +193,17 @@ def test_pictures_of_moments_are_legible_and_show_every_moment(tmp_path):
     assert sorted(drawn) == sorted(PICTURES)
 
 
-def _step(views, **options):
+def _step(views, *, valid=None, **options):
+    """One step of plain gradient descent: weights before and after, and metrics."""
     model = encoders.make("linear", 3)
     params = model.init(jax.random.key(0), views[:1, 0])
-    tx = optax.sgd(0.1)
-    update = functools.partial(encoders.make_update(model, tx, 0.2), **options)
-    after, _, metrics = jax.jit(update)(params, tx.init(params), views)
-    return params["params"]["kernel"], after["params"]["kernel"], metrics
+    loss_fn = encoders.make_loss(model, 0.2, **options)
+    state = training.create_state(params, {}, optax.sgd(0.1))
+    batch = {"views": views} if valid is None else {"views": views, "valid": valid}
+    step = jax.jit(functools.partial(training.train_step, loss_fn))
+    after, metrics = step(state, batch, jax.random.key(0))
+    weights = [x.params["params"]["kernel"] for x in (state, after)]
+    return *weights, (metrics["info_nce"], metrics["norm"])
 
 
 def test_a_step_reports_info_nce_and_norm_of_all_views():
@@ -229,11 +239,15 @@ def test_the_penalty_moves_the_norm_towards_its_target():
 
 def test_the_weight_of_the_penalty_is_the_threshold_of_the_theory():
     s = dataclasses.replace(TINY, beta_factor=2.0, temperature=0.1, eta=0.36)
-    assert synthetic.beta_of(s, "binary") == pytest.approx(2 * 2 * 10 * 0.64 / 6)
+    assert synthetic_settings.beta_of(s, "binary") == pytest.approx(
+        2 * 2 * 10 * 0.64 / 6
+    )
     s = dataclasses.replace(s, eta=None)
-    assert synthetic.beta_of(s, "mixture") == pytest.approx(2 * 2 * 10 / 6)
+    assert synthetic_settings.beta_of(s, "mixture") == pytest.approx(2 * 2 * 10 / 6)
     plugged = 1 - inputs.view_correlation(s)
-    assert synthetic.beta_of(s, "laplace") == pytest.approx(2 * 2 * 10 * plugged / 6)
+    assert synthetic_settings.beta_of(s, "laplace") == pytest.approx(
+        2 * 2 * 10 * plugged / 6
+    )
 
 
 @pytest.mark.slow
@@ -265,7 +279,7 @@ def test_a_synthetic_run_keeps_what_it_measured_and_is_not_overwritten(
 
 @pytest.mark.slow
 def test_theory_of_laplace_and_the_pinned_radius_are_found_by_training(tmp_path):
-    s = synthetic.Settings(
+    s = synthetic_settings.Settings(
         laws=("laplace",),
         encoder="linear",
         size=128,
@@ -376,8 +390,8 @@ def test_a_finding_allows_for_the_chance_of_few_inputs():
         m = measures.snapshot(z.astype("f4"), np.stack([z, z], 1).astype("f4")).measures
         m = m._replace(alignment=ceiling + off, cv=cv * (1 + 5 * off))
         moment = measures.Snapshot(z, 0.12 * z[:, 0], z[:, 0], m)
-        run = synthetic.Trained([0], [m], moment, moment, np.ones(4), np.ones(4))
-        said = list(synthetic.conclude_laplace(s, run))
+        run = synthetic_runs.Trained([0], [m], moment, moment, np.ones(4), np.ones(4))
+        said = list(synthetic_conclusions.conclude_laplace(s, run))
         assert all("after 4 steps" in line for line in said)
         return ["DISAGREES" not in line for line in said]
 
@@ -392,11 +406,12 @@ def test_a_finding_allows_for_the_chance_of_few_inputs():
     [("synthetic", "--epochs INT"), ("images", "--seed INT")],
 )
 def test_a_wrong_flag_is_answered_with_those_of_its_own_script(
-    command, suggested, capsys
+    command, suggested, capsys, monkeypatch
 ):
     flag = suggested.split()[0][:-1]
+    monkeypatch.setattr(sys, "argv", ["gaussianity", *command.split(), flag, "3"])
     with pytest.raises(SystemExit):
-        __main__.cli([*command.split(), flag, "3"])
+        __main__.cli()
     printed = capsys.readouterr()
     said = " ".join((printed.out + printed.err).replace("│", " ").split())
     name = command.split()[0]
@@ -405,7 +420,44 @@ def test_a_wrong_flag_is_answered_with_those_of_its_own_script(
     assert "in python" not in said
 
 
-def test_the_command_line_ends_with_the_error_and_no_traceback(tmp_path):
-    flags = ["synthetic", "--directory", str(tmp_path), "--batch-size", "1"]
+def test_the_command_line_ends_with_the_error_and_no_traceback(tmp_path, monkeypatch):
+    flags = ["synthetic", "--directory", str(tmp_path), "--batch_size", "1"]
+    monkeypatch.setattr(sys, "argv", ["gaussianity", *flags])
     with pytest.raises(SystemExit, match="ValueError: batch_size must be in"):
-        __main__.cli(flags)
+        __main__.cli()
+
+
+@pytest.mark.slow
+def test_a_run_on_images_that_was_stopped_goes_on_and_keeps_its_moments(
+    tmp_path, monkeypatch
+):
+    s = images.Settings(
+        split="train[:100]",
+        test_split="test[:60]",
+        width=4,
+        dimension=8,
+        batch_size=50,
+        epochs=3,
+        measurements=3,
+        directory=str(tmp_path / "run"),
+    )
+    whole = image_runs.train(
+        dataclasses.replace(s, directory=str(tmp_path / "whole")), "contrastive"
+    )
+    original, count = measures.snapshot, []
+
+    def stopping(*arguments, **options):
+        count.append(None)
+        if len(count) == 4:  # at the start, after one epoch, after two, and now
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(measures, "snapshot", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        image_runs.train(s, "contrastive")
+    monkeypatch.setattr(measures, "snapshot", original)
+    resumed = image_runs.train(s, "contrastive")
+    assert resumed.epochs == whole.epochs == [0, 1, 2, 3]
+    np.testing.assert_array_equal(resumed.last.z, whole.last.z)
+    for a, b in zip(resumed.history, whole.history, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)

@@ -58,6 +58,11 @@ LABELS = jnp.arange(4)
         ),
         (lambda: losses.dcl(VIEWS, temperature=-1), ValueError, "temperature.*got -1"),
         (
+            lambda: losses.info_nce(X, X, decoupled=1),
+            TypeError,
+            "decoupled must be True or False, got int",
+        ),
+        (
             lambda: losses.sup_con(X, LABELS.astype(float)),
             TypeError,
             "labels must be an integer array",

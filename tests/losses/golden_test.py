@@ -116,8 +116,11 @@ def test_info_nce_and_dcl_have_the_golden_values_of_the_same_case(x64):
     z1, z2 = _with_cosines()
     loss = losses.info_nce(z1, z2, temperature=0.5)
     np.testing.assert_allclose(loss.mean(), 0.3913172181, rtol=0, atol=1e-10)
-    decoupled = losses.sc_info_nce(z1, z2, temperature=0.5)
-    np.testing.assert_allclose(decoupled.mean(), -0.7625120495, rtol=0, atol=1e-10)
+    for decoupled in (
+        losses.sc_info_nce(z1, z2, temperature=0.5),
+        losses.info_nce(z1, z2, temperature=0.5, decoupled=True),
+    ):
+        np.testing.assert_allclose(decoupled.mean(), -0.7625120495, rtol=0, atol=1e-10)
 
 
 def test_collapse_costs_the_log_of_the_number_of_candidates():
@@ -134,6 +137,7 @@ def test_collapse_costs_the_log_of_the_number_of_candidates():
         (losses.clip(flat, flat), 5),
         (losses.clip(flat, flat, groups=labels), np.array([4, 4, 4, 4, 5])),
         (losses.info_nce(flat, jnp.ones((7, 3)), negatives=jnp.ones((4, 3))), 11),
+        (losses.info_nce(flat, flat, negatives=flat, decoupled=True), 9),
         (losses.is_info_nce(flat, flat, flat), 4),
         (losses.dhel(views, temperature=1.0), 16 * np.e),
         (losses.graph_cross_entropy(flat, jnp.ones((5, 5)), kernel=kernel), 4),
@@ -159,6 +163,7 @@ def test_one_example_has_no_negatives():
         losses.dcl(views),
         losses.clip(flat, flat),
         losses.info_nce(flat, flat),
+        losses.info_nce(flat, flat, decoupled=True),
         losses.sc_info_nce(flat, flat),
         losses.sup_con(flat, jnp.array([4])),
     ):

@@ -271,10 +271,10 @@ class ProjectorTest(parameterized.TestCase):
             described(models.Projector(), 5, 2, 9)
 
 
-class SimCLRTest(parameterized.TestCase):
+class EmbedderTest(parameterized.TestCase):
     def test_embeddings_are_projected_representations(self):
         encoder, projector = models.ConvEncoder(width=2), models.Projector(5)
-        model = models.SimCLR(encoder, projector)
+        model = models.Embedder(encoder, projector)
         images = normal(3, 4, 4, 1)
         variables = drawn(model, *images.shape)
 
@@ -292,3 +292,9 @@ class SimCLRTest(parameterized.TestCase):
         expected = projector.apply(part("projector"), h, train=False)
         np.testing.assert_allclose(z, expected, rtol=1e-5, atol=1e-6)
         self.assertEqual((h.shape, z.shape), ((3, 16), (3, 5)))
+
+    def test_checkpoints_of_its_former_name_load(self):
+        model = models.SimCLR(models.ConvEncoder(width=2), models.Projector(5))
+        _, variables = described(model, 3, 4, 4, 1)
+        for tree in variables.values():
+            self.assertEqual(set(tree), {"encoder", "projector"})

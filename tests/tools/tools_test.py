@@ -111,9 +111,8 @@ def test_images_of_another_size_are_refused(trained, tmp_path):
 
 def test_a_run_is_probed_and_drawn_and_stays_as_it_is(trained, capsys):
     directory, _ = trained
-    before = {
-        p: p.read_bytes() for p in (directory / "checkpoints").rglob("*") if p.is_file()
-    }
+    files = [p for p in (directory / "checkpoints").rglob("*") if p.is_file()]
+    before = {p: p.read_bytes() for p in files}
     command.cli(
         ["probe", str(directory), "--train_split", "train[:300]"]
         + ["--test_split", "test[:100]", "--draws", "1"]

@@ -1,0 +1,227 @@
+"""The training of one network on images, with or without labels, and its measures."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxcl
+from experiments.gaussianity import measures
+from jaxcl import augment, data, evaluation, losses, models, recipes, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Trains one encoder with and without labels and tests both for Gaussianity."""
+
+    directory: str = "runs/gaussianity_images"
+    """Where the table and the pictures go; one that holds results is refused,
+    and one that was stopped goes on."""
+    source: str = "digits"
+    """Images: "digits", a .npz or .npy file, "tfds:NAME", or a prepared directory."""
+    split: str = "train"
+    """Images to learn from."""
+    test_split: str = "test"
+    """Held-out images that are measured."""
+    augmentation: Literal["characters", "photographs"] = "characters"
+    """Affine maps and noise, or crops, flips and colors without blur."""
+    jitter: float = 1.0
+    """Strength of the colors of "photographs"; 1 as in the paper."""
+    encoder: Literal["small", "resnet18"] = "small"
+    """Three convolutions and a dense layer, or a residual network."""
+    width: int = 16
+    """Channels of its first stage; 64 is the usual residual network."""
+    dimension: int = 128
+    """Size d of the output that the loss and the tests read."""
+    loss: Literal["info_nce", "nt_xent"] = "info_nce"
+    """Contrastive loss: of one direction as in the paper, or among all views."""
+    temperature: float = 0.1
+    """Divides cosines."""
+    batch_size: int = 128
+    """Images per step; the paper has 256."""
+    epochs: int = 100
+    """Passes over the images, as in the paper."""
+    learning_rate: float = 1e-3
+    """Of AdamW, constant."""
+    weight_decay: float = 1e-4
+    """Of weights, apart from the gradient; the paper's may be added to it."""
+    measurements: int = 10
+    """Moments at which encoders are measured, besides the start."""
+    max_samples: int = 5000
+    """Embeddings that the tests see at most; the paper does not say."""
+    seed: int = 0
+    """Of parameters, batches and views."""
+
+
+def make_network(s: Settings) -> models.SimCLR:
+    """The encoder and a linear layer to d numbers."""
+    encoder: nn.Module = (
+        models.ConvEncoder(width=s.width)
+        if s.encoder == "small"
+        else models.resnet18(stem="small", width=s.width)
+    )
+    return models.SimCLR(encoder, models.Projector(s.dimension, depth=1))
+
+
+# A loss of (parameters, embeddings [b, 2, d], labels [b]).
+Loss = Callable[[Any, jax.Array, jax.Array], jax.Array]
+
+
+def contrastive(s: Settings, mesh: jax.sharding.Mesh) -> Loss:
+    """The contrastive loss of the settings; labels are not used."""
+
+    def of_views(z: jax.Array, axis_name: str | None = None) -> jax.Array:
+        options: Any = {"temperature": s.temperature, "axis_name": axis_name}
+        if s.loss == "nt_xent":
+            return losses.nt_xent(z, **options)
+        return losses.info_nce(z[:, 0], z[:, 1], **options)
+
+    loss = jaxcl.sharded(of_views, mesh)
+    return lambda params, z, labels: loss(z)
+
+
+def supervised(head: nn.Dense) -> Loss:
+    """Cross-entropy of a linear classifier on both views."""
+
+    def loss(params: Any, z: jax.Array, labels: jax.Array) -> jax.Array:
+        logits = jnp.asarray(head.apply({"params": params["head"]}, z))
+        both = jnp.broadcast_to(labels[:, None], z.shape[:2])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, both)
+
+    return loss
+
+
+class Trained(NamedTuple):
+    """A run of one encoder.
+
+    Attributes:
+      epochs: at which it was measured, 0 first.
+      history: what was measured then.
+      first: the untrained encoder.
+      last: the trained encoder.
+      accuracy: of 5-NN on held-out images, among training images, by cosine of z.
+    """
+
+    epochs: list[int]
+    history: list[measures.Measures]
+    first: measures.Snapshot
+    last: measures.Snapshot
+    accuracy: float
+
+
+def train(s: Settings, kind: str) -> Trained:
+    """Trains one network, or goes on where it was stopped, and measures it.
+
+    Args:
+      s: settings.
+      kind: "contrastive" or "supervised"; the directory of its run is called so.
+    """
+    mesh, rows, whole = jaxcl.data_parallel()
+    images = data.to_memory(data.open(s.source, s.split))
+    feed = data.feed(images, s.batch_size, s.seed, rows)
+    steps = data.size(images) // s.batch_size
+    known = recipes.labelled(s.source, "split", s.split)
+    test = recipes.labelled(s.source, "test_split", s.test_split)
+    num_classes = len(known.class_names)
+    shape = recipes.image_size(images)
+    look = recipes.Images(augmentation=s.augmentation, jitter=s.jitter)
+    transform = recipes.make_transform(look, shape)
+
+    # Both kinds begin with the same parameters; one of them has a classifier as well.
+    network, head = make_network(s), nn.Dense(num_classes)
+    init_key, view_key, test_key = (
+        jax.random.fold_in(jax.random.key(s.seed), i) for i in range(3)
+    )
+    stats = dict(network.init(init_key, jnp.ones((1, *shape)), train=False))
+    params = {"model": stats.pop("params")}
+    if kind == "supervised":
+        of_head = head.init(jax.random.fold_in(init_key, 1), jnp.ones((1, s.dimension)))
+        params["head"] = of_head["params"]
+    loss = {
+        "contrastive": lambda: contrastive(s, mesh),
+        "supervised": lambda: supervised(head),
+    }[kind]()
+    tx = training.adamw(s.learning_rate, weight_decay=s.weight_decay)
+    state = data.put(training.create_state(params, stats, tx), whole)
+    apply = functools.partial(network.apply, train=True, mutable=list(stats))
+
+    def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
+        views = augment.images.views(key, batch["image"], transform)
+        variables = {"params": params["model"], **state.model_state}
+        z, changed = training.apply_views(apply, variables, views)
+        return training.Outcome(loss(params, z, batch["label"]), changed)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: Any, batch: Any, key: jax.Array) -> Any:
+        return training.train_step(loss_fn, state, batch, key)
+
+    # What is measured: embeddings of images as they are, and of two views.
+    def encode(variables: Any, images: jax.Array) -> jax.Array:
+        pixels = images.astype(jnp.float32) / 255
+        return jnp.asarray(network.apply(variables, pixels, train=False))
+
+    def encode_views(variables: Any, images: jax.Array) -> jax.Array:
+        # The same noise in every batch and at every moment: moments are compared.
+        views = augment.images.views(test_key, images, transform)
+        pixels = views.reshape(-1, *views.shape[2:])
+        z = jnp.asarray(network.apply(variables, pixels, train=False))
+        return z.reshape(len(images), -1)
+
+    def embed(how: Callable[..., jax.Array], state: Any, column: Any) -> np.ndarray:
+        variables = {"params": state.params["model"], **state.model_state}
+        return evaluation.represent(jax.tree_util.Partial(how, variables), column, 500)
+
+    def measured(state: Any) -> measures.Snapshot:
+        views = embed(encode_views, state, test.images)
+        return measures.snapshot(
+            embed(encode, state, test.images),
+            views.reshape(len(views), 2, -1),
+            max_samples=s.max_samples,
+            seed=s.seed,
+        )
+
+    first = measured(state)
+    directory = pathlib.Path(s.directory) / kind
+    every = steps * max(1, s.epochs // s.measurements)
+    key = data.put(view_key, whole)
+    with training.open_run(
+        directory,
+        s,
+        state,
+        last=s.epochs * steps,
+        may_change=("directory",),
+        log_every=steps,
+        save_every=every,
+    ) as (run, state):
+        for i in run.steps():
+            state, metrics = step(state, feed(i), key)
+            run.log(i + 1, metrics)
+            if run.due(i + 1, every):  # before saving, so that no moment is lost
+                run.write(i + 1, measured(state).measures._asdict())
+            run.save(i + 1, state)
+    last = measured(state)
+    predicted = evaluation.knn(
+        embed(encode, state, known.images),
+        known.labels,
+        last.z.astype(np.float32),
+        k=5,
+        num_classes=num_classes,
+    )
+    epochs, history = [0], [first.measures]
+    for record in training.read_metrics(directory):
+        if "cv" in record:  # a moment that was measured
+            epochs.append(record["step"] // steps)
+            history.append(_measures(record))
+    accuracy = evaluation.accuracy(predicted, test.labels)
+    return Trained(epochs, history, first, last, accuracy)
+
+
+def _measures(record: Mapping[str, Any]) -> measures.Measures:
+    return measures.Measures(*(record[name] for name in measures.Measures._fields))

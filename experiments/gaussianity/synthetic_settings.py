@@ -1,0 +1,96 @@
+"""What the synthetic runs can be told, and what follows from it."""
+
+import dataclasses
+
+from experiments.gaussianity import encoders, inputs
+from jaxcl import _files
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(inputs.Scales):
+    """Trains encoders on inputs of a known law and tests whether they are Gaussian."""
+
+    directory: str = "runs/gaussianity_synthetic"
+    """Where the table and the pictures go; one that holds results is refused."""
+    laws: tuple[inputs.Name, ...] = ("laplace", "mixture", "binary")
+    """Laws to draw inputs from."""
+    num_train: int = 5120
+    """Inputs to learn from."""
+    num_test: int = 2000
+    """Held-out inputs that are measured."""
+    encoder: encoders.Name = "linear"
+    """A linear map as in the paper, or one hidden layer of ReLU before it."""
+    hidden: int = 512
+    """Units of that layer."""
+    bias: bool = False
+    """Whether the last layer has one; it moves the mean away from 0 for long."""
+    dimension: int = 64
+    """Size d of the embedding."""
+    temperature: float = 0.1
+    """Divides cosines."""
+    batch_size: int = 128
+    """Inputs in a batch, and candidates of each anchor."""
+    epochs: int = 20
+    """Passes over the inputs."""
+    learning_rate: float = 3e-3
+    """Of Adam, constant; the paper has 1e-3, and many more steps."""
+    beta_factor: float = 1.0
+    """Weight beta of the penalty, as a multiple of 2 (1 - eta) / (temperature d), from
+    which on theory promises a Gaussian optimum; 0 trains no encoder with it."""
+    eta: float | None = None
+    """Mildness of the augmentation in [0, 1]; None is the correlation of two views for
+    laplace, and 0, the safe choice, for the others."""
+    lam: float = 0.5
+    """lambda of the penalty: it pins the norm at sqrt(d / (2 lambda))."""
+    measurements: int = 10
+    """Moments at which encoders are measured, besides the start."""
+    max_samples: int = 5000
+    """Embeddings that the tests for normality see at most; the paper does not say."""
+    seed: int = 0
+    """Of inputs, parameters, batches and views."""
+
+
+# What the paper states; batch size and epochs of mixture and binary are those of
+# laplace, for which it gives ranges.
+PAPER = Settings(
+    size=1024,
+    num_train=20_000,
+    num_test=5000,
+    dimension=256,
+    epochs=150,
+    learning_rate=1e-3,
+    mean_scale=0.2,
+    density=0.01,
+    measurements=15,
+    directory="runs/gaussianity_paper",
+)
+
+
+def mildness(s: Settings, name: inputs.Name) -> float:
+    """eta of the theory, where it is known, else its smallest value."""
+    if s.eta is not None:
+        return s.eta
+    return inputs.view_correlation(s) if name == "laplace" else 0.0
+
+
+def beta_of(s: Settings, name: inputs.Name) -> float:
+    """Weight of the penalty: the factor times 2 (1 - eta) / (temperature d)."""
+    threshold = 2 * (1 - mildness(s, name)) / (s.temperature * s.dimension)
+    return s.beta_factor * threshold
+
+
+def check(s: Settings) -> None:
+    """Refuses settings that cannot run, before anything is trained."""
+    _files.check_new("directory", s.directory)
+    if not s.laws or len(set(s.laws)) < len(s.laws):
+        raise ValueError(f"laws must be different ones, got {s.laws}")
+    for name, holds, expected in (
+        ("batch_size", 2 <= s.batch_size <= s.num_train, "in [2, num_train]"),
+        ("signal", 0 < s.signal <= 1, "in (0, 1]"),
+        ("eta", s.eta is None or 0 <= s.eta <= 1, "in [0, 1]"),
+        ("beta_factor", s.beta_factor >= 0, "at least 0"),
+        ("epochs", s.epochs >= 1, "at least 1"),
+        ("measurements", s.measurements >= 1, "at least 1"),
+    ):
+        if not holds:
+            raise ValueError(f"{name} must be {expected}, got {getattr(s, name)}")
