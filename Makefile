@@ -35,8 +35,10 @@ simclr: $(VENV)/.experiments
 	$(BIN)/python -m experiments.simclr
 	$(BIN)/python -m experiments.linear_probe runs/simclr
 
+# Each worker takes half of the files, so that few programs are compiled by both, and
+# takes over from the other one at the end.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup

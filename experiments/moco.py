@@ -74,9 +74,10 @@ class Settings(recipes.Images):
     """Steps between two measurements of the monitors."""
 
 
-CIFAR10 = Settings(
-    directory="runs/moco_cifar10",
-    source="tfds:cifar10",
+# As the code of Kernel-InfoNCE has them by default, as far as we could read it. Its
+# plain losses: --kernels laplacian (or gaussian) --temperature 0.1.
+authors = functools.partial(
+    Settings,
     augmentation="moco",
     pixels="imagenet",
     encoder="resnet18",
@@ -93,26 +94,20 @@ CIFAR10 = Settings(
     seed=1,
     evaluate_every=1000,
 )
-# All but "digits" as the code of Kernel-InfoNCE has them by default, as far as we could
-# read it. Its plain losses: --kernels laplacian (or gaussian) --temperature 0.1.
 PROTOCOLS = {
     "digits": _cli.Command(
         Settings(), help="The 1,797 digits of scikit-learn: nothing to download."
     ),
-    "cifar10": _cli.Command(CIFAR10, help="CIFAR-10, prepared by TFDS."),
+    "cifar10": _cli.Command(
+        authors("runs/moco_cifar10", "tfds:cifar10"),
+        help="CIFAR-10, prepared by TFDS.",
+    ),
     "cifar100": _cli.Command(
-        dataclasses.replace(
-            CIFAR10, directory="runs/moco_cifar100", source="tfds:cifar100"
-        ),
+        authors("runs/moco_cifar100", "tfds:cifar100"),
         help="CIFAR-100, prepared by TFDS.",
     ),
     "tinyimagenet": _cli.Command(
-        dataclasses.replace(
-            CIFAR10,
-            directory="runs/moco_tinyimagenet",
-            source="tfds:tinyimagenet",
-            test_split="validation",
-        ),
+        authors("runs/moco_tinyimagenet", "tfds:tinyimagenet", test_split="validation"),
         help="TinyImageNet; first `jaxcl prepare --name tinyimagenet --resize 32`.",
     ),
 }
@@ -171,7 +166,8 @@ def pretrain(s: Settings) -> training.TrainState:
     state = training.create_state(params, stats, tx, average=True, memory=memory)
     state = data.put(state, whole)
     # Each device keeps the keys of its own rows.
-    queue = queue._replace(keys=data.put(queue.keys, rows))
+    queue = state.memory["queue"]
+    queue = queue._replace(keys=jax.device_put(queue.keys, rows))
     state = state.replace(memory={**state.memory, "queue": queue})
     placed = jax.tree.map(lambda x: x.sharding, state)
 
@@ -203,14 +199,7 @@ def pretrain(s: Settings) -> training.TrainState:
     view_key = data.put(jax.random.fold_in(key, 1), whole)
     monitors = recipes.make_monitors(s, described, images)
     with training.open_run(
-        s.directory,
-        s,
-        state,
-        last=recipes.last_step(s, images),
-        may_change=MAY_CHANGE,
-        log_every=s.log_every,
-        save_every=s.save_every,
-        progress=s.progress,
+        s.directory, s, state, may_change=MAY_CHANGE, **recipes.run_options(s, images)
     ) as (run, state):
         models.write_description(s.directory, described)
         for i in run.steps():
@@ -224,7 +213,7 @@ def pretrain(s: Settings) -> training.TrainState:
 
 def main(s: Settings) -> list[study.Row]:
     """Trains by each kernel, probes the encoders, and prints a table."""
-    recipes.join(s)
+    recipes.start(s)
     if s.queue_size % s.batch_size:
         raise ValueError(
             f"queue_size must be divisible by the {s.batch_size} rows of a batch, "

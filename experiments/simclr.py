@@ -172,7 +172,7 @@ def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., An
 
 
 def main(s: Settings) -> training.TrainState:
-    recipes.join(s)
+    recipes.start(s)
     mesh, rows, whole = jaxcl.data_parallel()
     if s.num_views < (3 if s.loss == "is_info_nce" else 2):
         raise ValueError(
@@ -192,6 +192,7 @@ def main(s: Settings) -> training.TrainState:
     params, stats = recipes.initialize(s, described, len(images.class_names or ()))
     tx = recipes.make_optimizer(s, images)
     state = training.create_state(params, stats, tx, average=s.average > 0)
+    state = data.put(state, whole)
     apply = recipes.make_apply(described)
 
     # Loss: views of the batch, their embeddings [b, v, d], and what these cost.
@@ -227,14 +228,7 @@ def main(s: Settings) -> training.TrainState:
     view_key = data.put(jax.random.fold_in(jax.random.key(s.seed), 1), whole)
     monitors = recipes.make_monitors(s, described, images)
     with training.open_run(
-        s.directory,
-        s,
-        data.put(state, whole),
-        last=recipes.last_step(s, images),
-        may_change=MAY_CHANGE,
-        log_every=s.log_every,
-        save_every=s.save_every,
-        progress=s.progress,
+        s.directory, s, state, may_change=MAY_CHANGE, **recipes.run_options(s, images)
     ) as (run, state):
         models.write_description(s.directory, described)
         for i in run.steps():

@@ -4,11 +4,21 @@ Silent dtype or rank promotion and warnings are errors here: in numerical code e
 them is a bug more often than not.
 """
 
+import gc
+import importlib.metadata
 import os
+import pathlib
 
 # Most of the time goes into compiling programs that run once: compile them plainly.
-# `XLA_FLAGS= make test` runs the same tests on fully optimized programs.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# `XLA_FLAGS= make test` runs the same tests on fully optimized programs. The last flag
+# makes it three times as fast; later versions of XLA, which end the process at a flag
+# that they do not know, do not know this one.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * importlib.metadata.version("jaxlib").startswith("0.10."),
+)
 
 import jax
 import pytest
@@ -17,6 +27,74 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Programs compiled once are kept here for the next run and for the other worker; an
+# empty JAXCL_TEST_CACHE keeps none.
+CACHE = os.environ.get("JAXCL_TEST_CACHE", "~/.cache/jaxcl-tests")
+CACHE_BYTES = 2**30
+
+if CACHE:
+    folder = pathlib.Path(CACHE).expanduser() / jax.__version__
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _forget_the_oldest(folder, limit):
+    """Deletes the oldest files of a folder until what is left fits into the limit.
+
+    Not jax_compilation_cache_max_size, which reads the whole folder at each write.
+    """
+    files = [(path, path.stat()) for path in folder.glob("*-cache")]
+    files.sort(key=lambda file: file[1].st_mtime, reverse=True)
+    total = 0
+    for path, status in files:
+        total += status.st_size
+        if total > limit:
+            path.unlink(missing_ok=True)
+
+
+def pytest_configure(config):
+    # A worker may read what another one is just writing: it compiles in that case.
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:Error (reading|writing) persistent compilation cache:UserWarning",
+    )
+    if CACHE and not hasattr(config, "workerinput"):
+        _forget_the_oldest(folder, CACHE_BYTES)
+
+
+# Seconds of processor time that a test may take unless it is marked `slow`: several
+# times what the slowest one takes with nothing compiled before, whatever else a machine
+# is doing.
+MOST = 20.0
+
+
+def _seconds():
+    """Processor time of this process and of the children that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    began = _seconds()
+    result = yield
+    took = _seconds() - began
+    if took > MOST and item.get_closest_marker("slow") is None:
+        pytest.fail(
+            f"took {took:.0f} s of processor time, more than {MOST:.0f}: make it"
+            " smaller or mark it slow"
+        )
+    return result
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """What a file compiled is of no use to the next one, and takes gigabytes in all."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from jaxcl.recipes.images import Images as Images
 from jaxcl.recipes.images import describe as describe
 from jaxcl.recipes.images import image_size as image_size
 from jaxcl.recipes.images import initialize as initialize
-from jaxcl.recipes.images import join as join
 from jaxcl.recipes.images import last_step as last_step
 from jaxcl.recipes.images import make_apply as make_apply
 from jaxcl.recipes.images import make_monitors as make_monitors
 from jaxcl.recipes.images import make_optimizer as make_optimizer
 from jaxcl.recipes.images import make_transform as make_transform
 from jaxcl.recipes.images import open_images as open_images
+from jaxcl.recipes.images import run_options as run_options
+from jaxcl.recipes.images import start as start
 from jaxcl.recipes.images import variables_of as variables_of
 from jaxcl.recipes.protocols import DIGITS as DIGITS
 from jaxcl.recipes.protocols import MNIST as MNIST

@@ -140,14 +140,39 @@ def last_step(s: Images, images: data.Dataset) -> int:
     return min(total, s.max_steps or total)
 
 
-def join(s: Images) -> None:
-    """Joins the other processes of the settings; call it before anything runs."""
+def run_options(s: Images, images: data.Dataset) -> dict[str, Any]:
+    """What `training.open_run` is told by the settings."""
+    return {
+        "last": last_step(s, images),
+        "log_every": s.log_every,
+        "save_every": s.save_every,
+        "progress": s.progress,
+    }
+
+
+def start(s: Images) -> None:
+    """Joins the other processes of the settings; call it before anything runs.
+
+    Args:
+      s: settings.
+
+    Raises:
+      ValueError: if the batch does not fit the devices and chunks, or processes are
+        named of which none is found.
+    """
     training.join_processes(
         s.distributed,
         coordinator=s.coordinator,
         num_processes=s.num_processes,
         process_id=s.process_id,
     )
+    parts = jax.device_count() * s.chunks
+    if s.batch_size % parts:
+        in_chunks = f" times {s.chunks} chunks" if s.chunks > 1 else ""
+        raise ValueError(
+            f"batch_size must be divisible by the {jax.device_count()} devices"
+            f"{in_chunks}, got {s.batch_size}"
+        )
 
 
 def describe(s: Images, shape: tuple[int, ...]) -> models.Description:

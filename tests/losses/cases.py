@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxcl import kernels, losses
 from tests import oracles
@@ -443,3 +444,34 @@ CASES = [
 ]
 
 BY_NAME = {case.name: case for case in CASES}
+
+# One of each kind: the others differ in a kernel, a divergence, a mask or a score,
+# which have tests of their own.
+REPEATED = {
+    "nt_xent_of_three_views",
+    "nt_xent_with_groups",
+    "clip_with_groups",
+    "info_nce",
+    "debiased_nt_xent_mild",
+    "sc_full",
+    "sc_official",
+    *(f"kernel_info_nce_{name}" for name in KERNELS if name != "arc_cosine_0"),
+    *(f"f_micl_{name}" for name in oracles.F_DIVERGENCES if name != "chi2"),
+}
+KINDS = [case for case in CASES if case.name not in REPEATED]
+
+# Of one array, of one with labels, of two, and with further keys.
+FEW = [
+    BY_NAME[name] for name in ("nt_xent", "sup_con", "clip", "info_nce_with_a_queue")
+]
+
+
+def over(cases, ordinary=tuple(KINDS)):
+    """Runs a test over cases, of which those that are not ordinary are slow."""
+    names = {case.name for case in ordinary}
+
+    def parameter(case):
+        marks = () if case.name in names else pytest.mark.slow
+        return pytest.param(case, id=case.name, marks=marks)
+
+    return pytest.mark.parametrize("case", [parameter(case) for case in cases])

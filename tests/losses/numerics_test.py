@@ -49,30 +49,20 @@ def _trained(case):
     return arrays, constants
 
 
-# One of each kind: the others differ in a kernel, a mask or a score, which have tests
-# of their own.
 KINDS = [
-    case
-    for case in cases.CASES
-    if (
-        not case.name.startswith(("kernel_info_nce_", "f_micl_"))
-        or case.name
-        in ("kernel_info_nce_laplacian", "kernel_info_nce_arc_cosine_0", "f_micl_chi2")
-    )
-    and case.name
-    not in (
-        "nt_xent_with_groups",
-        "clip_with_groups",
-        "info_nce",
-        "sc_full",
-        "debiased_nt_xent_mild",
-    )
+    *cases.KINDS,
+    *(
+        cases.BY_NAME[name]
+        for name in (
+            "kernel_info_nce_laplacian",
+            "nt_xent_of_three_views",
+            "sc_official",
+        )
+    ),
 ]
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in KINDS if case.softmax], ids=lambda case: case.name
-)
+@cases.over([case for case in KINDS if case.softmax])
 def test_the_gradient_keeps_its_digits_when_training_has_succeeded(case):
     arrays, constants = _trained(case)
     parameters = {**case.parameters}
@@ -174,7 +164,7 @@ def _check_that_no_nan_is_hidden(case):
     assert np.isnan(loss[1]).all()
 
 
-@pytest.mark.parametrize("case", KINDS, ids=lambda case: case.name)
+@cases.over(KINDS)
 def test_numbers_are_defined_and_a_valid_nan_is_never_hidden(case):
     # In one test, since compiling costs the most and serves both.
     _check_what_is_drawn(case=case)

@@ -1,10 +1,13 @@
 """Every loss, tiled and dense, equals an independent float64 oracle."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcl.pairwise import tiled
 from tests import oracles
 from tests.losses import cases
 
@@ -16,24 +19,14 @@ def _oracle(case, arrays, parameters, valid, **options):
     return case.oracle({**arrays, **case.constants}, parameters, valid, **options)
 
 
-@ALL
-@pytest.mark.parametrize("impl", ["reference", "tiled"])
-def test_value_equals_the_oracle(case, impl, x64):
-    arrays, parameters, constants = cases.numbers(case, jnp.float64)
-    expected = _oracle(case, case.arrays, case.parameters, VALID)
-    loss = case.loss(
-        {**arrays, **constants}, parameters, valid=jnp.array(VALID), impl=impl, tile=5
-    )
-    assert loss.dtype == jnp.float64
-    np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
-
-
 def _weighted(loss):
     """Adds up losses with unequal weights, so that no two anchors can be confused."""
     return (loss * np.cos(np.arange(loss.size)).reshape(loss.shape)).sum()
 
 
-def _oracle_gradient(case):
+@functools.cache
+def _oracle_gradient(name):
+    case = cases.BY_NAME[name]
     names, parameters = list(case.arrays), list(case.parameters)
     options = {}
     if case.name in ("sc_full", "sc_official"):
@@ -58,27 +51,77 @@ def _oracle_gradient(case):
     )
 
 
-@ALL
-def test_gradient_equals_the_oracles_differences(case, x64):
+def _assert_equal_to_the_oracle(case, **options):
     *numbers, constants = cases.numbers(case, jnp.float64)
-    expected = _oracle_gradient(case)
-    for options in ({"impl": "reference"}, {"tile": 5}, {}):
+    expected = _oracle(case, case.arrays, case.parameters, VALID)
 
-        def value(arrays, parameters, options=options):
-            everything = {**arrays, **constants}
-            loss = case.loss(everything, parameters, valid=jnp.array(VALID), **options)
-            return _weighted(loss)
+    def run(arrays, parameters):
+        everything = {**arrays, **constants}
+        loss = case.loss(everything, parameters, valid=jnp.array(VALID), **options)
+        return _weighted(loss), loss
 
-        gradient = jax.jit(jax.grad(value, (0, 1)))(*numbers)
-        for got, want in zip(
-            jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True
-        ):
-            scale = np.abs(want).max()
-            assert scale > 1e-3, "a gradient that is zero shows nothing"
-            np.testing.assert_allclose(got, want, rtol=0, atol=1e-7 * scale + 1e-8)
+    gradient, loss = jax.jit(jax.grad(run, (0, 1), has_aux=True))(*numbers)
+    assert loss.dtype == jnp.float64
+    np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
+    for got, want in zip(
+        jax.tree.leaves(gradient),
+        jax.tree.leaves(_oracle_gradient(case.name)),
+        strict=True,
+    ):
+        scale = np.abs(want).max()
+        assert scale > 1e-3, "a gradient that is zero shows nothing"
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-7 * scale + 1e-8)
 
 
 @ALL
+@pytest.mark.parametrize(
+    "options", [{"impl": "reference"}, {"tile": 5}], ids=["reference", "tiled"]
+)
+def test_value_and_gradient_equal_the_oracle(case, options, x64):
+    _assert_equal_to_the_oracle(case, **options)
+
+
+@cases.over(cases.CASES, cases.FEW)
+def test_value_and_gradient_equal_the_oracle_in_one_tile(case, x64):
+    _assert_equal_to_the_oracle(case)
+
+
+@pytest.fixture
+def break_the_derivative(monkeypatch):
+    """Lets one argument of the streamed reductions have a derivative of zero."""
+
+    def replace(argument):
+        right = tiled.reduce_tiles.bwd
+
+        def wrong(*residuals):
+            gradients = list(right(*residuals))
+            gradients[argument] = jax.tree.map(jnp.zeros_like, gradients[argument])
+            return tuple(gradients)
+
+        monkeypatch.setattr(tiled.reduce_tiles, "bwd", wrong)
+        jax.clear_caches()  # of what was traced with the right one
+
+    yield replace
+    monkeypatch.undo()
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        pytest.param("nt_xent", 0, id="kernel"),
+        pytest.param("siglip", 1, id="score"),
+        pytest.param("nt_xent", 2, id="anchors"),
+        pytest.param("clip", 3, id="candidates"),
+    ],
+)
+def test_a_derivative_of_zero_is_noticed(name, argument, break_the_derivative, x64):
+    break_the_derivative(argument)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        _assert_equal_to_the_oracle(cases.BY_NAME[name], tile=5)
+
+
+@cases.over(cases.CASES)
 def test_float32_equals_the_oracle_to_rounding(case):
     arrays, parameters, constants = cases.numbers(case, jnp.float32)
     loss = case.loss(
