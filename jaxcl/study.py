@@ -211,7 +211,7 @@ def shared_programs() -> Iterator[None]:
     if config["jax_compilation_cache_dir"] is not None:
         yield
         return
-    least = config["jax_persistent_cache_min_compile_time_secs"]
+    before = config["jax_persistent_cache_min_compile_time_secs"]
     with tempfile.TemporaryDirectory(prefix="jaxcl-programs-") as directory:
         jax.config.update("jax_compilation_cache_dir", directory)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -219,7 +219,7 @@ def shared_programs() -> Iterator[None]:
             yield
         finally:
             jax.config.update("jax_compilation_cache_dir", None)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from jaxcl import study
 from jaxcl.pictures import studies
+from tests.pictures import legible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +205,8 @@ def test_every_seed_is_a_dot_in_every_panel(tmp_path):
 
     def dark(**panels):
         path = tmp_path / "dots.png"
-        studies.dots(path, names, panels, baseline="a", aside="untrained")
+        with legible.checked():
+            studies.dots(path, names, panels, baseline="a", aside="untrained")
         return _columns_of(path, style.COLORS[0]).sum()
 
     one = dark(**accuracy)
@@ -222,7 +224,8 @@ def test_a_grid_has_a_cell_for_each_number_and_frames_where_asked(tmp_path):
 
     def framed(*places):
         path = tmp_path / "grid.png"
-        studies.grid(path, numbers, *axes, framed=places)
+        with legible.checked():
+            studies.grid(path, numbers, *axes, framed=places)
         return _columns_of(path, style.COLORS[6]).sum()
 
     assert framed() == 0

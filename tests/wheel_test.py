@@ -165,3 +165,38 @@ def test_prepare_makes_a_set_that_opens(tools):
         "print(images.shape, int(images[:].sum()))\n"
     )
     assert tools.python(program) == f"(6, 5, 4, 3) {images.sum()}"
+
+
+@pytest.fixture(scope="module")
+def run(tools):
+    """A short run on the digits, made by the repository's own script."""
+    flags = "--width 4 --embedding 8 --batch_size 16 --epochs 1 --warmup_epochs 0"
+    flags += " --max_steps 3 --evaluate_every 100 --no-progress --split train[:200]"
+    place = str(tools.folder / "run")
+    subprocess.run(
+        [sys.executable, "-m", "experiments.simclr", *flags.split()]
+        + ["--directory", place],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        check=True,
+        capture_output=True,
+    )
+    return place
+
+
+def test_probe_measures_a_run(tools, run):
+    said = tools.run("jaxcl", "probe", run, "--no-linear").stdout
+    assert "pretrained encoder" in said
+    assert json.loads((pathlib.Path(run) / "probe.json").read_text())
+
+
+def test_embed_and_export_bring_an_encoder_out(tools, run):
+    tools.run("jaxcl", "export", run, "--out", "encoder")
+    for place, out in ((run, "of_run.npz"), ("encoder", "of_export.npz")):
+        flags = ["--out", out, "--source", "digits"]
+        tools.run("jaxcl", "embed", place, *flags)
+    with np.load(tools.folder / "of_run.npz") as content:
+        embeddings, labels = content["embeddings"], content["labels"]
+    assert len(embeddings) == len(labels) == 497
+    with np.load(tools.folder / "of_export.npz") as content:
+        np.testing.assert_array_equal(content["embeddings"], embeddings)

@@ -3,6 +3,7 @@
 python -m experiments.benchmark
 python -m experiments.benchmark --sizes 16384 --losses nt_xent clip --repeats 9
 python -m experiments.benchmark --forms dense jaxcl --directory runs/two_forms
+python -m experiments.benchmark loop                # of a script, against its step
 
 Each line is the value and the gradient of a mean loss of float32 embeddings that are
 not normalized beforehand. Repeats of all forms are interleaved, so that whatever else
@@ -30,7 +31,7 @@ from typing import Any
 import jax
 import tqdm
 
-from experiments.benchmark import measure, peers, report
+from experiments.benchmark import loop, measure, peers, report
 from experiments.benchmark.settings import Settings
 from jaxcl import _cli, _files
 
@@ -76,7 +77,15 @@ def main(s: Settings) -> list[dict[str, Any]]:
 
 
 def cli() -> None:
-    _cli.run(main, Settings, prog="python -m experiments.benchmark")
+    _cli.run(
+        None,
+        {
+            "losses": _cli.Command(Settings, main),
+            "loop": _cli.Command(loop.Settings, loop.main),
+        },
+        prog="python -m experiments.benchmark",
+        default="losses",
+    )
 
 
 if __name__ == "__main__":

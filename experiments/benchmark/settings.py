@@ -1,4 +1,4 @@
-"""What the benchmark of losses can be told."""
+"""The settings of the benchmark of losses."""
 
 import dataclasses
 from typing import Literal, get_args

@@ -1,4 +1,4 @@
-"""What the synthetic runs can be told, and what follows from it."""
+"""The settings of the synthetic runs, and what follows from them."""
 
 import dataclasses
 

@@ -63,19 +63,19 @@ def train(s: Settings, loss: Callable[[jax.Array], jax.Array]) -> Callable[..., 
         z = model.apply(parameters, x.reshape(-1, 8), train=True)
         return jnp.asarray(z).reshape(*x.shape[:-1], 16)
 
+    def loss_fn(parameters: Any, state: Any, views: jax.Array, key: jax.Array) -> Any:
+        return training.Outcome(loss(encode(parameters, views)))
+
     @jax.jit
-    def run(parameters: Any) -> Any:
-        def step(i: Any, carry: Any) -> Any:
-            parameters, state = carry
+    def run(state: training.TrainState) -> training.TrainState:
+        def step(i: Any, state: training.TrainState) -> training.TrainState:
             views = theory.draw(jax.random.fold_in(key, i + 1), s.batch_size, s.noise)
-            gradient = jax.grad(lambda p: loss(encode(p, views.x)).mean())(parameters)
-            with jax.numpy_dtype_promotion("standard"):  # optax mixes in its count
-                updates, state = tx.update(gradient, state, parameters)
-            return optax.apply_updates(parameters, updates), state
+            return training.train_step(loss_fn, state, views.x, key)[0]
 
-        return jax.lax.fori_loop(0, s.steps, step, (parameters, tx.init(parameters)))[0]
+        return jax.lax.fori_loop(0, s.steps, step, state)
 
-    return functools.partial(encode, run(parameters))
+    state = run(training.create_state(parameters, {}, tx))
+    return functools.partial(encode, state.params)
 
 
 def measured(

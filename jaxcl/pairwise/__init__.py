@@ -104,7 +104,8 @@ def reduce_pairs(
     arguments = (kernel, asked, anchors, candidates, pair_weight)
     if impl == "reference":
         return _reduce_dense(names, *arguments)
-    return _reduce_tiles(tiled.Plan(names, exchange, tile), *arguments)
+    plan = tiled.Plan(names, exchange, None if tile is None else int(tile))
+    return _reduce_tiles(plan, *arguments)
 
 
 # Compiled here, so that a call outside of `jit` is traced once only.

@@ -39,11 +39,11 @@ def snapshots(
     """
     d, count = drawn[0].shape[1], len(drawn)
     what = {2: "points on the circle", 3: "points on the sphere"}.get(
-        d, f"d = {d}: the two principal directions of the last step"
+        d, f"{d} dimensions along two principal directions"
     )
-    figure = style.blank(2.5 * count + 1.6, 6.4)
+    figure = style.blank(max(2.5 * count + 1.6, 8.0), 6.7)
     below = f"kernel, sorted by group{_averaged(len(groups))}"
-    style.heading(figure, title, f"above: {what}; below: {below}")
+    style.heading(figure, title, f"above: {what}\nbelow: {below}")
     cells = figure.add_gridspec(2, count)
     basis = np.eye(d) if d <= 3 else _principal(drawn[-1])
     order = np.argsort(groups, kind="stable")

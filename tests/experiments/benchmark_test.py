@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import __main__ as script
-from experiments.benchmark import losses, measure
+from experiments.benchmark import loop, losses, measure
 from experiments.benchmark.settings import Settings
 
 TINY = Settings(
@@ -175,3 +175,23 @@ def test_a_wrong_flag_ends_with_one_line(tmp_path, monkeypatch):
         script.cli()
     assert ended.value.code == "ValueError: sizes must be even, at least 2, got 7"
     assert not (tmp_path / "new").exists()
+
+
+def test_a_loop_is_timed_against_its_bare_step(tmp_path, capsys):
+    s = loop.Settings(
+        width=2, batch_size=16, steps=2, rounds=3, directory=str(tmp_path / "new")
+    )
+    rows = loop.main(s)
+    assert [row["loop"] for row in rows] == ["bare step", *loop.LOOPS]
+    assert rows[0]["ratio"] == 1
+    record = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert record["rows"] == rows
+    for row in rows:
+        times = record["seconds"][row["loop"]]
+        assert len(times) == 3
+        ratios = np.array(times) / np.array(record["seconds"]["bare step"])
+        assert row["ratio"] == pytest.approx(np.median(ratios))
+        assert row["seconds_per_step"] == pytest.approx(np.median(times) / 2)
+    assert "| images from the host |" in capsys.readouterr().out
+    with pytest.raises(FileExistsError, match="directory must be new"):
+        loop.main(s)

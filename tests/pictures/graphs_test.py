@@ -1,10 +1,13 @@
 """Pictures of a graph: what is drawn is what was given."""
 
+import contextlib
+
 import matplotlib.image
 import numpy as np
 import pytest
 
 from jaxcl.pictures import graphs, style
+from tests.pictures import legible
 
 GROUPS = np.repeat([0, 1, 2], 4)
 NAMES = ("one", "two", "three")
@@ -40,7 +43,9 @@ def test_each_snapshot_shows_its_matrix_sorted_by_group(tmp_path, d):
         return np.ones((12, 12))
 
     path = tmp_path / "snapshots.png"
-    graphs.snapshots(path, [z, -z], similarity, (0, 5), GROUPS[mixed], NAMES)
+    # Axes of three dimensions do not say what they hold.
+    with contextlib.nullcontext() if d == 3 else legible.checked():
+        graphs.snapshots(path, [z, -z], similarity, (0, 5), GROUPS[mixed], NAMES)
     order = np.argsort(GROUPS[mixed], kind="stable")
     for points, expected in zip(seen, (z, -z), strict=True):
         np.testing.assert_array_equal(points, expected[order])
@@ -53,7 +58,8 @@ def test_levels_of_theory_are_drawn_where_they_belong(tmp_path):
     steps, panels = [0, 1, 10], {"loss": [2.0, 1.0, 0.5], "share": [0.1, 0.2, 0.9]}
 
     def drawn(levels):
-        graphs.curves(path, steps, panels, levels, shares=["share"], title="t")
+        with legible.checked():
+            graphs.curves(path, steps, panels, levels, shares=["share"], title="t")
         return _count(path, style.COLORS[4])
 
     assert drawn({}) == 0

@@ -32,6 +32,7 @@ from jaxcl.report import (
     moments,
     pictures,
     reading,
+    rules,
     tests,
     verdict,
     words,
@@ -487,6 +488,27 @@ class VerdictTest(Case):
         self.assertIn("fewer than 100 rows, 20, are too few", said.found)
 
 
+class RulesTest(Case):
+    @parameterized.parameters(1, 2, 6, 32, 100, 2048)
+    def test_gaussian_coordinates_reach_the_needed_share_in_99_of_100_cases(self, d):
+        needed = rules.needed_share(d)
+        self.assertLessEqual(needed, rules.SHARE)
+        enough = np.ceil(needed * d - 1e-9)
+        self.assertGreaterEqual(stats.binom.sf(enough - 1, d, 0.95), 0.99)
+
+    @parameterized.parameters(
+        ({}, True),
+        ({"ad_mean": rules.AD_LIMIT}, False),
+        ({"dp_mean": rules.DP_LIMIT}, False),
+        ({"ad_pass": 0.84}, False),
+        ({"dp_pass": 0.84}, False),
+        ({"dp_pass": 0.84, "needed": 0.8}, True),
+    )
+    def test_both_averages_and_both_shares_must_pass(self, changes, passes):
+        good = {"ad_mean": 0.4, "ad_pass": 0.9, "dp_mean": 0.5, "dp_pass": 0.9}
+        self.assertIs(report.coordinates_pass(**good | changes), passes)
+
+
 class OutputTest(Case):
     def test_json_is_one_object_and_complete(self):
         _, printed = self.run_main(gaussian(0), json=True)
@@ -516,6 +538,14 @@ class OutputTest(Case):
         self.assertIn(escaped(name), page)
         self.assertIn(escaped(results["verdict"]["headline"]), page)
         self.assertIn(escaped(results["how"]["command"]), page)
+
+    def test_the_page_of_many_columns_shows_the_hundred_least_gaussian(self):
+        results, _ = self.run_main(gaussian(0, 60, 130), directions=D)
+        page = (self.folder / "out" / "report.html").read_text()
+        self.assertIn("The other 30 are in results.json.", page)
+        shown = re.findall(r"<tr><td class=number>(\d+)</td>", page)
+        worst = sorted(results["per_coordinate"], key=lambda c: -c["ad"])[:100]
+        self.assertEqual([int(i) for i in shown], [c["column"] for c in worst])
 
     def test_the_command_on_the_page_repeats_the_run(self):
         s = report.Settings("a b.npy", normalize=True, seed=3, labels="y'")

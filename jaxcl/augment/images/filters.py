@@ -27,7 +27,7 @@ def gaussian_blur(
       The blurred image, float32 [h, w, c].
 
     Raises:
-      TypeError: if image is not float32.
+      TypeError: if image is not float32 or radius no integer.
       ValueError: if image is not [h, w, c] or radius not in [0, min(h, w)).
 
     Source:
@@ -40,9 +40,10 @@ def gaussian_blur(
     side = min(image.shape[:2])
     if radius is None:
         radius = min(max(1, side // 20), side - 1)
-    if not 0 <= radius < side:
+    radius = _checks.count("radius", radius, 0)
+    if radius >= side:
         raise ValueError(
-            f"radius must be in [0, {side}) for an image of shape {image.shape}, "
+            f"radius must lie in [0, {side}) for an image of shape {image.shape}, "
             f"got {radius}"
         )
     sigma = jnp.asarray(sigma, jnp.float32)
