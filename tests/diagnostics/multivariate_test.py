@@ -79,7 +79,9 @@ def test_gaussian_samples_pass_and_others_do_not():
     assert (p[:2] < 1e-3).all()
 
 
-@pytest.mark.parametrize(("n", "d"), [(30, 20), (300, 64)])
+@pytest.mark.parametrize(
+    ("n", "d"), [(30, 20), pytest.param(300, 64, marks=pytest.mark.slow)]
+)
 def test_kurtosis_keeps_its_level_when_rows_are_few_for_the_columns(n, d):
     keys = jax.random.split(jax.random.key(1), 300)
     draw = jax.jit(jax.vmap(lambda key: jax.random.normal(key, (n, d))))

@@ -82,12 +82,12 @@ class RepresentTest(parameterized.TestCase):
             return images.reshape(len(images), -1)
 
         cases = [
-            (ValueError, "images must be", flat, self.images[:0], 4),
-            (ValueError, "images must be", flat, np.float32(1), 4),
+            (ValueError, "examples must be", flat, self.images[:0], 4),
+            (ValueError, "examples must be", flat, np.float32(1), 4),
             (ValueError, "batch_size must be at least 1", flat, self.images, 0),
             (TypeError, "batch_size must be an int", flat, self.images, 2.5),
             (ValueError, r"encode must return \[batch, r\]", jnp.sin, self.images, 4),
-            (ValueError, "from 4 images", lambda x: flat(x)[:2], self.images, 4),
+            (ValueError, "from 4 examples", lambda x: flat(x)[:2], self.images, 4),
         ]
         for error, message, function, images, batch_size in cases:
             with self.subTest(message), self.assertRaisesRegex(error, message):
