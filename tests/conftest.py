@@ -4,10 +4,12 @@ Silent dtype or rank promotion and warnings are errors here: in numerical code e
 them is a bug more often than not.
 """
 
+import ctypes
 import gc
 import importlib.metadata
 import os
 import pathlib
+import sys
 
 # Most of the time goes into compiling programs that run once: compile them plainly.
 # `XLA_FLAGS= make test` runs the same tests on fully optimized programs. The last flag
@@ -95,6 +97,9 @@ def forget_programs():
     yield
     jax.clear_caches()
     gc.collect()
+    # glibc keeps what was freed, in pieces that the next file does not fit into.
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture
