@@ -76,35 +76,6 @@ def test_rooms_import_from_lower_rooms_only():
     assert found > 20
 
 
-def _scripts():
-    """Scripts of experiments, and what each imports from other scripts.
-
-    A script is a file, or a folder whose files may import each other.
-    """
-    root = PACKAGE.parent / "experiments"
-    for path in sorted(root.rglob("*.py")):
-        script = path.relative_to(root).parts[0].removesuffix(".py")
-        imported = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "experiments":
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                if node.module.startswith("experiments."):
-                    imported.add(node.module.split(".")[1])
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-                imported |= {
-                    x.split(".")[1] for x in names if x.startswith("experiments.")
-                }
-        yield path.relative_to(root), sorted(imported - {script})
-
-
-def test_no_script_imports_another():
-    found = dict(_scripts())
-    assert len(found) > 5
-    assert {str(path): names for path, names in found.items() if names} == {}
-
-
 def test_the_package_sends_nobody_to_a_script_it_does_not_hold():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()

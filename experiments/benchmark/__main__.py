@@ -4,6 +4,7 @@ python -m experiments.benchmark
 python -m experiments.benchmark --sizes 16384 --losses nt_xent clip --repeats 9
 python -m experiments.benchmark --forms dense jaxcl --directory runs/two_forms
 python -m experiments.benchmark loop                # of a script, against its step
+python -m experiments.benchmark chunks              # of a batch, against its memory
 
 Each line is the value and the gradient of a mean loss of float32 embeddings that are
 not normalized beforehand. Repeats of all forms are interleaved, so that whatever else
@@ -31,7 +32,7 @@ from typing import Any
 import jax
 import tqdm
 
-from experiments.benchmark import loop, measure, peers, report
+from experiments.benchmark import chunks, loop, measure, peers, report
 from experiments.benchmark.settings import Settings
 from jaxcl import _cli, _files
 
@@ -81,6 +82,7 @@ def cli() -> None:
         None,
         {
             "losses": _cli.Command(Settings, main),
+            "chunks": _cli.Command(chunks.Settings, chunks.main),
             "loop": _cli.Command(loop.Settings, loop.main),
         },
         prog="python -m experiments.benchmark",

@@ -60,6 +60,18 @@ class Settings:
     """Of parameters, batches and views."""
 
 
+class Classifier(nn.Module):
+    """A linear classifier on the output of a network: what both kinds begin with."""
+
+    network: nn.Module
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        z = self.network(images, train=train)
+        return jnp.asarray(nn.Dense(self.num_classes, name="head")(z))
+
+
 def make_network(s: Settings) -> models.SimCLR:
     """The encoder and a linear layer to d numbers."""
     encoder: nn.Module = (
@@ -139,11 +151,13 @@ def train(s: Settings, kind: str) -> Trained:
     init_key, view_key, test_key = (
         jax.random.fold_in(jax.random.key(s.seed), i) for i in range(3)
     )
-    stats = dict(network.init(init_key, jnp.ones((1, *shape)), train=False))
-    params = {"model": stats.pop("params")}
+    whole_model = Classifier(network, num_classes)
+    drawn = dict(whole_model.init(init_key, jnp.ones((1, *shape)), train=False))
+    of_both = drawn.pop("params")
+    stats = {name: of_module["network"] for name, of_module in drawn.items()}
+    params = {"model": of_both["network"]}
     if kind == "supervised":
-        of_head = head.init(jax.random.fold_in(init_key, 1), jnp.ones((1, s.dimension)))
-        params["head"] = of_head["params"]
+        params["head"] = of_both["head"]
     loss = {
         "contrastive": lambda: contrastive(s, mesh),
         "supervised": lambda: supervised(head),

@@ -86,7 +86,7 @@ def conclude(s: Settings, runs: dict[str, image_runs.Trained]) -> Iterator[str]:
         yield (
             f"{name}: {'Gaussian' if found else 'not Gaussian'}, the paper reports "
             f"{'Gaussian' if claim else 'not Gaussian'}: "
-            f"{'supported' if found == claim else 'not supported'}."
+            f"{'supported' if found == claim else 'not supported'} by these runs."
         )
     for title, field in (
         ("cv", "cv"),
@@ -96,8 +96,8 @@ def conclude(s: Settings, runs: dict[str, image_runs.Trained]) -> Iterator[str]:
         before, x, y = (float(getattr(m, field)) for m in (untrained, a, b))
         yield (
             f"{title}: {before:.3f} untrained, {x:.3f} contrastive, {y:.3f} "
-            f"supervised: {'lower' if x < y else 'NOT lower'} without labels, "
-            f"{'as' if x < y else 'unlike'} in the paper."
+            f"supervised; the paper's 'lower without labels' is "
+            f"{'supported' if x < y else 'not supported'} by these runs."
         )
     yield (
         f"Negatives of standard deviation {a.negative_std:.3f} fill about "

@@ -243,7 +243,8 @@ def conclude(s: Settings, found: dict[str, np.ndarray]) -> Iterator[str]:
             else:
                 holds = bool(np.ptp(mean, axis=0 if about == "d" else 1).max() < 0.05)
             yield (
-                f"The paper: {title} {claim} with {about}. Here it "
-                f"{'does' if holds else 'does NOT'} after {s.steps:,} steps "
-                f"(mean change from one {about} to the next {change.mean():+.4f})."
+                f"The paper: {title} {claim} with {about}. "
+                f"{'Supported' if holds else 'Not supported'} by these runs of "
+                f"{s.steps:,} steps (mean change from one {about} to the next "
+                f"{change.mean():+.4f})."
             )

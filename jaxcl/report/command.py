@@ -40,7 +40,7 @@ from jaxcl.report import sample as sampling
 class Settings:
     """Tests whether the embeddings [n, d] in a file are Gaussian, and writes a page."""
 
-    file: Annotated[str, tyro.conf.Positional]
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """Embeddings [n, d]: .npy, or .npz with key; float16, 32, 64 or bfloat16."""
     key: str = ""
     """Array of a .npz file; the first floating [n, d] if empty."""
