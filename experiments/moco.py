@@ -74,8 +74,8 @@ class Settings(recipes.Images):
     """Steps between two measurements of the monitors."""
 
 
-# As the code of Kernel-InfoNCE has them by default, as far as we could read it. Its
-# plain losses: --kernels laplacian (or gaussian) --temperature 0.1.
+# Defaults of Kernel-InfoNCE's code. Its plain losses: --kernels gaussian (or laplacian)
+# --temperature 0.1.
 authors = functools.partial(
     Settings,
     augmentation="moco",
@@ -174,8 +174,7 @@ def pretrain(s: Settings) -> training.TrainState:
     # Loss: queries learn, keys and queue are constants.
     loss = jaxcl.sharded(make_loss(s), mesh)
     apply = recipes.make_apply(described)
-    # All queries in one group: keys of other images in the batch are not negatives.
-    groups = jnp.zeros(s.batch_size, int)
+    groups = jnp.zeros(s.batch_size, int)  # keys of other images are not negatives
 
     def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
         views = augment.images.views(key, batch["image"], transform)

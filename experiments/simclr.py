@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 import jaxcl
 from jaxcl import (
+    _checks,
     _cli,
     augment,
     data,
@@ -98,8 +99,7 @@ MAY_CHANGE = (*recipes.MAY_CHANGE, "tile")
 
 def make_kernel(s: Settings) -> kernels.Kernel:
     t, second = s.temperature, s.second_temperature or s.temperature
-    if not 0 <= s.weight <= 1:
-        raise ValueError(f"weight must lie in [0, 1], got {s.weight:g}")
+    _checks.between("weight", s.weight, 0, 1)
     members = kernels.gaussian(t), kernels.exponential(s.power, second)
     weights = (1 - s.weight, s.weight)
     return {

@@ -4,10 +4,12 @@ Silent dtype or rank promotion and warnings are errors here: in numerical code e
 them is a bug more often than not.
 """
 
+import ctypes
 import gc
 import importlib.metadata
 import os
 import pathlib
+import sys
 
 # Most of the time goes into compiling programs that run once: compile them plainly.
 # `XLA_FLAGS= make test` runs the same tests on fully optimized programs. The last flag
@@ -60,6 +62,7 @@ def pytest_configure(config):
         "filterwarnings",
         "ignore:Error (reading|writing) persistent compilation cache:UserWarning",
     )
+    config.pluginmanager.register(Forgetting())
     if CACHE and not hasattr(config, "workerinput"):
         _forget_the_oldest(folder, CACHE_BYTES)
 
@@ -89,12 +92,26 @@ def pytest_runtest_call(item):
     return result
 
 
-@pytest.fixture(autouse=True, scope="module")
-def forget_programs():
-    """What a file compiled is of no use to the next one, and takes gigabytes in all."""
-    yield
-    jax.clear_caches()
-    gc.collect()
+class Forgetting:
+    """What a file compiled is of no use to the next one, and takes gigabytes in all.
+
+    A plugin, since fixtures of this folder do not reach the doctests of the package.
+    """
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self, item, nextitem):
+        if nextitem is not None and self.place(item) == self.place(nextitem):
+            return
+        jax.clear_caches()
+        gc.collect()
+        # glibc keeps what was freed, in pieces that the next file does not fit into.
+        if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+            ctypes.CDLL(None).malloc_trim(0)
+
+    @staticmethod
+    def place(item):
+        """A file of tests, or a folder of the few examples that a module has."""
+        return item.path if item.path.stem.endswith("_test") else item.path.parent
 
 
 @pytest.fixture

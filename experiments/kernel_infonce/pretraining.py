@@ -48,11 +48,8 @@ def pretrain(s: Training) -> training.TrainState:
         s.directory,
         s,
         state,
-        last=recipes.last_step(s, images),
         may_change=rows_lib.MAY_CHANGE,
-        log_every=s.log_every,
-        save_every=s.save_every,
-        progress=s.progress,
+        **recipes.run_options(s, images),
     ) as (run, state):
         models.write_description(s.directory, described)
         for i in run.steps():

@@ -114,14 +114,7 @@ def pretrain(s: Training) -> training.TrainState:
     # Loop. The key is an argument, so that seeds share one program.
     key = data.put(jax.random.fold_in(jax.random.key(s.seed), 1), whole)
     with training.open_run(
-        s.directory,
-        s,
-        state,
-        last=recipes.last_step(s, images),
-        may_change=MAY_CHANGE,
-        log_every=s.log_every,
-        save_every=s.save_every,
-        progress=s.progress,
+        s.directory, s, state, may_change=MAY_CHANGE, **recipes.run_options(s, images)
     ) as (run, state):
         models.write_description(s.directory, described)
         for i in run.steps():

@@ -4,11 +4,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxcl import _checks
+from jaxcl import _checks, kernels
 
 Params = TypeVar("Params")
 
@@ -54,13 +53,9 @@ def create_queue(key: jax.Array, size: int, d: int) -> Queue:
     >>> print(create_queue(jax.random.key(0), 6, 4).keys.shape)
     (6, 4)
     """
-    for name, count in (("size", size), ("d", d)):
-        if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise TypeError(f"{name} must be an integer, got {type(count).__name__}")
-    if size < 1 or d < 1:
-        raise ValueError(f"size and d must be at least 1, got {size} and {d}")
-    z = jax.random.normal(key, (size, d))
-    keys = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+    _checks.count("size", size)
+    _checks.count("d", d)
+    keys = kernels.unit(jax.random.normal(key, (size, d)))
     return Queue(keys, jnp.zeros((), jnp.int32))
 
 

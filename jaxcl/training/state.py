@@ -21,6 +21,7 @@ import optax
 from flax import struct
 from flax.training import train_state
 
+from jaxcl import _checks
 from jaxcl.training import momentum as momentum_lib
 
 
@@ -91,8 +92,7 @@ def create_state(
     >>> print(state.step, state.average)
     0 {'w': Array([1., 1.], dtype=float32)}
     """
-    if not isinstance(average, bool):
-        raise TypeError(f"average must be True or False, got {average!r}")
+    _checks.flag("average", average)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         dtype = getattr(leaf, "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):

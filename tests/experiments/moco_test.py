@@ -10,7 +10,7 @@ import pytest
 import jaxcl
 from experiments import moco
 from jaxcl import _cli, recipes
-from tests.pictures import looks
+from tests.pictures import legible
 
 TINY = moco.Settings(
     split="train[:200]",
@@ -133,12 +133,13 @@ def test_kernels_are_trained_probed_and_compared(tmp_path, capsys):
     settings = dataclasses.replace(
         RUN, directory=str(tmp_path), max_steps=2, kernels=("gaussian", "cosine")
     )
-    rows = moco.main(settings)
+    with legible.checked() as drawn:
+        rows = moco.main(settings)
+    assert drawn == ["accuracy.png"]
     assert [row.name for row in rows] == ["untrained encoder", "gaussian", "cosine"]
     assert all(0.2 < x[0] <= 1 for row in rows for x in row.accuracy.values())
     written = json.loads((tmp_path / "results.json").read_text())
     assert [row["num_held_out"] for row in written["rows"]] == [60] * 3
-    looks.assert_drawn(tmp_path / "accuracy.png")
     assert "Difference to 'gaussian' in points" in capsys.readouterr().out
 
 

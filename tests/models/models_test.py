@@ -178,8 +178,8 @@ class EncoderTest(parameterized.TestCase):
         auto = (jax.sharding.AxisType.Auto,)
         mesh = jax.make_mesh((8,), ("data",), axis_types=auto)
         images = normal(16, 4, 4, 1)
-        whole = models.ConvEncoder(width=2)
-        split = models.ConvEncoder(width=2, axis_name="data")
+        whole = models.ConvEncoder(width=3)
+        split = models.ConvEncoder(width=3, axis_name="data")
         variables = drawn(whole, *images.shape)
 
         def apply(encoder):

@@ -208,7 +208,7 @@ def test_parameters_that_do_not_match_are_named(params, key_params, words):
         (
             lambda q: training.create_queue(jax.random.key(0), 0, D),
             ValueError,
-            "size and d must be at least 1, got 0 and 3",
+            "size must be at least 1, got 0",
         ),
         (
             lambda q: training.create_queue(jax.random.key(0), 6.0, D),

@@ -52,7 +52,7 @@ def test_the_average_begins_as_a_copy_whose_buffers_are_its_own():
         (
             {"w": jnp.ones(3)},
             {"average": 0.9},
-            "average must be True or False, got 0.9",
+            "average must be True or False, got float",
         ),
     ],
 )
