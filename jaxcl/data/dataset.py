@@ -46,11 +46,23 @@ def size(dataset: Dataset) -> int:
       The length of its columns.
 
     Raises:
+      TypeError: if its columns are no mapping, or one takes no array of indices.
       ValueError: if it has no columns, or they differ in length.
 
     >>> size(from_arrays("made up", np.zeros((4, 8, 8), np.uint8)))
     4
     """
+    if not isinstance(dataset.columns, Mapping):
+        raise TypeError(
+            f"{dataset.name}: columns must be a mapping from names to columns, got "
+            f"{type(dataset.columns).__name__}"
+        )
+    for name, column in dataset.columns.items():
+        if isinstance(column, list | tuple):
+            raise TypeError(
+                f"{dataset.name}: column {name!r} must take an array of indices, as "
+                f"NumPy arrays do, got {type(column).__name__}"
+            )
     lengths = {name: len(column) for name, column in dataset.columns.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(

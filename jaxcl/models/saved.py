@@ -221,8 +221,9 @@ def read_description(directory: str | os.PathLike) -> Description:
     path = pathlib.Path(directory) / "encoder.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such file; expected the directory of an exported encoder or "
-            "of a run"
+            f"{path}: no such file; expected the directory of an exported encoder, or "
+            "of a run whose script calls models.write_description, as those of "
+            "experiments on images do"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -56,7 +56,9 @@ def main(s: Settings) -> np.ndarray:
     encoder = recipes.open_encoder(s.directory, step=s.step, average=s.average)
     source = s.source or encoder.settings.get("source")
     if source is None:
-        raise ValueError(f"source must be given: {s.directory} is an exported encoder")
+        raise ValueError(
+            f"source must be given (--source): {s.directory} is an exported encoder"
+        )
     images = data.open(source, s.split)
     shape = recipes.image_size(images)
     if shape != encoder.described.shape:

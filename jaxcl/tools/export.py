@@ -42,7 +42,7 @@ def main(s: Settings) -> pathlib.Path:
     weights = out / "encoder.safetensors"
     if weights.exists() and not s.overwrite:
         raise FileExistsError(
-            f"out must hold no encoder, and {weights} is there; overwrite replaces it"
+            f"out must hold no encoder, and {weights} is there; --overwrite replaces it"
         )
     encoder = recipes.open_encoder(s.directory, step=s.step, average=s.average)
     trained = {

@@ -65,7 +65,9 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
     pretrained = recipes.open_encoder(s.directory, step=s.step, average=s.average)
     source = s.source or pretrained.settings.get("source")
     if source is None:
-        raise ValueError(f"source must be given: {s.directory} is no run that names it")
+        raise ValueError(
+            f"source must be given (--source): {s.directory} is no run that names it"
+        )
     train = recipes.labelled(source, "train_split", s.train_split)
     test = recipes.labelled(source, "test_split", s.test_split)
 
@@ -179,10 +181,13 @@ def draw(
         class_names=test.class_names,
         title="pretrained h of held-out images",
     )
-    # Two queries of each class, as they come.
-    order = np.argsort(test.labels, kind="stable")
-    firsts = np.searchsorted(test.labels[order], np.arange(len(test.class_names)))
-    chosen = order[np.unique(np.concatenate([firsts, firsts + 1]) % len(order))][:12]
+    # The first images of each class, in turns, as many as fit.
+    turn = np.zeros(len(test.labels), int)
+    for c in np.unique(test.labels):
+        of_class = np.flatnonzero(test.labels == c)
+        turn[of_class] = np.arange(len(of_class))
+    first = np.lexsort([test.labels, turn])[:12]
+    chosen = first[np.argsort(test.labels[first], kind="stable")]
     found = evaluation.nearest(of_test[chosen], of_train, 8)
     # Of the training images only those that are shown.
     shown, places = np.unique(found.indices, return_inverse=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcl import _checks
+from jaxcl.training import state as state_lib
 
 Encode = Callable[[Any, Any, jax.Array], tuple[Any, Mapping[str, Any]]]
 
@@ -39,7 +40,7 @@ def in_chunks(encode: Encode, chunks: int) -> Encode:
       A function like encode. z has the order of the rows of x, whatever `chunks`.
 
     Raises:
-      TypeError: if chunks is not an integer.
+      TypeError: if chunks is not an integer, or encode does not return a pair.
       ValueError: if chunks is below 1; when called, if chunks does not divide b, or
         encode changes what was not in variables.
 
@@ -82,7 +83,9 @@ def in_chunks(encode: Encode, chunks: int) -> Encode:
         pieces = jax.tree.map(split, x)
         keys = jax.vmap(lambda c: jax.random.fold_in(key, c))(jnp.arange(chunks))
         first = jax.tree.map(lambda leaf: leaf[0], (pieces, keys))
-        _, described = jax.eval_shape(encode, variables, *first)
+        _, described = state_lib.pair(
+            "encode", jax.eval_shape(encode, variables, *first)
+        )
         unknown = sorted(set(described) - set(variables)) if described else []
         if unknown:
             raise ValueError(

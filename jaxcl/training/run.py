@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 import types
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -84,10 +85,21 @@ class Run:
             ):
                 self._manager.wait_until_finished()
                 self._say(
-                    f"stopped by {self._stop.wanted} after step {i + 1}; the same "
-                    f"command resumes {self.directory} after step {self._saved}"
+                    f"stopped by {self._stop.wanted} after step {i + 1}; "
+                    + (
+                        f"the same command resumes {self.directory} after step "
+                        f"{self._saved}"
+                        if self._saved
+                        else "nothing was saved, since run.save was not called"
+                    )
                 )
                 raise SystemExit(EXIT_STOPPED)
+        if self._saved != self.last and self.first < self.last:
+            warnings.warn(
+                f"{self.directory}: steps {self._saved + 1} to {self.last} are not "
+                "saved; call run.save(done, state) after each step",
+                stacklevel=2,
+            )
 
     def due(self, done: int, every: int) -> bool:
         """Whether something that happens every so many steps happens after this one.
@@ -236,7 +248,8 @@ def open_run(
         state, resumed = checkpoints.restore_latest(manager, state)
         first = int(state.step)
         if resumed and progress and leader:
-            print(f"resuming {directory} after step {first}", file=sys.stderr)
+            what = "resuming" if first < last else "nothing to do:"
+            print(f"{what} {directory} after step {first}", file=sys.stderr)
         writer = metrics_lib.MetricWriter(
             directory, tensorboard=True, resumed_from=first
         )
@@ -261,6 +274,8 @@ def open_run(
             save_every=save_every,
         )
         yield run, state
+    if progress and leader and first < last:
+        print(f"{directory} is at step {last}", file=sys.stderr)
 
 
 class _Stop:

@@ -147,8 +147,8 @@ def train_step(
 
     Raises:
       TypeError: if loss_fn does not return an `Outcome`.
-      ValueError: if a metric is called as one of the step's own, or the next
-        model_state or memory is no pytree like the one before.
+      ValueError: if a metric is no scalar or called as one of the step's own, or the
+        next model_state or memory is no pytree like the one before.
 
     >>> def loss_fn(params, state, batch, key):
     ...     return Outcome((params["w"] - batch) ** 2)
@@ -179,9 +179,13 @@ def train_step(
     if average is not None:
         average = momentum_lib.momentum_update(params, average, momentum)
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    taken = sorted(metrics.keys() & outcome.metrics.keys())
-    if taken:
-        raise ValueError(f"metrics of the loss must have other names than {taken}")
+    for name, value in outcome.metrics.items():
+        if name in metrics:
+            raise ValueError(f"metrics must not name {name!r}: the step has its own")
+        if jnp.ndim(value):
+            raise ValueError(
+                f"metrics must be scalars, got {name!r} of shape {jnp.shape(value)}"
+            )
     is_empty = isinstance(outcome.memory, tuple) and not outcome.memory
     new = state.replace(
         step=state.step + 1,
@@ -212,6 +216,7 @@ def apply_views(
       a batch normalization are those of all b v views.
 
     Raises:
+      TypeError: if `apply` does not return a pair.
       ValueError: if views have no two axes in common.
 
     >>> double = lambda variables, x: (2 * x, {})
@@ -228,9 +233,19 @@ def apply_views(
         )
     b, v = next(iter(shapes))
     merged = jax.tree.map(lambda x: x.reshape(b * v, *x.shape[2:]), views)
-    z, changed = apply(variables, merged)
+    z, changed = pair("apply", apply(variables, merged))
     z = jax.tree.map(lambda x: x.astype(jnp.float32).reshape(b, v, *x.shape[1:]), z)
     return z, changed
+
+
+def pair(name: str, result: typing.Any) -> tuple[typing.Any, typing.Any]:
+    """What a function that was given must return: embeddings and what has changed."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(
+            f"{name} must return (z, changed), with {{}} where nothing changes, got "
+            f"{type(result).__name__}"
+        )
+    return result
 
 
 def _next(name: str, old: typing.Any, new: typing.Any) -> typing.Any:

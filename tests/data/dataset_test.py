@@ -135,6 +135,15 @@ def test_columns_may_hold_pytrees():
     assert data.size(data.to_memory(part)) == 3
 
 
+def test_columns_that_are_none_are_refused():
+    with pytest.raises(
+        TypeError, match=r"made up: columns must be a mapping .* ndarray"
+    ):
+        data.size(data.Dataset("made up", np.zeros(3)))
+    with pytest.raises(TypeError, match="column 'x' must take an array of indices"):
+        data.size(data.Dataset("made up", {"x": [1, 2]}))
+
+
 def test_columns_of_different_lengths_are_refused():
     ragged = data.Dataset("made up", {"a": np.arange(3), "b": np.arange(4)})
     with pytest.raises(ValueError, match=r"made up: columns .*\{'a': 3, 'b': 4\}"):

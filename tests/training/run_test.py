@@ -39,7 +39,9 @@ def step(state, batch):
     return training.train_step(loss_fn, state, batch, jax.random.key(0))
 
 
-def train(directory, last=6, before=lambda i: None, settings=None, **options):
+def train(
+    directory, last=6, before=lambda i: None, settings=None, save=True, **options
+):
     """The loop of a script; `before` a step may raise, as a process may die."""
     options = {"log_every": 2, "save_every": 2, "progress": False} | options
     settings = Settings() if settings is None else settings
@@ -52,7 +54,8 @@ def train(directory, last=6, before=lambda i: None, settings=None, **options):
             seen.append(i)
             state, metrics = step(state, jnp.float32(i if batch is None else batch))
             run.log(i + 1, metrics)
-            run.save(i + 1, state)
+            if save:
+                run.save(i + 1, state)
             if run.due(i + 1, 3):
                 run.write(i + 1, {"watched": 7.0})
     return jax.device_get(state), seen
@@ -175,3 +178,25 @@ def test_a_second_interrupt_ends_at_once(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, before=before)
+
+
+def test_steps_that_are_not_saved_are_said(tmp_path, capsys):
+    with pytest.warns(UserWarning, match="steps 1 to 6 are not saved; call run.save"):
+        train(tmp_path, save=False)
+
+    def before(i):
+        if i == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        train(tmp_path, before=before, save=False)
+    assert "nothing was saved, since run.save was not called" in capsys.readouterr().err
+
+
+def test_a_run_says_where_it_is(tmp_path, capsys):
+    for words in (
+        f"{tmp_path} is at step 6",
+        f"nothing to do: {tmp_path} after step 6",
+    ):
+        train(tmp_path, progress=True)
+        assert words in capsys.readouterr().err

@@ -189,7 +189,12 @@ def test_a_step_gives_back_the_types_it_was_given_so_it_is_compiled_once():
         (
             lambda loss: training.Outcome(loss, metrics={"loss": loss}),
             ValueError,
-            r"must have other names than \['loss'\]",
+            "metrics must not name 'loss': the step has its own",
+        ),
+        (
+            lambda loss: training.Outcome(loss, metrics={"norms": jnp.ones(3)}),
+            ValueError,
+            r"metrics must be scalars, got 'norms' of shape \(3,\)",
         ),
         (
             lambda loss: training.Outcome(loss, {"stats": loss}),
@@ -229,6 +234,17 @@ def test_views_may_be_pytrees_and_become_one_batch():
     np.testing.assert_array_equal(out["z"], 2 * ids)
     np.testing.assert_array_equal(out["h"][..., 0], views["length"])
     assert changed == {"n": 1}
+
+
+def test_an_encoder_that_returns_embeddings_alone_is_refused():
+    def alone(variables, x, key=None):
+        return x
+
+    with pytest.raises(TypeError, match=r"apply must return \(z, changed\), .* got"):
+        training.apply_views(alone, {}, jnp.ones((4, 2, 3)))
+    encode = training.in_chunks(alone, 2)
+    with pytest.raises(TypeError, match=r"encode must return \(z, changed\)"):
+        encode({}, jnp.ones((4, 3)), jax.random.key(0))
 
 
 @pytest.mark.parametrize("shapes", [[(8,)], [(8, 2, 3), (8, 3, 3)], []])
