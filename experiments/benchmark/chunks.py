@@ -1,7 +1,7 @@
 """Memory and time of a step whose batch goes through the encoder in chunks.
 
-The step is SimCLR's: a convolutional encoder with batch normalization and dropout,
-NT-Xent of the whole batch, AdamW. Its gradient is compared with that of a plain loop
+The step is SimCLR's: an encoder with batch normalization and dropout, NT-Xent of the
+whole batch, AdamW. Its gradient is compared with that of a plain loop
 over the same chunks that keeps all activations.
 """
 
@@ -10,7 +10,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -33,24 +33,36 @@ class Settings:
     """Numbers of chunks."""
     devices: tuple[int, ...] = (1,)
     """Numbers of devices; on a CPU, JAX_NUM_CPU_DEVICES=4 makes four."""
+    encoder: Literal["patches", "convolutions"] = "patches"
+    """Three dense layers over patches of 4 x 4 pixels, or three convolutions."""
     batch_size: int = 256
     """Images per step, over all devices."""
     size: int = 32
     """Edge of an image in pixels."""
     width: int = 32
-    """Channels of the network's first stage."""
+    """Channels of the first convolution, or an eighth of those of a patch."""
     repeats: int = 3
     """Steps of each that are timed, interleaved."""
 
 
 class Network(nn.Module):
-    """A convolutional encoder, dropout and a projector; batch normalization in both."""
+    """An encoder with batch normalization and dropout, and a projector."""
 
+    encoder: str
     width: int
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        h = models.ConvEncoder(self.width)(images, train=True)
+        if self.encoder == "convolutions":
+            h = models.ConvEncoder(self.width)(images, train=True)
+        else:
+            b, size, _, c = images.shape
+            tokens = images.reshape(b, size // 4, 4, size // 4, 4, c).swapaxes(2, 3)
+            h = tokens.reshape(b, (size // 4) ** 2, 16 * c)
+            for _ in range(3):
+                h = nn.gelu(nn.Dense(8 * self.width, use_bias=False)(h))
+                h = nn.BatchNorm(use_running_average=False)(h)
+            h = h.mean(axis=1)
         h = nn.Dropout(0.1, deterministic=False)(h)
         return models.Projector(64)(h, train=True)
 
@@ -120,7 +132,7 @@ def prepare(
         axis_types=(jax.sharding.AxisType.Auto,),
         devices=jax.devices()[:devices],
     )
-    network, loss = Network(s.width), jaxcl.sharded(losses.nt_xent, mesh)
+    network, loss = Network(s.encoder, s.width), jaxcl.sharded(losses.nt_xent, mesh)
     x = np.random.default_rng(0).random((s.batch_size, s.size, s.size, 3), np.float32)
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     variables = dict(jax.jit(network.init)(rngs, x[:2]))

@@ -58,7 +58,8 @@ class Images:
     """Images per step, over all devices."""
     chunks: int = 1
     """Parts in which a batch goes through the encoder, to save memory; the loss sees
-    the whole batch. Batch statistics are those of a part."""
+    the whole batch. Batch statistics are those of a part. Meant for accelerators: on a
+    CPU gradients of convolutions become slow."""
     epochs: int = 300
     """Passes over the images."""
     warmup_epochs: int = 20
