@@ -31,7 +31,7 @@ class Kernel:
           A pytree of vectors [..., d_k], each to be multiplied with its partner of the
           other side, and a pytree of numbers [...].
         """
-        raise NotImplementedError
+        raise _undefined(self, "prepare(self, z, unit)")
 
     def pair(self, x: Any, y: Any) -> jax.Array:
         """Computes the logit of one pair.
@@ -43,7 +43,7 @@ class Kernel:
         Returns:
           The logit [].
         """
-        raise NotImplementedError
+        raise _undefined(self, "pair(self, x, y)")
 
     def elementwise(self, products: Any, row: Any, column: Any) -> jax.Array:
         """Computes the logits of all pairs of two sets from inner products.
@@ -56,7 +56,7 @@ class Kernel:
         Returns:
           Logits [n, m].
         """
-        raise NotImplementedError
+        raise _undefined(self, "elementwise(self, products, row, column)")
 
     def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """Computes the log-kernel matrix densely: for reading, tests and plots.
@@ -68,14 +68,22 @@ class Kernel:
         Returns:
           Logits [n, m], float32 (float64 for float64 input).
         """
+        check(self)
         _checks.embeddings("x", x, "n d")
         _checks.embeddings("y", y, "m d")
         _checks.same_width("x", x, "y", y)
         return log_kernel(self, x, y)
 
 
+def _undefined(kernel: Kernel, method: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{type(kernel).__name__} must define {method}, got a kernel without it; "
+        "help(jaxcl.kernels) shows a whole one"
+    )
+
+
 def check(kernel: Any) -> None:
-    """Checks that an argument called `kernel` is one.
+    """Checks that an argument called `kernel` is one, and a pytree.
 
     Args:
       kernel: the argument.
@@ -84,13 +92,104 @@ def check(kernel: Any) -> None:
       Nothing.
 
     Raises:
-      TypeError: if it is something else.
+      TypeError: if it is something else, or its class is not registered.
     """
     if not isinstance(kernel, Kernel):
         raise TypeError(
             "kernel must be a kernel, such as jaxcl.kernels.cosine(0.1), "
             f"got {type(kernel).__name__}"
         )
+    # A class that is not registered is a leaf, on its own or inside of a sum.
+    for leaf in jax.tree.leaves(kernel):
+        if isinstance(leaf, Kernel):
+            raise TypeError(
+                f"{type(leaf).__name__} must be registered as a pytree, got a class "
+                "that is not; put @jax.tree_util.register_dataclass above its "
+                "@dataclasses.dataclass(frozen=True)"
+            )
+
+
+def check_shapes(kernel: Kernel, width: int, dtype: Any) -> None:
+    """Checks what the methods of a kernel return, without computing anything.
+
+    Args:
+      kernel: with array leaves.
+      width: the embedding size.
+      dtype: of the embeddings.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      TypeError: if `prepare` does not return two things.
+      ValueError: if a shape is wrong.
+    """
+    leaves, structure = jax.tree.flatten(kernel)
+
+    def ask(leaves: list[jax.Array], x: jax.Array, y: jax.Array) -> None:
+        kernel = jax.tree.unflatten(structure, leaves)
+        (xs, row), (ys, column) = _prepare(kernel, x), _prepare(kernel, y)
+        _logit(kernel, *(jax.tree.map(lambda v: v[0], side) for side in (xs, ys)))
+        products = jax.tree.map(lambda a, b: a @ b.T, xs, ys)
+        _tile(kernel, products, row, column, (len(x), len(y)))
+
+    # As many rows as no columns: what is turned around is then seen by its shape.
+    shapes = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+    rows, columns = ((n, width) for n in (2, 3))
+    jax.eval_shape(
+        ask,
+        [jax.ShapeDtypeStruct(*shape) for shape in shapes],
+        jax.ShapeDtypeStruct(rows, dtype),
+        jax.ShapeDtypeStruct(columns, dtype),
+    )
+
+
+def disagreement(kernel: Kernel, z: jax.Array) -> float:
+    """Tells how far the two forms of a kernel lie apart, to test one that you wrote.
+
+    Tiles use `elementwise`, everything else `pair`, and both ends of a pair share its
+    logit. So this compares, for different rows of z, the logits by `pair` with those by
+    `elementwise` and with those of the rows in exchanged roles.
+
+    Args:
+      kernel: a log-kernel.
+      z: embeddings [n, d], n >= 2; any that the kernel should get right.
+
+    Returns:
+      The largest absolute difference; NaN if a logit is. For a kernel that is right it
+      is rounding: about 1e-6 times the largest logit in float32, more near a distance
+      of 0 where the kernel has a kink.
+
+    Raises:
+      TypeError: if something has the wrong type.
+      ValueError: if z has fewer than two rows, or a method returns a wrong shape.
+
+    >>> from jaxcl import kernels
+    >>> z = jax.random.normal(jax.random.key(0), (8, 3))
+    >>> print(disagreement(kernels.gaussian(0.5), z) < 1e-5)
+    True
+    """
+    check(kernel)
+    _checks.embeddings("z", z, "n d")
+    n, d = z.shape
+    if n < 2:
+        raise ValueError(f"z must have at least two rows, got {z.shape}")
+    kernel, z, _ = _accumulating(kernel, z, z)
+    check_shapes(kernel, d, z.dtype)
+    # No row with itself, which no loss compares.
+    x, y = jnp.split(z, [max(1, (n - 1) // 2)])
+    (xs, row), (ys, column) = _prepare(kernel, x), _prepare(kernel, y)
+    products = jax.tree.map(
+        lambda a, b: jnp.dot(a, b.T, precision=kernel.precision), xs, ys
+    )
+    defined = jax.tree.leaves(log_kernel(kernel, x, y))
+    tile = jax.tree.leaves(_tile(kernel, products, row, column, (len(x), len(y))))
+    exchanged = [s.T for s in jax.tree.leaves(log_kernel(kernel, y, x))]
+    return max(
+        float(jnp.max(jnp.where(s == other, 0, jnp.abs(s - other))))
+        for others in (tile, exchanged)
+        for s, other in zip(defined, others, strict=True)
+    )
 
 
 @jax.jit
@@ -106,8 +205,8 @@ def log_kernel(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
       Logits [n, m], float32 (float64 for float64 input).
     """
     kernel, x, y = _accumulating(kernel, x, y)
-    (xs, _), (ys, _) = kernel.prepare(x, unit(x)), kernel.prepare(y, unit(y))
-    return jax.vmap(lambda a: jax.vmap(lambda b: kernel.pair(a, b))(ys))(xs)
+    (xs, _), (ys, _) = _prepare(kernel, x), _prepare(kernel, y)
+    return jax.vmap(lambda a: jax.vmap(lambda b: _logit(kernel, a, b))(ys))(xs)
 
 
 def matched(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -149,11 +248,13 @@ def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
     v = views.shape[1]
 
     def of_example(z: jax.Array) -> jax.Array:
-        vectors, _ = kernel.prepare(z, unit(z))
+        vectors, _ = _prepare(kernel, z)
         at = [jax.tree.map(lambda x, i=i: x[i], vectors) for i in range(v)]
         # Each unordered pair is computed once and stands twice in the result.
         logits = {
-            (i, j): kernel.pair(at[i], at[j]) for i in range(v) for j in range(i + 1, v)
+            (i, j): _logit(kernel, at[i], at[j])
+            for i in range(v)
+            for j in range(i + 1, v)
         }
         return jnp.stack(
             [
@@ -180,8 +281,70 @@ def _map_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Arr
 
 
 def _pair(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
-    (x, _), (y, _) = kernel.prepare(x, unit(x)), kernel.prepare(y, unit(y))
-    return kernel.pair(x, y)
+    (x, _), (y, _) = _prepare(kernel, x), _prepare(kernel, y)
+    return _logit(kernel, x, y)
+
+
+# Shapes are known while tracing, so these checks cost nothing.
+
+
+def _prepare(kernel: Kernel, z: jax.Array) -> tuple[Any, Any]:
+    """What the kernel compares, checked."""
+    name = f"{type(kernel).__name__}.prepare"
+    prepared = kernel.prepare(z, unit(z))
+    if not isinstance(prepared, tuple | list) or len(prepared) != 2:
+        if isinstance(prepared, tuple | list):
+            got = f"{len(prepared)} things"
+        else:
+            got = "one array" if hasattr(prepared, "shape") else repr(prepared)
+        raise TypeError(
+            f"{name} must return two things, vectors and numbers, such as `z, ()`, "
+            f"got {got}"
+        )
+    vectors, numbers = prepared
+    for leaf in jax.tree.leaves(vectors):
+        if jnp.shape(leaf)[:-1] != z.shape[:-1] or not jnp.ndim(leaf):
+            raise ValueError(
+                f"{name} must return vectors [..., d_k] for embeddings [..., d], "
+                f"got shape {jnp.shape(leaf)} for {z.shape}"
+            )
+    for leaf in jax.tree.leaves(numbers):
+        if jnp.shape(leaf) != z.shape[:-1]:
+            raise ValueError(
+                f"{name} must return numbers [...] for embeddings [..., d], "
+                f"got shape {jnp.shape(leaf)} for {z.shape}"
+            )
+    return vectors, numbers
+
+
+def _logit(kernel: Kernel, x: Any, y: Any) -> Any:
+    """The logit of one pair, checked."""
+    logit = kernel.pair(x, y)
+    for leaf in jax.tree.leaves(logit):
+        if jnp.shape(leaf) != ():
+            raise ValueError(
+                f"{type(kernel).__name__}.pair must return a number [], "
+                f"got shape {jnp.shape(leaf)}; is a sum missing?"
+            )
+    return logit
+
+
+def _tile(
+    kernel: Kernel, products: Any, row: Any, column: Any, shape: tuple[int, int]
+) -> Any:
+    """The logits of a tile by inner products, checked."""
+    logits = kernel.elementwise(
+        products,
+        jax.tree.map(lambda x: x[:, None], row),
+        jax.tree.map(lambda x: x[None, :], column),
+    )
+    for leaf in jax.tree.leaves(logits):
+        if jnp.shape(leaf) != shape:
+            raise ValueError(
+                f"{type(kernel).__name__}.elementwise must return logits [n, m] for "
+                f"products [n, m], got shape {jnp.shape(leaf)} for {shape}"
+            )
+    return logits
 
 
 def _accumulating(

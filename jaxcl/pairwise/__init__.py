@@ -4,7 +4,8 @@ Every loss asks the pair matrix a few questions, row by row: the log-sum-exp of 
 anchor's negatives, the mean over its positives. `reduce_pairs` answers them without
 ever storing the matrix, on one device or over a mesh, and knows the derivative.
 
-How what is still to come passes through the same signature:
+Recipes: target graphs, weighted negatives, distillation, and queues. All of them pass
+through `reduce_pairs` as it is:
 
 - *A dense target graph* (cross-entropy of a given target row against the learned row):
   `pair_weight` holds the target, row-sharded [n, m], and a "sum" reduction scores
@@ -20,10 +21,14 @@ How what is still to come passes through the same signature:
 - *A queue* is more candidates, whose group is nobody's.
 """
 
+import functools
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 
 from jaxcl import _checks, graphs, kernels, mesh
-from jaxcl.pairwise import reference, tiled
+from jaxcl.pairwise import checks, reference, tiled
 from jaxcl.pairwise.reductions import Pair, Reduction, logit
 
 __all__ = ["Pair", "Reduction", "logit", "reduce_pairs"]
@@ -56,13 +61,15 @@ def reduce_pairs(
     Args:
       anchors: n nodes.
       candidates: m nodes; None compares the anchors with each other, which is cheaper
-        than passing them twice. A node is known by its `index`.
+        than passing them twice and asks for symmetric relations. A node is known by
+        its `index`.
       kernel: a symmetric log-kernel. Its leaves are differentiable.
       reductions: what to compute.
       pair_weight: numbers [n, m] that scores may read; a constant. Over a mesh each
         device holds its rows and all columns.
       axis_name: mesh axes over which anchors and candidates are sharded, inside
-        `shard_map`. Candidates then are those of all devices.
+        `shard_map`; the same that the nodes were built with. Candidates then are those
+        of all devices.
       exchange: how candidates travel. "gather" collects them on each device; "ring"
         passes them from device to device and holds those of two at a time.
       tile: edge of the square of pairs held at a time; None is chosen. It changes
@@ -75,7 +82,8 @@ def reduce_pairs(
 
     Raises:
       TypeError: if something has the wrong type.
-      ValueError: if something has a wrong value, or the mesh axis is not usable.
+      ValueError: if something has a wrong value or shape, the mesh axis is not usable,
+        or the nodes were built with another `axis_name`.
 
     >>> nodes = graphs.labelled(jax.numpy.eye(3), jax.numpy.array([0, 0, 1]))
     >>> best = Reduction("logsumexp", graphs.others)
@@ -83,8 +91,27 @@ def reduce_pairs(
     >>> print(result)  # log(1 + 1)
     [0.6931472 0.6931472 0.6931472]
     """
-    _check(kernel, reductions, exchange, tile, impl)
+    kernels.check(kernel)
+    checks.asked(reductions)
+    _checks.choice("exchange", exchange, EXCHANGES)
+    _checks.choice("impl", impl, IMPLEMENTATIONS)
+    if tile is not None:
+        _checks.count("tile", tile)
     names = mesh.axis_names(axis_name)
+    checks.nodes("anchors", anchors, names)
+    if candidates is None:
+        checks.symmetric(reductions)
+    else:
+        checks.nodes("candidates", candidates, names)
+    if pair_weight is not None:
+        others = anchors if candidates is None else candidates
+        shape = len(anchors.z), len(others.z) * mesh.size(axis_name)
+        if jnp.shape(pair_weight) != shape:
+            raise ValueError(
+                f"pair_weight must have shape {shape}, a row for each anchor of this "
+                "device and a column for each candidate of all devices, "
+                f"got {jnp.shape(pair_weight)}"
+            )
     everything = (anchors, candidates, pair_weight)
     dtype = kernels.accumulator(anchors.z.dtype)
     if candidates is not None:
@@ -108,23 +135,31 @@ def reduce_pairs(
     return _reduce_tiles(plan, *arguments)
 
 
-# Compiled here, so that a call outside of `jit` is traced once only.
-_reduce_dense = jax.jit(reference.reduce_dense, static_argnums=0)
-_reduce_tiles = jax.jit(tiled.reduce_tiles, static_argnums=0)
+# Compiled here, so that a call outside of `jit` is traced once only, and the kernel is
+# checked then.
+@functools.partial(jax.jit, static_argnums=0)
+def _reduce_dense(
+    names: tuple[str, ...], kernel: kernels.Kernel, *rest: Any
+) -> tuple[jax.Array, ...]:
+    _check_kernel(kernel, *rest)
+    return reference.reduce_dense(names, kernel, *rest)
 
 
-def _check(
+@functools.partial(jax.jit, static_argnums=0)
+def _reduce_tiles(
+    plan: tiled.Plan, kernel: kernels.Kernel, *rest: Any
+) -> tuple[jax.Array, ...]:
+    _check_kernel(kernel, *rest)
+    return tiled.reduce_tiles(plan, kernel, *rest)
+
+
+def _check_kernel(
     kernel: kernels.Kernel,
-    reductions: tuple[Reduction, ...],
-    exchange: str,
-    tile: int | None,
-    impl: str,
+    asked: tuple[Reduction, ...],
+    anchors: graphs.Nodes,
+    candidates: graphs.Nodes | None,
+    *rest: Any,
 ) -> None:
-    kernels.check(kernel)
-    for reduction in reductions:
-        _checks.choice("accumulate", reduction.accumulate, ("logsumexp", "sum", "mean"))
-        _checks.choice("over", reduction.over, ("candidates", "anchors"))
-    _checks.choice("exchange", exchange, EXCHANGES)
-    _checks.choice("impl", impl, IMPLEMENTATIONS)
-    if tile is not None:
-        _checks.count("tile", tile)
+    z = [nodes.z for nodes in (anchors, candidates) if nodes is not None]
+    dtype = kernels.accumulator(*(each.dtype for each in z))
+    kernels.check_shapes(kernel, z[0].shape[1], dtype)

@@ -50,7 +50,8 @@ class Reduction:
 
     Attributes:
       accumulate: "logsumexp", "sum" or "mean". Over no pairs they are -inf, 0 and 0.
-      relation: an elementwise and symmetric test on the identities of two nodes.
+      relation: an elementwise test on the identities of two nodes; symmetric where
+        nodes are compared with each other.
       score: of a `Pair` and the parameters; elementwise and differentiable. A score of
         -inf drops a pair from a "logsumexp". Define it once: a new lambda at each call
         is a new function, which outside of `jit` is compiled again.
@@ -237,8 +238,76 @@ def score(
         member = reduction.relation(anchor, candidate) & anchor.valid & candidate.valid
         weight = jnp.where(member, weight, 0)
     pair = Pair(logits, anchor.extra, candidate.extra, weight)
-    scores = reduction.score(pair, *reduction.parameters)
-    return jnp.broadcast_to(scores, jax.tree.leaves(logits)[0].shape)
+    shape = jax.tree.leaves(logits)[0].shape
+    try:
+        scores = reduction.score(pair, *reduction.parameters)
+    except Exception as error:
+        missing = _read_but_missing(reduction, pair, shape)
+        if not missing:
+            raise
+        name = called(reduction.score)
+        given = [_WHERE_GIVEN[field] for field in missing]
+        raise ValueError(
+            f"what a score reads must be given, got the score {name}, which reads "
+            f"{' and '.join(f'pair.{field}' for field in missing)}, without "
+            f"{' and '.join(given)}"
+        ) from error
+    if jnp.ndim(scores) not in (0, len(shape)):
+        name = called(reduction.score)
+        raise ValueError(
+            f"the score {name} must be elementwise, got scores of shape "
+            f"{jnp.shape(scores)} for logits [n, m]; is an axis summed?"
+        )
+    return jnp.broadcast_to(scores, shape)
+
+
+_WHERE_GIVEN = {
+    "anchor": "an extra of the anchors (nodes._replace(extra=...))",
+    "candidate": "an extra of the candidates (nodes._replace(extra=...))",
+    "weight": "pair_weight",
+}
+
+
+def _read_but_missing(
+    reduction: Reduction, pair: Pair, shape: tuple[int, ...]
+) -> list[str]:
+    """What a score that failed reads of a pair and was not given.
+
+    It succeeds with numbers in place of all that is missing, but not without this one.
+    """
+    numbers = jnp.zeros(shape, jax.tree.leaves(pair.logits)[0].dtype)
+    missing = {
+        field: numbers
+        for field in _WHERE_GIVEN
+        if not jax.tree.leaves(getattr(pair, field))
+    }
+
+    def succeeds(given: dict[str, Any]) -> bool:
+        try:
+            reduction.score(pair._replace(**given), *reduction.parameters)
+        except Exception:
+            return False
+        return True
+
+    if not succeeds(missing):
+        return []
+    return [
+        field
+        for field in missing
+        if not succeeds({k: v for k, v in missing.items() if k != field})
+    ]
+
+
+def called(function: Callable[..., Any]) -> str:
+    """Tells how a function is called, for a message.
+
+    Args:
+      function: any callable.
+
+    Returns:
+      Its name, or what it prints as.
+    """
+    return getattr(function, "__name__", repr(function))
 
 
 def side(nodes: graphs.Nodes, axis: int) -> graphs.Nodes:

@@ -1,11 +1,13 @@
 """Kernels as matrices, in corners, and as pytrees."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcl import kernels
+from jaxcl import graphs, kernels, pairwise
 from tests import oracles
 from tests.losses import cases
 
@@ -178,3 +180,167 @@ def test_kernels_are_pytrees_whose_numbers_are_leaves():
 def test_wrong_arguments_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scaled(kernels.Kernel):
+    """A kernel that is right, of which one method is exchanged below."""
+
+    scale: float = 2.0
+
+    def prepare(self, z, unit):
+        return z, jnp.sum(z * z, axis=-1)
+
+    def pair(self, x, y):
+        return -self.scale * jnp.sum(jnp.square(x - y))
+
+    def elementwise(self, products, row, column):
+        return self.scale * (2 * products - row - column)
+
+
+def _with(name="Broken", **methods):
+    cls = type(name, (Scaled,), methods)
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))()
+
+
+def _undefined(method):
+    """A kernel in which a method was forgotten."""
+    methods = {"__annotations__": {}, "scale": 2.0}
+    for name in {"prepare", "pair", "elementwise"} - {method}:
+        methods[name] = getattr(Scaled, name)
+    cls = dataclasses.dataclass(frozen=True)(type("Bare", (kernels.Kernel,), methods))
+    return jax.tree_util.register_dataclass(cls)()
+
+
+class Unregistered(Scaled):
+    """A class of a kernel that is no pytree, though the one it inherits from is."""
+
+
+BROKEN = {
+    "a forgotten sum": (
+        _with(pair=lambda self, x, y: x * y),
+        ValueError,
+        r"Broken.pair must return a number \[\], got shape \(4,\); is a sum missing",
+    ),
+    "a sum too many": (
+        _with(elementwise=lambda self, products, row, column: products.sum()),
+        ValueError,
+        r"Broken.elementwise must return logits \[n, m\].*got shape \(\) for \(2, 3\)",
+    ),
+    "numbers of rows alone": (
+        _with(elementwise=lambda self, products, row, column: row),
+        ValueError,
+        r"Broken.elementwise must return.*got shape \(2, 1\) for \(2, 3\)",
+    ),
+    "a transposed tile": (
+        _with(elementwise=lambda self, products, row, column: products.T),
+        ValueError,
+        r"Broken.elementwise must return.*got shape \(3, 2\) for \(2, 3\)",
+    ),
+    "vectors without numbers": (
+        _with(prepare=lambda self, z, unit: z),
+        TypeError,
+        "Broken.prepare must return two things.*got one array",
+    ),
+    "three things": (
+        _with(prepare=lambda self, z, unit: (z, z, ())),
+        TypeError,
+        "Broken.prepare must return two things.*got 3 things",
+    ),
+    "numbers with an axis": (
+        _with(prepare=lambda self, z, unit: (z, jnp.sum(z, -1, keepdims=True))),
+        ValueError,
+        r"Broken.prepare must return numbers \[...\].*got shape \(.*1,?\)",
+    ),
+    "numbers as vectors": (
+        _with(prepare=lambda self, z, unit: (jnp.sum(z, -1), ())),
+        ValueError,
+        r"Broken.prepare must return vectors \[..., d_k\].*got shape \(",
+    ),
+    "no pair": (_undefined("pair"), NotImplementedError, r"Bare must define pair\(sel"),
+    "no elementwise": (
+        _undefined("elementwise"),
+        NotImplementedError,
+        r"Bare must define elementwise\(self, products, row, column\)",
+    ),
+    "no prepare": (
+        _undefined("prepare"),
+        NotImplementedError,
+        r"Bare must define prepare\(self, z, unit\)",
+    ),
+    "no pytree": (
+        Unregistered(),
+        TypeError,
+        "Unregistered must be registered as a pytree.*register_dataclass above",
+    ),
+    "no pytree in a sum": (
+        kernels.kernel_sum(kernels.dot(), Unregistered()),
+        TypeError,
+        "Unregistered must be registered as a pytree",
+    ),
+}
+
+
+def _reduced(impl):
+    def run(kernel, z):
+        nodes = graphs.labelled(z, jnp.arange(len(z)))
+        asked = (pairwise.Reduction("sum", graphs.others),)
+        return pairwise.reduce_pairs(nodes, kernel=kernel, reductions=asked, impl=impl)
+
+    return run
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("impl", ["tiled", "reference"])
+def test_a_broken_kernel_is_refused_by_its_class_and_method(name, impl):
+    kernel, error, words = BROKEN[name]
+    z = jnp.asarray(X, jnp.float32)
+    for run in (_reduced(impl), jax.jit(_reduced(impl), static_argnums=0)):
+        with pytest.raises(error, match=words):
+            run(kernel, z)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, (_, _, words) in BROKEN.items() if "elementwise" not in words]
+)
+def test_matched_rows_and_the_matrix_refuse_the_same_kernels(name):
+    kernel, error, words = BROKEN[name]
+    z = jnp.asarray(X, jnp.float32)
+    for run in (
+        lambda: kernels.matched(kernel, z, z),
+        lambda: kernels.matched_views(kernel, z[:4].reshape(2, 2, 4)),
+        lambda: kernel(z, z),
+    ):
+        with pytest.raises(error, match=words):
+            run()
+
+
+@ALL
+def test_the_two_forms_of_every_kernel_agree(name, x64):
+    make, _, parameters = cases.KERNELS[name]
+    z = jnp.asarray(cases.random(9, 4, seed=3))
+    assert kernels.disagreement(make(parameters), z) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        _with(elementwise=lambda self, p, row, column: 2 * p - row - column),
+        _with(elementwise=lambda self, p, row, column: self.scale * (2 * p - row)),
+        _with(elementwise=lambda self, p, row, column: jnp.full(p.shape, jnp.nan)),
+        _with(  # both forms agree, but the logit depends on who is the anchor
+            pair=lambda self, x, y: jnp.dot(x, y) - jnp.dot(x, x),
+            elementwise=lambda self, p, row, column: p - row,
+        ),
+    ],
+)
+def test_forms_that_disagree_are_told(kernel):
+    z = jnp.asarray(X, jnp.float32)
+    assert kernels.disagreement(Scaled(), z) < 1e-5
+    assert not kernels.disagreement(kernel, z) < 0.1
+
+
+def test_disagreement_needs_two_rows():
+    with pytest.raises(ValueError, match=r"z must have at least two.*got \(1, 4\)"):
+        kernels.disagreement(Scaled(), jnp.ones((1, 4)))

@@ -266,3 +266,255 @@ def test_unknown_words_are_named(reduction, words):
     nodes = graphs.labelled(jnp.ones((3, 2)), jnp.arange(3))
     with pytest.raises(ValueError, match=words):
         pairwise.reduce_pairs(nodes, kernel=kernels.dot(), reductions=(reduction,))
+
+
+NODES = graphs.labelled(jnp.asarray(Z, jnp.float32), LABELS)
+MORE = NODES._replace(index=NODES.index + N)
+OTHERS = pairwise.Reduction("sum", graphs.others)
+AUTO, EXPLICIT = jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit
+
+
+def _reads_anchor(pair):
+    return pair.logits - pair.anchor
+
+
+def _reads_candidate_and_weight(pair):
+    return jnp.exp(pair.candidate) * pair.logits * pair.weight
+
+
+def _of_one_axis(pair):
+    return pair.logits.sum(axis=1)
+
+
+def _reduce(anchors=NODES, candidates=None, reductions=(OTHERS,), **options):
+    return pairwise.reduce_pairs(
+        anchors, candidates, kernel=kernels.dot(), reductions=reductions, **options
+    )
+
+
+@pytest.mark.parametrize("impl", ["tiled", "reference"])
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((NODES.z,), TypeError, "anchors must be Nodes.*got an array"),
+        ((tuple(NODES),), TypeError, "anchors must be Nodes.*got tuple"),
+        ((NODES, NODES.z), TypeError, "candidates must be Nodes.*got an array"),
+        ((NODES, None, OTHERS), TypeError, "reductions must be a tuple.*got Reduction"),
+        ((NODES, None, (graphs.others,)), TypeError, "reductions.*got function in it"),
+        (
+            (NODES, None, (pairwise.Reduction("sum", "others"),)),
+            TypeError,
+            "relation must be a function, got 'others'",
+        ),
+        (
+            (NODES, None, (dataclasses.replace(OTHERS, parameters=0.3),)),
+            TypeError,
+            "parameters must be a tuple.*got float",
+        ),
+        (
+            (NODES._replace(index=NODES.index[1:]),),
+            ValueError,
+            r"anchors.index must have shape \(11,\), got \(10,\)",
+        ),
+        (
+            (NODES._replace(extra={"a": jnp.ones(N - 1)}),),
+            ValueError,
+            r"anchors.extra must hold arrays of shape \(11,\).*got shape \(10,\)",
+        ),
+        (
+            (NODES, MORE._replace(extra=0.5)),
+            ValueError,
+            r"candidates.extra must hold.*got shape \(\)",
+        ),
+        (
+            (NODES, None, (dataclasses.replace(OTHERS, score=_reads_anchor),)),
+            ValueError,
+            "score _reads_anchor, which reads pair.anchor, without an extra of the anc",
+        ),
+        (
+            (
+                NODES._replace(extra=NODES.z[:, 0]),
+                MORE,
+                (dataclasses.replace(OTHERS, score=_reads_candidate_and_weight),),
+            ),
+            ValueError,
+            "reads pair.candidate and pair.weight, without .* and pair_weight",
+        ),
+        (
+            (NODES, None, (dataclasses.replace(OTHERS, score=_of_one_axis),)),
+            ValueError,
+            r"score _of_one_axis must be elementwise, got scores of shape \(11,\)",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, error, words, impl):
+    with pytest.raises(error, match=words):
+        _reduce(*arguments, impl=impl)
+
+
+def test_a_weight_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"pair_weight must have shape \(11, 5\)"):
+        _reduce(
+            NODES, jax.tree.map(lambda x: x[:5], MORE), pair_weight=jnp.ones((5, N))
+        )
+
+
+def _fails_for_another_reason(pair):
+    return pair.logits - undefined  # noqa: F821
+
+
+def test_a_score_that_fails_for_another_reason_says_so_itself():
+    asked = (dataclasses.replace(OTHERS, score=_fails_for_another_reason),)
+    with pytest.raises(NameError, match="undefined"):
+        _reduce(reductions=asked)
+
+
+# Relations of which each end sees something else.
+ONE_SIDED = {
+    "before": lambda a, b: a.index < b.index,
+    "next": lambda a, b: b.index == a.index + 1,
+    "far ahead": lambda a, b: b.index == a.index + 100,
+    "of one group": lambda a, b: (a.group == 0) & (a.index != b.index),
+    "in jax": lambda a, b: jnp.less(a.group, b.group),
+}
+TABLE = jnp.array([[0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]], bool)
+# Relations of which both ends see the same, computed in one way or another.
+EVEN = {
+    "positives": graphs.positives,
+    "near": lambda a, b: jnp.abs(a.index - b.index) < 3,
+    "table": lambda a, b: TABLE[a.group, b.group],
+    "partial": functools.partial(lambda c, a, b: a.group + b.group > c, 2),
+}
+
+
+@pytest.mark.parametrize("name", ONE_SIDED)
+@pytest.mark.parametrize("how", ["eager", "jit", "vmap", "shard_map"])
+def test_a_relation_that_is_not_symmetric_is_refused_between_anchors(name, how):
+    asked = (pairwise.Reduction("sum", ONE_SIDED[name]),)
+
+    def total(z, axis_name=None):
+        nodes = graphs.labelled(z, LABELS[: len(z)], None, axis_name)
+        return _reduce(nodes, None, asked, axis_name=axis_name)[0]
+
+    z, run = jnp.ones((8, 6)), total
+    if how == "jit":
+        run = jax.jit(total)
+    elif how == "vmap":
+        z, run = z[None], jax.vmap(total)
+    elif how == "shard_map":
+        mesh = jax.make_mesh((8,), ("data",), axis_types=(EXPLICIT,))
+        z, run = jnp.ones((16, 6)), jaxcl.sharded(total, mesh)
+    with pytest.raises(ValueError, match=r"relation must be symmetric.*got <lambda>"):
+        run(z)
+
+
+@pytest.mark.parametrize("name", ONE_SIDED)
+def test_between_two_node_sets_a_relation_need_not_be_symmetric(name):
+    asked = (pairwise.Reduction("sum", ONE_SIDED[name]),)
+    for candidates in (NODES, MORE):
+        want, got = (
+            jax.value_and_grad(
+                lambda z, o=options, c=candidates: (
+                    _reduce(NODES._replace(z=z), c, asked, **o)[0] ** 2
+                ).sum()
+            )(NODES.z)
+            for options in ({"impl": "reference"}, {"tile": 4})
+        )
+        np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+        np.testing.assert_allclose(got[1], want[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", EVEN)
+def test_a_symmetric_relation_passes_whatever_computes_it(name):
+    asked = (pairwise.Reduction("sum", EVEN[name]),)
+    want, got = (_reduce(reductions=asked, **o)[0] for o in ({"tile": 4}, {"tile": 11}))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(EXPLICIT,))
+
+    def total(z, labels, axis_name):
+        nodes = graphs.labelled(z, labels, None, axis_name)
+        return _reduce(nodes, None, asked, axis_name=axis_name)[0]
+
+    z, labels = jnp.tile(NODES.z, (8, 1)), jnp.tile(LABELS, 8)
+    whole = jax.jit(lambda z: total(z, labels, None))(z)
+    split = jax.jit(jaxcl.sharded(total, mesh))(z, labels)
+    np.testing.assert_allclose(split, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_relation_is_asked_once_and_one_that_reads_a_traced_value_is_let_through():
+    asked_for = []
+
+    def counted(a, b):
+        asked_for.append(isinstance(a.group, np.ndarray))
+        return a.index != b.index
+
+    for _ in range(3):
+        _reduce(reductions=(pairwise.Reduction("sum", counted),))
+    assert sum(asked_for) == 4  # both orders, of few nodes and of more
+
+    @jax.jit
+    def beyond(least):
+        relation = lambda a, b: a.group + b.group >= least  # noqa: E731
+        return _reduce(NODES, MORE, (pairwise.Reduction("sum", relation),))[0]
+
+    @jax.jit
+    def inside(least):
+        relation = lambda a, b: a.group + b.group >= least  # noqa: E731
+        asked = (pairwise.Reduction("sum", relation),)
+        return _reduce(NODES, None, asked, impl="reference")[0]
+
+    np.testing.assert_allclose(inside(2), beyond(2), rtol=1e-5, atol=1e-5)
+
+
+BUILDERS = {
+    "labelled": lambda z, a: (graphs.labelled(z, jnp.arange(len(z)), None, a), None),
+    "views": lambda z, a: (graphs.views(z.reshape(-1, 2, 6), None, a), None),
+    "pairs": lambda z, a: graphs.pairs(z, 2 * z, None, a),
+    "keyed": lambda z, a: graphs.keyed(z, 2 * z, z, None, a),
+}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize(
+    "axes",
+    [("data",), ("data", "model")],
+    ids=["one axis", "two axes"],
+)
+def test_nodes_and_reductions_need_the_same_axis_name(name, axes):
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AUTO,) * 2)
+    z = jax.random.normal(jax.random.key(0), (32, 6))
+
+    def total(z, of_nodes, of_pairs):
+        anchors, candidates = BUILDERS[name](z, of_nodes)
+        return _reduce(anchors, candidates, axis_name=of_pairs)[0]
+
+    def over_mesh(of_nodes, of_pairs):
+        run = functools.partial(total, of_nodes=of_nodes, of_pairs=of_pairs)
+        return jax.shard_map(
+            run, mesh=mesh, in_specs=jax.P(axes), out_specs=jax.P(axes)
+        )(z)
+
+    whole = total(z, None, None)
+    np.testing.assert_allclose(over_mesh(axes, axes), whole, rtol=1e-4, atol=1e-4)
+    words = "anchors must be built with the axis_name of reduce_pairs, 'data'"
+    with pytest.raises(ValueError, match=f"{words}.*got.*over no mesh axis"):
+        over_mesh(None, axes)
+    with pytest.raises(ValueError, match=r"no mesh axis, got.*over 'data'"):
+        over_mesh(axes, None)
+    if len(axes) == 2:
+        with pytest.raises(ValueError, match=r"'data' and 'model', got.*over 'data';"):
+            over_mesh("data", axes)
+        with pytest.raises(ValueError, match=r"'data', got.*over 'data' and 'model'"):
+            over_mesh(axes, "data")
+
+
+def test_candidates_of_another_axis_name_are_refused():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AUTO,))
+
+    def total(z, axis_name):
+        anchors, _ = graphs.pairs(z, z, None, axis_name)
+        _, candidates = graphs.pairs(z, z)
+        return _reduce(anchors, candidates, axis_name=axis_name)[0]
+
+    with pytest.raises(ValueError, match="candidates must be built with"):
+        jaxcl.sharded(total, mesh)(jnp.ones((16, 6)))
