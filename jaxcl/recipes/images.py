@@ -240,6 +240,10 @@ def _moco_transform(
 def make_optimizer(s: Images, images: data.Dataset) -> optax.GradientTransformation:
     """The optimizer of the settings, with a warm-up and a cosine over all epochs."""
     steps_per_epoch = data.size(images) // s.batch_size
+    if s.epochs <= s.warmup_epochs:
+        raise ValueError(
+            f"epochs must be more than warmup_epochs {s.warmup_epochs}, got {s.epochs}"
+        )
     schedule = training.warmup_cosine(
         s.learning_rate, s.warmup_epochs * steps_per_epoch, s.epochs * steps_per_epoch
     )

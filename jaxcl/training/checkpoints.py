@@ -16,6 +16,8 @@ from collections.abc import Callable
 import jax
 import orbax.checkpoint as ocp
 
+from jaxcl import _checks
+
 State = typing.TypeVar("State")
 
 
@@ -34,8 +36,7 @@ def open(
     Raises:
       ValueError: if max_to_keep is below 1.
     """
-    if max_to_keep < 1:
-        raise ValueError(f"max_to_keep: got {max_to_keep}; expected at least 1")
+    _checks.count("max_to_keep", max_to_keep)
     path = _checkpoints(directory)
     path.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep)
@@ -69,8 +70,9 @@ def save(manager: ocp.CheckpointManager, step: int, state: typing.Any) -> bool:
         if newest == step:
             return False
         raise ValueError(
-            f"step: got {step}, but {_run(manager)} already has a checkpoint of step "
-            f"{newest}; resume it with restore_latest, or use another directory"
+            f"step must be later than {newest}, of which {_run(manager)} already has a "
+            f"checkpoint, got {step}; resume it with restore_latest, or use another "
+            "directory"
         )
     return manager.save(
         step,

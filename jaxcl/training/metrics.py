@@ -70,7 +70,7 @@ class MetricWriter:
           ValueError: if a metric is called "step".
         """
         if "step" in metrics:
-            raise ValueError('metrics: got one called "step"; expected another name')
+            raise ValueError('metrics must not name "step", which each line has')
         values = _floats(metrics)
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._file.write(json.dumps({"step": int(step), **finite}) + "\n")

@@ -51,13 +51,13 @@ def warmup_cosine(peak: float, warmup_steps: int, total_steps: int) -> optax.Sch
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     if peak < 0:
-        raise ValueError(f"peak: got {peak}; expected a learning rate >= 0")
+        raise ValueError(f"peak must be a learning rate >= 0, got {peak}")
     if warmup_steps < 0:
-        raise ValueError(f"warmup_steps: got {warmup_steps}; expected >= 0")
+        raise ValueError(f"warmup_steps must be >= 0, got {warmup_steps}")
     if total_steps <= warmup_steps:
         raise ValueError(
-            f"total_steps: got {total_steps}; expected more than warmup_steps, "
-            f"which is {warmup_steps}"
+            f"total_steps must be more than warmup_steps {warmup_steps}, got "
+            f"{total_steps}"
         )
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, total_steps)
 

@@ -47,7 +47,7 @@ def save_settings(
             json.dumps(value)
         except TypeError as error:
             raise TypeError(
-                f"settings: {name} is {value!r}; expected what JSON can hold ({error})"
+                f"settings must be what JSON can hold, got {name} {value!r} ({error})"
             ) from error
     new = json.loads(json.dumps(dict(settings)))  # tuples become lists, as in the file
     if not path.exists():

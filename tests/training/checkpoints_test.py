@@ -167,14 +167,16 @@ class CheckpointsTest(parameterized.TestCase):
             self.assertTrue(checkpoints.save(manager, 2, state))
             other = tiny.new_state(key=1)
             self.assertFalse(checkpoints.save(manager, 2, other))
-            with self.assertRaisesRegex(ValueError, "step: got 1, but .* of step 2"):
+            with self.assertRaisesRegex(
+                ValueError, "step must be later than 2, .*, got 1"
+            ):
                 checkpoints.save(manager, 1, state)
             restored, _ = checkpoints.restore_latest(manager, other)
         chex.assert_trees_all_equal(restored, state)
 
     def test_wrong_arguments_are_refused_by_name(self):
         with self.assertRaisesRegex(
-            ValueError, "max_to_keep: got 0; expected at least"
+            ValueError, "max_to_keep must be at least 1, got 0"
         ):
             checkpoints.open(self.run_directory, max_to_keep=0)
 

@@ -78,7 +78,7 @@ class MetricsTest(parameterized.TestCase):
     def test_missing_metrics_and_reserved_names_are_refused(self):
         with self.assertRaisesRegex(FileNotFoundError, "no such file"):
             self.read()
-        with self.assertRaisesRegex(ValueError, 'one called "step"'):
+        with self.assertRaisesRegex(ValueError, 'metrics must not name "step"'):
             self.write((1, {"step": 1}))
 
     def test_tensorboard_events_are_written_beside_the_lines(self):

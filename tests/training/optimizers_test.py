@@ -41,12 +41,12 @@ class WarmupCosineTest(parameterized.TestCase):
             np.testing.assert_allclose(schedule(t), expected, rtol=1e-5, atol=1e-7)
 
     @parameterized.parameters(
-        ((0.1, -1, 5), "warmup_steps: got -1; expected >= 0"),
+        ((0.1, -1, 5), "warmup_steps must be >= 0, got -1"),
         (
             (0.1, 5, 5),
-            "total_steps: got 5; expected more than warmup_steps, which is 5",
+            "total_steps must be more than warmup_steps 5, got 5",
         ),
-        ((-0.1, 5, 6), "peak: got -0.1; expected a learning rate >= 0"),
+        ((-0.1, 5, 6), "peak must be a learning rate >= 0, got -0.1"),
     )
     def test_wrong_arguments_are_refused_by_name(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):

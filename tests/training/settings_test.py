@@ -63,6 +63,6 @@ class SettingsTest(parameterized.TestCase):
     def test_missing_settings_and_values_that_json_cannot_hold_are_named(self):
         with self.assertRaisesRegex(FileNotFoundError, "settings.json: no such file"):
             training.load_settings(self.run_directory)
-        with self.assertRaisesRegex(TypeError, "settings: model is <object"):
+        with self.assertRaisesRegex(TypeError, "got model <object"):
             training.save_settings(self.run_directory, {"model": object()})
         self.assertFalse(self.path.exists())

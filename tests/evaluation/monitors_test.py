@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcl import evaluation
+
+
+def test_a_measure_that_fails_is_left_out_and_the_others_are_not():
+    def broken(state):
+        raise RuntimeError("no such thing")
+
+    monitors = evaluation.watch({"a": lambda s: s + 1, "b": broken, "c": np.sqrt})
+    with pytest.warns(UserWarning, match="monitor 'b' left out: RuntimeError: no such"):
+        assert monitors(4) == {"a": 5.0, "c": 2.0}
+
+
+def test_knn_within_asks_the_last_fifth():
+    labels = np.arange(50) % 2
+    h = np.stack([np.where(labels == 1, 1.0, -1.0), np.ones(50)], axis=1)
+    h[-10:-5] *= [[-1.0, 1.0]]  # half of those that are asked look like the others
+    assert evaluation.knn_within(h, labels, num_classes=2) == 0.5
+
+
+def test_an_online_probe_is_softmax_regression_whose_gradient_ends_at_h():
+    rng = np.random.default_rng(0)
+    h = rng.normal(size=(6, 4)).astype(np.float32)
+    params = {
+        "kernel": rng.normal(size=(4, 3)).astype(np.float32),
+        "bias": rng.normal(size=3).astype(np.float32),
+    }
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    wide = h.astype(float) / np.sqrt(np.mean(np.square(h, dtype=float), 1))[:, None]
+    logits = wide @ params["kernel"] + params["bias"]
+    log_sum = np.log(np.exp(logits).sum(1))
+    expected = (log_sum - logits[np.arange(6), labels]).mean()
+    loss, accuracy = evaluation.online_probe(params, h, labels)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(accuracy, (logits.argmax(1) == labels).mean(), rtol=1e-6)
+
+    of_params, of_h = jax.grad(
+        lambda p, h: evaluation.online_probe(p, h, labels)[0], (0, 1)
+    )(params, h)
+    probabilities = np.exp(logits - log_sum[:, None])
+    probabilities[np.arange(6), labels] -= 1
+    np.testing.assert_allclose(
+        of_params["kernel"], wide.T @ probabilities / 6, rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_array_equal(of_h, 0)
+
+
+def test_a_representation_of_zeros_is_finite():
+    params = evaluation.online_probe_params(4, 3)
+    loss, _ = evaluation.online_probe(params, jnp.zeros((2, 4)), jnp.zeros(2, int))
+    np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
