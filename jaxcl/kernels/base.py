@@ -133,7 +133,7 @@ def check_shapes(kernel: Kernel, width: int, dtype: Any) -> None:
         products = jax.tree.map(lambda a, b: a @ b.T, xs, ys)
         _tile(kernel, products, row, column, (len(x), len(y)))
 
-    # As many rows as no columns: what is turned around is then seen by its shape.
+    # Two rows and three columns: what is turned around shows in its shape.
     shapes = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
     rows, columns = ((n, width) for n in (2, 3))
     jax.eval_shape(
