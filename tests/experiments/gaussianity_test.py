@@ -167,6 +167,7 @@ def test_every_panel_of_a_grid_shows_the_moment_that_its_row_and_title_name():
     assert len(panels) == 6
 
 
+@pytest.mark.slow
 def test_pictures_of_moments_are_legible_and_show_every_moment(tmp_path):
     random = np.random.default_rng(0)
 

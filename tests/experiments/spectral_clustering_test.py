@@ -111,6 +111,7 @@ def test_the_judge_finds_the_components_of_a_graph():
     assert len({(a, b) for a, b in zip(clusters, graph.groups, strict=True)}) == 4
 
 
+@pytest.mark.slow
 def test_digits_are_compared_by_their_views_without_labels(tmp_path):
     make = graph_lib.of_digits
     made = []
