@@ -186,22 +186,29 @@ def memory_limit() -> int:
 def to_memory(
     dataset: Dataset, *, limit: int | None = None, block: int = 4096
 ) -> Dataset:
-    """The same data set with its columns in memory, if they fit there.
+    """The same data set with its columns as arrays, if they fit into memory.
 
     Args:
       dataset: any data set.
-      limit: bytes that it may take; None is `memory_limit()`.
+      limit: bytes that may be read; None is `memory_limit()`.
       block: examples read at a time.
 
     Returns:
       The data set with all columns as arrays, or pytrees of them. As it came, to be
-      read as it is needed, if it would take more than the limit. The columns that are
-      in memory already stay the same objects.
+      read as it is needed, if more than the limit would have to be read. Arrays stay
+      what they are, and those that are mapped from a file stay mapped: nothing of them
+      is copied, and the system keeps of them what is used.
 
     Raises:
       ValueError: if an example cannot be read.
     """
-    if size_in_bytes(dataset) > (memory_limit() if limit is None else limit):
+    elsewhere = {
+        name: column
+        for name, column in dataset.columns.items()
+        if not isinstance(column, np.ndarray | Rows)
+    }
+    unread = size_in_bytes(dataset._replace(columns=elsewhere))
+    if unread > (memory_limit() if limit is None else limit):
         return dataset
     columns = {name: _read(column, block) for name, column in dataset.columns.items()}
     if all(column is dataset.columns[name] for name, column in columns.items()):
@@ -212,6 +219,8 @@ def to_memory(
 def _read(column: Column, block: int) -> Column:
     if type(column) is np.ndarray or isinstance(column, Rows):
         return column
+    if isinstance(column, np.ndarray):
+        return np.asarray(column)  # the same memory, mapped or not
     n, everything = len(column), None
     for start in range(0, n, block):
         rows = column[np.arange(start, min(start + block, n))]

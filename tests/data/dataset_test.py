@@ -94,22 +94,40 @@ def test_a_part_keeps_images_and_labels_together():
         data.part(whole, 3, 3)
 
 
-def test_to_memory_reads_ragged_blocks(tmp_path):
+def test_what_is_mapped_stays_mapped_and_is_an_array(tmp_path):
     np.save(tmp_path / "x.npy", GRAY)
     mapped = data.arrays(tmp_path / "x.npy")
     assert isinstance(mapped.columns["image"], np.memmap)
-    loaded = data.to_memory(mapped, block=2)
+    loaded = data.to_memory(mapped, limit=0)  # nothing has to be read
     assert type(loaded.columns["image"]) is np.ndarray
+    assert np.shares_memory(loaded.columns["image"], mapped.columns["image"])
     np.testing.assert_array_equal(loaded.columns["image"][..., 0], GRAY)
     assert data.to_memory(loaded) is loaded
 
 
-def test_what_does_not_fit_stays_where_it_is(tmp_path):
-    np.save(tmp_path / "x.npy", GRAY)
-    mapped = data.arrays(tmp_path / "x.npy")
-    assert data.size_in_bytes(mapped) == GRAY.nbytes
-    assert data.to_memory(mapped, limit=GRAY.nbytes - 1) is mapped
-    assert data.to_memory(mapped, limit=GRAY.nbytes) is not mapped
+class Files:
+    """A column that reads what it is asked for, and counts."""
+
+    def __init__(self):
+        self.read = 0
+
+    def __len__(self):
+        return len(GRAY)
+
+    def __getitem__(self, indices):
+        rows = GRAY[indices]
+        self.read += len(rows)
+        return rows
+
+
+def test_what_does_not_fit_stays_where_it_is():
+    files = data.Dataset("made up", {"image": Files(), "label": np.arange(5)})
+    assert data.size_in_bytes(files) == GRAY.nbytes + 5 * 8
+    assert data.to_memory(files, limit=GRAY.nbytes - 1) is files
+    assert files.columns["image"].read <= 2  # of the first, its size
+    loaded = data.to_memory(files, limit=GRAY.nbytes, block=2)  # ragged blocks
+    np.testing.assert_array_equal(loaded.columns["image"], GRAY)
+    assert loaded.columns["label"] is files.columns["label"]
     assert 2**28 < data.memory_limit() < 2**46
 
 
