@@ -46,6 +46,7 @@ def run(directory, **changes):
     return script.main(settings)
 
 
+@pytest.mark.slow
 def test_values_and_gradients_agree_with_the_dense_form(written):
     _, rows, _ = written
     assert [row["loss"] for row in rows] == list(losses.LOSSES)
@@ -58,6 +59,7 @@ def test_values_and_gradients_agree_with_the_dense_form(written):
             assert got["mib"] > 0
 
 
+@pytest.mark.slow
 def test_part_of_the_product_limit_counts_the_products_of_the_loss(written):
     _, rows, _ = written
     for row in rows:
@@ -68,6 +70,7 @@ def test_part_of_the_product_limit_counts_the_products_of_the_loss(written):
             np.testing.assert_allclose(got["of_product_limit"], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_directory_holds_table_numbers_and_plots(written):
     directory, rows, output = written
     text = (directory / "benchmark.md").read_text()
@@ -85,6 +88,7 @@ def test_the_directory_holds_table_numbers_and_plots(written):
         assert (picture[..., :3].min(axis=-1) < 0.9).mean() > 0.01  # drawn on white
 
 
+@pytest.mark.slow
 def test_absent_packages_are_one_line(written):
     lines = [line for line in written[2].splitlines() if "not installed" in line]
     expected = (

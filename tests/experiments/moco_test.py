@@ -104,6 +104,7 @@ def _assert_close(got, expected):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_bit_equal_and_moves_keys_and_queue(tmp_path):
     whole = jax.device_get(_pretrain(tmp_path / "whole", 2))
     half = jax.device_get(_pretrain(tmp_path / "run", 1))
