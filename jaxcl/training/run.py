@@ -15,7 +15,6 @@ The same command again goes on from the newest checkpoint.
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -37,6 +36,11 @@ from jaxcl.training import checkpoints
 from jaxcl.training import metrics as metrics_lib
 from jaxcl.training import settings as settings_lib
 from jaxcl.training.state import TrainState
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 # "Try again": what a scheduler takes for a reason to start the job once more.
 EXIT_STOPPED = 75
@@ -325,7 +329,8 @@ def _only_writer(directory: pathlib.Path) -> Iterator[None]:
     path = directory / ".lock"
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
             try:
@@ -336,6 +341,12 @@ def _only_writer(directory: pathlib.Path) -> Iterator[None]:
             raise BlockingIOError(
                 f"directory {directory} must have one writer, and {owner} has it open"
             ) from error
+        except OSError as error:  # some network file systems have no locks
+            warnings.warn(
+                f"{path}: cannot be locked ({error}); a second writer of this run "
+                "would not be noticed",
+                stacklevel=4,
+            )
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         file.flush()

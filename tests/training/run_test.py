@@ -200,3 +200,13 @@ def test_a_run_says_where_it_is(tmp_path, capsys):
     ):
         train(tmp_path, progress=True)
         assert words in capsys.readouterr().err
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch):
+    def no_locks(file, operation):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.warns(UserWarning, match="cannot be locked .*No locks available"):
+        _, seen = train(tmp_path)
+    assert len(seen) == 6
