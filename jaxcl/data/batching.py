@@ -77,14 +77,7 @@ def batches(
     >>> print(batches(gray, 2, seed=0)(1)["index"])
     [1 4]
     """
-    rows = _indices(
-        dataset_lib.size(dataset),
-        dataset.name,
-        batch_size,
-        seed,
-        jax.process_index() if process_index is None else process_index,
-        jax.process_count() if process_count is None else process_count,
-    )
+    rows = _indices(dataset, batch_size, seed, process_index, process_count)
 
     def batch(step: int) -> Batch:
         index = rows(step)
@@ -95,14 +88,16 @@ def batches(
 
 
 def _indices(
-    n: int,
-    name: str,
+    dataset: dataset_lib.Dataset,
     batch_size: int,
     seed: int,
-    process_index: int,
-    process_count: int,
+    process_index: int | None = None,
+    process_count: int | None = None,
 ) -> Callable[[int], np.ndarray]:
     """The function from a step to this process's rows of its batch, int32."""
+    n, name = dataset_lib.size(dataset), dataset.name
+    process_index = jax.process_index() if process_index is None else process_index
+    process_count = jax.process_count() if process_count is None else process_count
     _checks.count("batch_size", batch_size, 1)
     _checks.count("seed", seed, 0)
     _checks.count("process_count", process_count, 1)
@@ -204,26 +199,19 @@ def feed(
         raise ValueError(
             f"batch_size must be divisible by the {devices} devices, got {batch_size}"
         )
-    host = batches(dataset, batch_size, seed)
     if on_device is None:
         on_device = dataset_lib.size_in_bytes(dataset) <= _room(rows) // 10
     if not on_device:
+        host = batches(dataset, batch_size, seed)
         return ahead(lambda step: put(host(step), rows))
 
+    indices = _indices(dataset, batch_size, seed)
     whole = jax.NamedSharding(rows.mesh, jax.P())
     dataset = dataset_lib.to_memory(dataset, limit=sys.maxsize)
     columns = {
         name: put(getattr(column, "tree", column), whole)  # of `Rows`, or an array
         for name, column in dataset.columns.items()
     }
-    indices = _indices(
-        dataset_lib.size(dataset),
-        dataset.name,
-        batch_size,
-        seed,
-        jax.process_index(),
-        jax.process_count(),
-    )
 
     @functools.partial(jax.jit, out_shardings=rows)
     def take(columns: Any, index: jax.Array) -> Any:

@@ -137,8 +137,12 @@ def image_size(images: data.Dataset) -> tuple[int, ...]:
 
 def last_step(s: Images, images: data.Dataset) -> int:
     """Steps after which a run ends."""
-    total = s.epochs * (data.size(images) // s.batch_size)
+    total = s.epochs * _steps_per_epoch(s, images)
     return min(total, s.max_steps or total)
+
+
+def _steps_per_epoch(s: Images, images: data.Dataset) -> int:
+    return data.size(images) // s.batch_size
 
 
 def run_options(s: Images, images: data.Dataset) -> dict[str, Any]:
@@ -239,7 +243,7 @@ def _moco_transform(
 
 def make_optimizer(s: Images, images: data.Dataset) -> optax.GradientTransformation:
     """The optimizer of the settings, with a warm-up and a cosine over all epochs."""
-    steps_per_epoch = data.size(images) // s.batch_size
+    steps_per_epoch = _steps_per_epoch(s, images)
     if s.epochs <= s.warmup_epochs:
         raise ValueError(
             f"epochs must be more than warmup_epochs {s.warmup_epochs}, got {s.epochs}"
@@ -252,6 +256,12 @@ def make_optimizer(s: Images, images: data.Dataset) -> optax.GradientTransformat
         return optax.chain(decay, optax.sgd(schedule, momentum=0.9))
     make = training.adamw if s.optimizer == "adamw" else training.lars
     return make(schedule, weight_decay=s.weight_decay)
+
+
+def first_variables(described: models.Description, seed: int) -> dict[str, Any]:
+    """Variables of the model with which a run of this seed begins."""
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    return models.initialize(described, key)
 
 
 def initialize(
@@ -271,8 +281,7 @@ def initialize(
     Raises:
       ValueError: if that monitor is asked for and there are no labels.
     """
-    key = jax.random.fold_in(jax.random.key(s.seed), 0)
-    variables = models.initialize(described, key)
+    variables = first_variables(described, s.seed)
     params = {"model": variables.pop("params")}
     if "linear" in s.monitors:
         if not num_classes:

@@ -40,8 +40,8 @@ class Encoder(NamedTuple):
 
     def untrained(self) -> "Encoder":
         """The encoder before the first step of its run; with seed 0 where unknown."""
-        key = jax.random.fold_in(jax.random.key(self.settings.get("seed", 0)), 0)
-        variables = models.initialize(self.described, key)
+        seed = self.settings.get("seed", 0)
+        variables = images_lib.first_variables(self.described, seed)
         return self._replace(variables=variables, step=0, averaged=False)
 
 

@@ -73,6 +73,7 @@ class Run:
         self._stop, self._saved = stop, first
         self._log_every, self._save_every = log_every, save_every
         self._pending: list[tuple[int, Mapping[str, Any]]] = []
+        self._newest: Mapping[str, Any] = {}
         self._began, self._timed_from = time.perf_counter(), first
 
     def steps(self) -> Iterator[int]:
@@ -179,7 +180,7 @@ class Run:
             metrics_lib.check_finite(number, values)
         if fetched:
             self._newest = fetched[-1][1]
-        return getattr(self, "_newest", {})
+        return self._newest
 
     def _restart_clock(self, done: int) -> None:
         self._began, self._timed_from = time.perf_counter(), done
