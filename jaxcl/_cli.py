@@ -25,6 +25,7 @@ do something about; 2 for flags that cannot be parsed; 130 for Ctrl-C.
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,6 +97,8 @@ def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
     Raises:
       SystemExit: as the module says.
     """
+    before = warnings.formatwarning
+    warnings.formatwarning = _one_warning
     try:
         yield
     except EXPECTED as error:
@@ -105,10 +108,23 @@ def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
+    finally:
+        warnings.formatwarning = before
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException | str) -> str:
     return " ".join(str(error).splitlines())
+
+
+def _one_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning as a user of a command reads it: without the line that gave it."""
+    return f"{category.__name__}: {_one_line(str(message))}\n"
 
 
 def choose(

@@ -1,7 +1,7 @@
 """A model in words that JSON can hold, and an encoder as two files.
 
     encoder.json          architecture, and what is done to pixels
-    encoder.safetensors   parameters and running statistics
+    encoder.safetensors   parameters and running statistics, with checksums of all
 
 What was trained with one description of pixels is evaluated with the same one: `encode`
 is the only place where an encoder is given images outside of training.
@@ -10,6 +10,7 @@ is the only place where an encoder is given images outside of training.
 import json
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcl import _checks, _files, _optional
+from jaxcl import _checks, _checksums, _files, _optional
 from jaxcl.models.embedder import Embedder
 from jaxcl.models.resnet import resnet18, resnet34, resnet50
 from jaxcl.models.small import ConvEncoder, Projector
@@ -178,7 +179,16 @@ def save(
     leaves = flax.traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
     with _files.replacing(directory / "encoder.safetensors") as unfinished:
-        unfinished.write_bytes(numpy.save(arrays, metadata={"format": FORMAT}))
+        unfinished.write_bytes(
+            numpy.save(
+                arrays,
+                metadata={
+                    "format": FORMAT,
+                    "model": _checksums.of_json(described._asdict()),
+                    "arrays": json.dumps(_checksums.of_arrays(arrays), sort_keys=True),
+                },
+            )
+        )
     write_description(directory, described, trained=trained)
 
 
@@ -281,12 +291,14 @@ def read_variables(
       ImportError: if safetensors is not installed.
       ValueError: if it is damaged, or of another model.
     """
-    numpy: Any = _optional.require("safetensors.numpy", "an encoder's file", "train")
+    safetensors: Any = _optional.require("safetensors", "an encoder's file", "train")
     path = pathlib.Path(directory) / "encoder.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected an exported encoder")
     try:
-        arrays = numpy.load_file(path)
+        with safetensors.safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
     except Exception as error:  # safetensors has an error of its own
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
     wanted = jax.eval_shape(
@@ -309,5 +321,32 @@ def read_variables(
             f"first is {first}: expected {expected.get(first, 'none')}, got "
             f"{found.get(first, 'none')}"
         )
+    _verify(path, described, arrays, metadata)
     leaves = {name: jnp.asarray(x) for name, x in arrays.items()}
     return flax.traverse_util.unflatten_dict(leaves, sep="/")
+
+
+def _verify(
+    path: pathlib.Path,
+    described: Description,
+    arrays: Mapping[str, Any],
+    metadata: Mapping[str, str],
+) -> None:
+    """Raises unless an exported encoder is as it was written."""
+    if not {"model", "arrays"} <= metadata.keys():
+        warnings.warn(
+            f"{path}: has no checksums, so damage to it would not be noticed",
+            stacklevel=3,
+        )
+        return
+    if metadata["model"] != _checksums.of_json(described._asdict()):
+        raise ValueError(
+            f"{path}: must lie beside the encoder.json that it was written with, and "
+            "this one says something else"
+        )
+    found = json.dumps(_checksums.of_arrays(arrays), sort_keys=True)
+    if found != metadata["arrays"]:
+        raise ValueError(
+            f"{path}: must be as it was written, and its arrays are not; export the "
+            "encoder again"
+        )

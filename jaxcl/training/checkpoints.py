@@ -5,54 +5,86 @@ Its position in the data is the step: a batch is a function of (seed, step).
 They live in `checkpoints/STEP` of a run directory. Orbax writes in the background under
 another name and renames when all is on disk, so a run killed at any moment leaves only
 complete checkpoints, and perhaps a `STEP.orbax-checkpoint-tmp` that nobody reads.
+
+Beside the arrays (`state`) lie their checksums (`checks`): what a disk has changed
+since is a broken checkpoint, and the one before is taken.
 """
 
+import contextlib
+import errno
+import functools
+import logging
 import os
 import pathlib
+import re
+import sys
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
-from jaxcl import _checks
+from jaxcl import _checks, _checksums
 
 State = typing.TypeVar("State")
 
 
 def open(
     directory: str | os.PathLike, *, max_to_keep: int = 3
-) -> ocp.CheckpointManager:
+) -> contextlib.AbstractContextManager[ocp.CheckpointManager]:
     """Opens the checkpoints of a run for saving and restoring.
+
+    What an interrupted save has left half written is removed.
 
     Args:
       directory: of the run; created if needed.
       max_to_keep: newest checkpoints to keep; each save drops older ones.
 
     Returns:
-      A context manager; leaving it waits until everything is written.
+      A context manager with Orbax's manager; leaving it waits until all is written.
 
     Raises:
       ValueError: if max_to_keep is below 1.
+      OSError: if the directory cannot be made, or, on leaving, a checkpoint could not
+        be written.
     """
     _checks.count("max_to_keep", max_to_keep)
-    path = _checkpoints(directory)
+    return _opened(_checkpoints(directory), max_to_keep)
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path, max_to_keep: int) -> Iterator[ocp.CheckpointManager]:
     path.mkdir(parents=True, exist_ok=True)
-    options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep)
-    return ocp.CheckpointManager(
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=max_to_keep, cleanup_tmp_directories=True
+    )
+    _be_brief()
+    manager = ocp.CheckpointManager(
         path,
         options=options,
-        # Named here, metadata can be read before anything was saved or restored.
-        item_handlers={"state": ocp.StandardCheckpointHandler()},
+        item_handlers=_handlers(ocp.StandardCheckpointHandler),
     )
+    try:
+        yield manager
+    except BaseException as ended:
+        try:
+            manager.close()
+        except Exception as error:  # what ended the run is raised, and this is said too
+            if not isinstance(ended, UnsavedError):
+                warnings.warn(str(_unsaved(manager, error)), stacklevel=3)
+        raise
+    with _naming_unsaved(manager):
+        manager.close()
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: typing.Any) -> bool:
     """Saves a checkpoint in the background.
 
     Returns once the state is copied, so the caller may donate it to the next step. An
-    error while writing is raised by the next call, or on leaving the manager.
+    error while writing is raised by the next call, by `wait`, or on leaving.
 
     Args:
       manager: from `open`.
@@ -64,6 +96,8 @@ def save(manager: ocp.CheckpointManager, step: int, state: typing.Any) -> bool:
 
     Raises:
       ValueError: if there is a newer checkpoint, so this run did not start from it.
+      OSError: if this checkpoint or the one before could not be written; the message
+        says which are intact.
     """
     newest = manager.latest_step()
     if newest is not None and newest >= step:
@@ -74,19 +108,40 @@ def save(manager: ocp.CheckpointManager, step: int, state: typing.Any) -> bool:
             f"checkpoint, got {step}; resume it with restore_latest, or use another "
             "directory"
         )
-    return manager.save(
-        step,
-        args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
-        force=True,  # the caller decided that it is time
-    )
+    described, crcs = _checksums.described(state), _checksums.of_arrays(state)
+    arrays = {name: [described[name], crcs[name]] for name in described}
+    checks = {"arrays": arrays, "devices": _devices(state)}
+    with _naming_unsaved(manager):
+        return manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                checks=ocp.args.JsonSave({**checks, "crc": _checksums.of_json(checks)}),
+            ),
+            force=True,  # the caller decided that it is time
+        )
+
+
+def wait(manager: ocp.CheckpointManager) -> None:
+    """Waits until what was saved is on the disk.
+
+    Args:
+      manager: from `open`.
+
+    Raises:
+      OSError: if it could not be written.
+    """
+    with _naming_unsaved(manager):
+        manager.wait_until_finished()
 
 
 def restore_latest(manager: ocp.CheckpointManager, state: State) -> tuple[State, bool]:
-    """Restores the newest checkpoint that can be read.
+    """Restores the newest checkpoint that can be read and is as it was written.
 
     A broken checkpoint is never silently ignored and never deleted. If an older one can
     be read, broken ones are renamed to `STEP.broken` with a warning and the older one
-    is restored; if none can, that is an error.
+    is restored; if none can, that is an error. Another number of devices than those
+    that it was saved from is told as a warning: sums are added in another order there.
 
     Args:
       manager: from `open`.
@@ -101,29 +156,43 @@ def restore_latest(manager: ocp.CheckpointManager, state: State) -> tuple[State,
     Raises:
       ValueError: if the checkpoint is of a state with another structure, other shapes
         or dtypes: the message names the run directory and what differs.
-      RuntimeError: if there are checkpoints and none can be read.
+      NoCheckpointError: if there are checkpoints and none can be read.
     """
-    manager.wait_until_finished()  # a checkpoint on its way is the newest
+    wait(manager)  # a checkpoint on its way is the newest
     template = jax.tree.map(_target, state)
 
-    def read(step: int) -> State:
-        _check_same(_run(manager), step, _saved_arrays(manager, step), _arrays(state))
+    def read(step: int) -> tuple[State, _Checks]:
+        known = _read_checks(manager, step)
+        wanted = _checksums.described(state)
+        _check_same(_run(manager), step, known.described, wanted)
         restored = manager.restore(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(template)),
-        )
-        return restored.state
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        ).state
+        known.verify(restored)
+        return restored, known
 
-    found, restored, broken = _newest_readable(manager, read)
+    found = _newest_readable(manager, read)
     if found is None:
         return state, False
-    for step, error in broken.items():
+    restored, known = found.content
+    for step, wrong in found.broken.items():
         path = pathlib.Path(manager.directory) / str(step)
         aside = _free_name(path)
-        path.rename(aside)
-        _warn_broken(path, error, f"Renamed to {aside.name}, restoring an older one.")
-    if broken:
+        if jax.process_index() == 0:
+            path.rename(aside)
+        _warn_broken(path, wrong, f"Renamed to {aside.name}, restoring an older one.")
+    if found.broken:
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("broken checkpoints set aside")
         manager.reload()
+    now = _devices(restored)
+    if known.devices not in (0, now):
+        warnings.warn(
+            f"{_run(manager)}: step {found.step} was saved from {known.devices} "
+            f"device{'s' * (known.devices > 1)} and goes on with {now}; results agree "
+            "with those of an unbroken run to rounding only",
+            stacklevel=2,
+        )
     return restored, True
 
 
@@ -148,7 +217,7 @@ def restore_variables(
     Raises:
       FileNotFoundError: if the run has no checkpoint, or none of that step.
       ValueError: if the checkpoint does not hold such variables.
-      RuntimeError: if no checkpoint can be read.
+      NoCheckpointError: if no checkpoint can be read.
     """
     path = _checkpoints(directory)
     if not path.is_dir():
@@ -156,13 +225,14 @@ def restore_variables(
             f"{path.parent}: no checkpoints; expected a trained run"
         )
     template = jax.tree.map(_target, variables)
+    _be_brief()
     with ocp.CheckpointManager(
         path,
         # What read_only implies is said as well: Orbax warns of what it sets itself.
         options=ocp.CheckpointManagerOptions(
             read_only=True, save_interval_steps=0, create=False
         ),
-        item_handlers={"state": ocp.PyTreeCheckpointHandler()},
+        item_handlers=_handlers(ocp.PyTreeCheckpointHandler),
     ) as manager:
         steps = manager.all_steps()
         if not steps or (step is not None and step not in steps):
@@ -171,12 +241,13 @@ def restore_variables(
             )
 
         def read(step: int) -> State:
-            wanted = _arrays(variables)
+            known = _read_checks(manager, step)
+            wanted = _checksums.described(variables)
             # What else the state holds beside "params/model", say, is not asked for.
             asked = {tuple(name.split("/")[:2]) for name in wanted}
             saved = {
                 name: array
-                for name, array in _saved_arrays(manager, step).items()
+                for name, array in known.described.items()
                 if tuple(name.split("/")[:2]) in asked
             }
             _check_same(path.parent, step, saved, wanted)
@@ -191,50 +262,115 @@ def restore_variables(
                         partial_restore=True,
                     )
                 ),
-            )
-            return restored.state
+            ).state
+            known.verify(restored)
+            return restored
 
-        found, restored, broken = _newest_readable(
-            manager, read, steps if step is None else [step]
-        )
-    for number, error in broken.items():
-        _warn_broken(path / str(number), error, f"Reading step {found} instead.")
-    return restored, found
+        found = _newest_readable(manager, read, steps if step is None else [step])
+        assert found is not None  # there are steps
+    for number, wrong in found.broken.items():
+        consequence = f"Reading step {found.step} instead."
+        _warn_broken(path / str(number), wrong, consequence)
+    return found.content, found.step
 
 
-class Mismatch(ValueError):
+class MismatchError(ValueError):
     """A checkpoint that can be read and does not fit."""
+
+
+# An OSError too: a command answers it in one line.
+class NoCheckpointError(RuntimeError, OSError):
+    """There are checkpoints, and none can be read."""
+
+
+class _Checks(typing.NamedTuple):
+    """What a checkpoint says of itself.
+
+    Attributes:
+      described: dtype and shape of each array.
+      crcs: checksum of each; {} in a checkpoint from before there were any.
+      devices: from which it was saved; 0 if it does not say.
+    """
+
+    described: dict[str, str]
+    crcs: dict[str, str]
+    devices: int
+
+    def verify(self, restored: typing.Any) -> None:
+        """Raises unless arrays are as they were saved."""
+        if self.crcs:
+            found = _checksums.of_arrays(restored)
+            wrong = [name for name in found if found[name] != self.crcs[name]]
+            if wrong:
+                raise OSError(
+                    f"{len(wrong)} of {len(found)} arrays are not as they were saved, "
+                    f"the first is {wrong[0]}"
+                )
+
+
+def _read_checks(manager: ocp.CheckpointManager, step: int) -> _Checks:
+    path = pathlib.Path(manager.directory) / str(step)
+    if not (path / "checks").is_dir():
+        metadata = manager.item_metadata(step)["state"]
+        if metadata is None:
+            raise FileNotFoundError(f"no metadata of the state of step {step}")
+        warnings.warn(
+            f"{path}: has no checksums, so damage to it would not be noticed",
+            stacklevel=2,
+        )
+        return _Checks(_checksums.described(metadata.tree), {}, 0)
+    args = ocp.args.Composite(checks=ocp.args.JsonRestore())
+    checks = dict(manager.restore(step, args=args).checks)
+    if checks.pop("crc") != _checksums.of_json(checks):
+        raise OSError("its checksums are not as they were written")
+    arrays = checks["arrays"].items()
+    return _Checks(
+        {name: described for name, (described, _) in arrays},
+        {name: crc for name, (_, crc) in arrays},
+        checks["devices"],
+    )
+
+
+class _Found(typing.NamedTuple):
+    """The newest readable checkpoint, and what is wrong with newer ones by step."""
+
+    step: int
+    content: typing.Any
+    broken: dict[int, str]
 
 
 def _newest_readable(
     manager: ocp.CheckpointManager,
     read: Callable[[int], typing.Any],
     steps: typing.Sequence[int] | None = None,
-) -> tuple[typing.Any, typing.Any, dict[int, Exception]]:
-    """Step and content of the newest checkpoint that `read` can read, and the broken.
-
-    None, None and nothing if there are no checkpoints at all.
-    """
+) -> _Found | None:
+    """The newest checkpoint that `read` can read; None if there are none at all."""
     steps = manager.all_steps() if steps is None else steps
-    broken: dict[int, Exception] = {}
+    broken: dict[int, str] = {}
     for step in sorted(steps, reverse=True):
+        content, wrong = None, ""
         try:
-            return step, read(step), broken
-        except Mismatch:
+            content = read(step)
+        except MismatchError:
             raise
         except Exception as error:  # a broken file surfaces as any of a dozen types
-            if jax.process_count() > 1:
-                raise  # the others may have read theirs: no process decides alone
-            broken[step] = error
+            wrong = _first_line(error)
+        if jax.process_count() > 1:
+            # Whether it is broken is decided by all together.
+            failed = multihost_utils.process_allgather(np.array(wrong != ""))
+            if failed.any():
+                wrong = wrong or f"process {failed.argmax()} could not read it"
+        if not wrong:
+            return _Found(step, content, broken)
+        broken[step] = wrong
     if broken:
-        lines = [f"  {step}: {_first_line(error)}" for step, error in broken.items()]
-        raise RuntimeError(
-            f"{_run(manager)}: no checkpoint can be read.\n"
-            + "\n".join(lines)
-            + "\nNothing was changed. To start over, use another directory, or move "
-            f"{manager.directory} away."
-        ) from next(iter(broken.values()))
-    return None, None, broken
+        lines = [f"{step} ({wrong})" for step, wrong in broken.items()]
+        raise NoCheckpointError(
+            f"{_run(manager)}: no checkpoint can be read: {'; '.join(lines)}. Nothing "
+            "was changed. To start over, use another directory, or move "
+            f"{manager.directory} away"
+        )
+    return None
 
 
 def _check_same(
@@ -260,42 +396,16 @@ def _check_same(
         shown = lines[:8]
         if len(lines) > len(shown):
             shown.append(f"  and {len(lines) - len(shown)} more")
-        raise Mismatch(
+        raise MismatchError(
             f"{run}: the checkpoint of step {step} is of another model or optimizer:\n"
             + "\n".join(shown)
             + "\nUse the settings it was trained with, or another directory."
         )
 
 
-def _saved_arrays(manager: ocp.CheckpointManager, step: int) -> dict[str, str]:
-    metadata = manager.item_metadata(step)["state"]
-    if metadata is None:
-        raise FileNotFoundError(f"no metadata of the state of step {step}")
-    return _arrays(metadata.tree)
-
-
-def _arrays(tree: typing.Any) -> dict[str, str]:
-    """Name and description of each array of a pytree."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        "/".join(_name(entry) for entry in path): _described(leaf)
-        for path, leaf in leaves
-        if hasattr(leaf, "shape")
-    }
-
-
-def _described(leaf: typing.Any) -> str:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.eval_shape(jax.random.key_data, leaf)  # what is written of a key
-    return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _name(entry: typing.Any) -> str:
-    """Of one step of a path: checkpoints turn fields into keys, so only names count."""
-    for attribute in ("key", "name", "idx"):
-        if hasattr(entry, attribute):
-            return str(getattr(entry, attribute))
-    return str(entry)
+def _handlers(state: Callable[[], typing.Any]) -> dict[str, typing.Any]:
+    """Of the items; named, metadata can be read before anything was saved."""
+    return {"state": state(), "checks": ocp.JsonCheckpointHandler()}
 
 
 def _target(leaf: typing.Any) -> jax.ShapeDtypeStruct:
@@ -305,6 +415,12 @@ def _target(leaf: typing.Any) -> jax.ShapeDtypeStruct:
         # Left out, Orbax would look for the devices that the checkpoint was saved from.
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _devices(state: typing.Any) -> int:
+    """On how many devices a state lives."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
+    return max((len(leaf.sharding.device_set) for leaf in leaves), default=0)
 
 
 def _checkpoints(directory: str | os.PathLike) -> pathlib.Path:
@@ -322,13 +438,89 @@ def _free_name(path: pathlib.Path) -> pathlib.Path:
     return aside
 
 
-def _warn_broken(path: pathlib.Path, error: Exception, consequence: str) -> None:
-    warnings.warn(
-        f"{path}: this checkpoint is broken ({_first_line(error)}). {consequence}",
-        stacklevel=3,
+def _warn_broken(path: pathlib.Path, wrong: str, consequence: str) -> None:
+    if jax.process_index() == 0:
+        warnings.warn(
+            f"{path}: this checkpoint is broken ({wrong}). {consequence}",
+            stacklevel=3,
+        )
+
+
+@contextlib.contextmanager
+def _naming_unsaved(manager: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _unsaved(manager, error) from error
+
+
+class UnsavedError(OSError):
+    """A checkpoint could not be written."""
+
+
+def _unsaved(manager: ocp.CheckpointManager, error: Exception) -> OSError:
+    """What a user can do about a checkpoint that could not be written."""
+    steps = sorted(
+        int(path.name)
+        for path in pathlib.Path(manager.directory).iterdir()
+        if path.name.isdigit()
+    )
+    intact = (
+        f"those of steps {', '.join(map(str, steps))} are intact, and once it can be "
+        f"written the same command goes on after step {steps[-1]}"
+        if steps
+        else "there is none before it"
+    )
+    return UnsavedError(
+        f"{manager.directory}: a checkpoint could not be written "
+        f"({_reason(error)}); {intact}"
     )
 
 
+# What a disk answers, within the messages of Orbax and TensorStore.
+_REASONS = {
+    os.strerror(number).lower(): os.strerror(number)
+    for number in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EFBIG,
+        errno.EIO,
+    )
+}
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).lower()
+    return next((_REASONS[r] for r in _REASONS if r in text), _first_line(error))
+
+
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().split("\n")[0][:200]
+    text = re.sub(r"\s*\[[a-z_]+='.*", "", str(error).strip().split("\n")[0])[:200]
     return f"{type(error).__name__}: {text}"
+
+
+@functools.cache
+def _be_brief() -> None:
+    """Leaves to this module to say what went wrong, in one line.
+
+    Orbax logs what it raises as well, from threads that may end later. And reads that
+    nobody waits for, since another has failed, tell so when they find the event loop
+    closed, or when they are collected.
+    """
+
+    def unraisable(lost: typing.Any) -> None:
+        text = f"{lost.object!r} {lost.exc_value}"
+        if "TensorStore" not in text and "Event loop is closed" not in text:
+            hook(lost)
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.WARNING or not (
+            "orbax" in record.pathname or "tensorstore" in str(record.msg)
+        )
+
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable
+    warnings.filterwarnings("ignore", "coroutine '_read_array", RuntimeWarning)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(of_others)

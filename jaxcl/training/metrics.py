@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import time
 import types
 import typing
 from collections.abc import Mapping
@@ -54,7 +55,7 @@ class MetricWriter:
             _repair_end(path)
         else:
             path, tensorboard = pathlib.Path(os.devnull), False
-        self._events = _summary_writer(directory, resumed_from) if tensorboard else None
+        self._events = _Events(directory, resumed_from) if tensorboard else None
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, metrics: Mapping[str, typing.Any]) -> None:
@@ -69,16 +70,12 @@ class MetricWriter:
         Raises:
           ValueError: if a metric is called "step".
         """
-        if "step" in metrics:
-            raise ValueError('metrics must not name "step", which each line has')
-        values = _floats(metrics)
+        values = floats(metrics)
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._file.write(json.dumps({"step": int(step), **finite}) + "\n")
         self._file.flush()
         if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, int(step))
-            self._events.flush()
+            self._events.write(int(step), values)
 
     def close(self) -> None:
         """Closes the files."""
@@ -155,7 +152,7 @@ def check_finite(step: int, metrics: Mapping[str, typing.Any]) -> None:
 
     >>> check_finite(7, {"loss": 0.5})
     """
-    values = _floats(metrics)
+    values = floats(metrics)
     for name in sorted(values, key=lambda name: name != "loss"):  # it says most
         if not math.isfinite(value := values[name]):
             raise FloatingPointError(
@@ -164,7 +161,21 @@ def check_finite(step: int, metrics: Mapping[str, typing.Any]) -> None:
             )
 
 
-def _floats(metrics: Mapping[str, typing.Any]) -> dict[str, float]:
+def floats(metrics: Mapping[str, typing.Any]) -> dict[str, float]:
+    """Fetches scalars.
+
+    Args:
+      metrics: scalars by name.
+
+    Returns:
+      Floats by name.
+
+    Raises:
+      TypeError: if one is no scalar.
+      ValueError: if one is called "step".
+    """
+    if "step" in metrics:
+        raise ValueError('metrics must not name "step", which each line has')
     return {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
 
 
@@ -194,9 +205,39 @@ def _repair_end(path: pathlib.Path) -> None:
             file.write(b"\n")
 
 
-def _summary_writer(directory: pathlib.Path, resumed_from: int) -> typing.Any:
-    tensorboardX: typing.Any = _optional.require(
-        "tensorboardX", "writing TensorBoard events", "train"
-    )
-    purge = resumed_from + 1 if resumed_from > 0 else None
-    return tensorboardX.SummaryWriter(str(directory), purge_step=purge)
+class _Events:
+    """TensorBoard's events, on the disk when `write` returns.
+
+    tensorboardX' own `SummaryWriter` writes them from a thread within two minutes: a
+    process that is killed loses those of steps that its checkpoint holds, and one whose
+    disk is full waits for the dead thread forever.
+    """
+
+    def __init__(self, directory: pathlib.Path, resumed_from: int) -> None:
+        _optional.require("tensorboardX", "writing TensorBoard events", "train")
+        from tensorboardX import event_file_writer
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._protos: typing.Any = event_pb2
+        self._summaries: typing.Any = summary_pb2
+        # The name holds the second; two starts within one must not share a file.
+        suffix = f".{os.getpid()}"
+        self._file = event_file_writer.EventsWriter(str(directory / "events"), suffix)
+        # Hides what was written for these steps before the run was cut off.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(resumed_from + 1, session_log=start)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        value = [
+            self._summaries.Summary.Value(tag=name, simple_value=number)
+            for name, number in values.items()
+        ]
+        self._add(step, summary=self._summaries.Summary(value=value))
+
+    def _add(self, step: int, **content: typing.Any) -> None:
+        event = self._protos.Event(step=step, wall_time=time.time(), **content)
+        self._file.write_event(event)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

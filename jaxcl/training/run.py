@@ -31,7 +31,7 @@ from typing import Any
 import jax
 import tqdm
 
-from jaxcl import _checks
+from jaxcl import _checks, _files
 from jaxcl.training import checkpoints
 from jaxcl.training import metrics as metrics_lib
 from jaxcl.training import settings as settings_lib
@@ -74,6 +74,7 @@ class Run:
         self._log_every, self._save_every = log_every, save_every
         self._pending: list[tuple[int, Mapping[str, Any]]] = []
         self._newest: Mapping[str, Any] = {}
+        self._warned = False
         self._began, self._timed_from = time.perf_counter(), first
 
     def steps(self) -> Iterator[int]:
@@ -88,7 +89,7 @@ class Run:
             if i + 1 < self.last and (
                 asked or (self._stop.wanted and self._saved == i + 1)
             ):
-                self._manager.wait_until_finished()
+                checkpoints.wait(self._manager)
                 self._say(
                     f"stopped by {self._stop.wanted} after step {i + 1}; "
                     + (
@@ -122,6 +123,7 @@ class Run:
         """Takes the metrics of a step; every `log_every` steps writes the newest.
 
         Scalars stay on the device until then: elsewhere the host never waits for it.
+        Lines that cannot be written cost one warning, and not the run.
 
         Args:
           done: steps done so far, this one included.
@@ -136,7 +138,7 @@ class Run:
         newest = self._fetch()
         rate = (done - self._timed_from) / (time.perf_counter() - self._began)
         self._restart_clock(done)
-        self._writer.write(done, {**newest, "steps_per_second": rate})
+        self._note(done, {**newest, "steps_per_second": rate})
         if "loss" in newest:
             self._bar.set_postfix_str(f"loss {newest['loss']:.3f}")
         self._bar.update(done - self._bar.n)
@@ -149,7 +151,7 @@ class Run:
           scalars: by name; nothing is written if there are none.
         """
         if scalars:
-            self._writer.write(done, scalars)
+            self._note(done, scalars)
         self._restart_clock(done)
 
     def save(self, done: int, state: Any) -> None:
@@ -173,6 +175,20 @@ class Run:
         checkpoints.save(self._manager, done, state)
         self._saved = done
 
+    def _note(self, done: int, scalars: Mapping[str, Any]) -> None:
+        """Writes scalars, or warns once that this is not possible."""
+        scalars = metrics_lib.floats(scalars)
+        try:
+            self._writer.write(done, scalars)
+        except Exception as error:  # whatever it is, the run is worth more
+            if not self._warned:
+                warnings.warn(
+                    f"{self.directory}: metrics of step {done} are not written, nor "
+                    f"may later ones be ({error}); the run goes on",
+                    stacklevel=3,
+                )
+            self._warned = True
+
     def _fetch(self) -> Mapping[str, Any]:
         """The newest metrics, after a look at all that have come since."""
         fetched, self._pending = jax.device_get(self._pending), []
@@ -187,7 +203,7 @@ class Run:
 
     def _say(self, text: str) -> None:
         if jax.process_index() == 0:
-            tqdm.tqdm.write(text, file=sys.stderr)
+            tqdm.tqdm.write(text, file=_Terminal())
 
 
 @contextlib.contextmanager
@@ -207,8 +223,9 @@ def open_run(
     Checks or writes `settings.json`, restores the newest checkpoint, and opens
     `metrics.jsonl`, TensorBoard's events and a bar. Until it is left, no other process
     may open the directory; of several processes of one run the first one writes, and
-    checkpoints are written by all together. SIGTERM and SIGINT (Ctrl-C) finish the
-    step, save it and end the process with code 75; a second SIGINT ends it at once.
+    checkpoints are written by all together. SIGTERM, SIGINT (Ctrl-C) and SIGHUP (a
+    closed terminal) finish the step, save it and end the process with code 75; a second
+    SIGINT ends it at once.
 
     Args:
       directory: of the run; made if needed.
@@ -231,7 +248,8 @@ def open_run(
       ValueError: if the directory holds a run with other settings, or checkpoints that
         do not fit.
       BlockingIOError: if another process has the directory open; it says which.
-      RuntimeError: if there are checkpoints and none can be read.
+      OSError: if the directory cannot be written.
+      NoCheckpointError: if there are checkpoints and none can be read.
     """
     for name, value in (("log_every", log_every), ("save_every", save_every)):
         _checks.count(name, value, 1)
@@ -242,11 +260,10 @@ def open_run(
         raise TypeError(
             f"settings must be a dataclass or a mapping, got {type(settings).__name__}"
         )
-    directory = pathlib.Path(directory).absolute()
+    directory = _files.check_directory("directory", directory).absolute()
     leader = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         if leader:
-            directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_only_writer(directory))
         settings_lib.save_settings(directory, settings, may_change=may_change)
         manager = stack.enter_context(checkpoints.open(directory))
@@ -254,7 +271,7 @@ def open_run(
         first = int(state.step)
         if resumed and progress and leader:
             what = "resuming" if first < last else "nothing to do:"
-            print(f"{what} {directory} after step {first}", file=sys.stderr)
+            print(f"{what} {directory} after step {first}", file=_Terminal())
         writer = metrics_lib.MetricWriter(
             directory, tensorboard=True, resumed_from=first
         )
@@ -262,10 +279,11 @@ def open_run(
             total=last,
             initial=first,
             unit="step",
+            file=_Terminal(),
             disable=not (leader and progress),
         )
         stack.enter_context(bar)
-        stack.enter_context(writer)
+        stack.callback(_close, writer)
         stop = stack.enter_context(_Stop())
         run = Run(
             directory,
@@ -280,11 +298,33 @@ def open_run(
         )
         yield run, state
     if progress and leader and first < last:
-        print(f"{directory} is at step {last}", file=sys.stderr)
+        print(f"{directory} is at step {last}", file=_Terminal())
+
+
+class _Terminal:
+    """Standard error, which may be gone before the run ends."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+def _close(writer: metrics_lib.MetricWriter) -> None:
+    try:
+        writer.close()
+    except Exception as error:
+        warnings.warn(f"metrics may be cut short: {error}", stacklevel=2)
 
 
 class _Stop:
-    """Turns the first SIGTERM or SIGINT into a wish that the loop can see."""
+    """Turns the first signal to stop into a wish that the loop can see."""
 
     def __init__(self) -> None:
         self.wanted = ""
@@ -295,7 +335,12 @@ class _Stop:
         # same step: there JAX itself takes SIGTERM, and Orbax tells everyone.
         if threading.current_thread() is threading.main_thread():
             signals = [signal.SIGINT, signal.SIGTERM]
-            for number in signals[: 2 if jax.process_count() == 1 else 0]:
+            # A terminal that is closed sends SIGHUP; `nohup` ignores it.
+            if hasattr(signal, "SIGHUP") and (
+                signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+            ):
+                signals.append(signal.SIGHUP)
+            for number in signals if jax.process_count() == 1 else ():
                 self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -328,7 +373,14 @@ class _Stop:
 def _only_writer(directory: pathlib.Path) -> Iterator[None]:
     """Holds a lock that dies with this process, however it ends."""
     path = directory / ".lock"
-    with path.open("a+", encoding="utf-8") as file:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise type(error)(
+            f"directory {directory} must be writable, got: {error.strerror}"
+        ) from error
+    with file:
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -348,7 +400,8 @@ def _only_writer(directory: pathlib.Path) -> Iterator[None]:
                 "would not be noticed",
                 stacklevel=4,
             )
-        file.truncate(0)
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        file.flush()
+        with contextlib.suppress(OSError):  # the name of its holder is a courtesy
+            file.truncate(0)
+            file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+            file.flush()
         yield

@@ -161,7 +161,23 @@ def test_damaged_exports_are_refused_by_name(trained, tmp_path):
     about.write_text("{}")
     with pytest.raises(ValueError, match=r"encoder\.json: not an encoder's"):
         models.load(tmp_path)
-    weights.unlink()
+
+
+def test_an_exported_encoder_is_as_it_was_written_or_refused(trained, tmp_path):
+    command.cli(["export", str(trained[0]), "--out", str(tmp_path)])
+    weights, about = tmp_path / "encoder.safetensors", tmp_path / "encoder.json"
+    content = weights.read_bytes()
+    models.load(tmp_path)
+    # A bit of the last array.
+    weights.write_bytes(content[:-3] + bytes([content[-3] ^ 0b100]) + content[-2:])
+    with pytest.raises(ValueError, match="must be as it was written, and its arrays"):
+        models.load(tmp_path)
+    weights.write_bytes(content)
+    brighter = json.loads(about.read_text())
+    brighter["model"]["mean"] = [0.25]
+    about.write_text(json.dumps(brighter))
+    with pytest.raises(ValueError, match=r"the encoder\.json that it was written with"):
+        models.load(tmp_path)
 
 
 def test_a_probe_that_does_not_exist_in_a_run_is_not_asked_for(trained):

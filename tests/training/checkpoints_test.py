@@ -7,6 +7,7 @@ import warnings
 
 import chex
 import jax
+import jax.numpy as jnp
 from absl.testing import parameterized
 
 from jaxcl import models
@@ -101,6 +102,86 @@ class CheckpointsTest(parameterized.TestCase):
         self.assert_bit_equal(state)
         self.assertEqual(self.names(), ["4", "4.broken", "5", "6"])
 
+    def test_a_flipped_bit_is_noticed_or_does_no_harm(self):
+        tiny.train(self.run_directory, 2)
+        first, _ = tiny.step(tiny.new_state(), tiny.views(0))
+        with checkpoints.open(self.run_directory) as manager:
+            second, _ = checkpoints.restore_latest(manager, tiny.new_state())
+        whole = self.run_directory.rename(self.run_directory.with_name("whole"))
+        files = sorted(
+            p for p in (whole / "checkpoints" / "2").rglob("*") if p.is_file()
+        )
+        back = 0
+        for file in files:
+            shutil.copytree(whole, self.run_directory)
+            flipped = self.run_directory / file.relative_to(whole)
+            content = bytearray(file.read_bytes())
+            content[len(content) * 2 // 3] ^= 0b100
+            flipped.write_bytes(content)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with checkpoints.open(self.run_directory) as manager:
+                    state, _ = checkpoints.restore_latest(manager, tiny.new_state())
+            chex.assert_trees_all_equal(state, [None, first, second][int(state.step)])
+            self.assertLen(caught, 2 - int(state.step), f"{file}: {caught}")
+            back += int(state.step) == 1
+            shutil.rmtree(self.run_directory)
+        self.assertGreater(back, 2)
+
+    def test_other_numbers_than_were_saved_are_a_broken_checkpoint(self):
+        # As a disk may leave them: readable, and of the right shapes.
+        tiny.train(self.run_directory, 2)
+        other = tiny.new_state(key=1).replace(step=jnp.int32(2))
+        with checkpoints.open(self.run_directory.with_name("other")) as manager:
+            checkpoints.save(manager, 2, other)
+        content = self.checkpoints / "2" / "state"
+        shutil.rmtree(content)
+        shutil.copytree(
+            self.run_directory.with_name("other") / "checkpoints" / "2" / "state",
+            content,
+        )
+        words = r"checkpoints/2: .* arrays are not as they were saved, the first is "
+        with self.assertWarnsRegex(UserWarning, words):
+            checkpoints.restore_variables(
+                self.run_directory, variables_of(tiny.new_state())
+            )
+        with self.assertWarnsRegex(UserWarning, words):
+            self.assert_bit_equal(tiny.train(self.run_directory, _NUM_STEPS))
+
+    def test_a_checkpoint_without_checksums_is_restored_with_a_warning(self):
+        tiny.train(self.run_directory, 2)
+        shutil.rmtree(self.checkpoints / "2" / "checks")
+        with self.assertWarnsRegex(UserWarning, "checkpoints/2: has no checksums"):
+            self.assert_bit_equal(tiny.train(self.run_directory, _NUM_STEPS))
+
+    def test_a_full_disk_is_one_line_and_leaves_earlier_checkpoints(self):
+        tiny.train(self.run_directory, 2)
+        # Files of more than this many bytes are refused, as by a disk without room.
+        program = (
+            "import resource, sys, tests.conftest\n"
+            "from tests.training import tiny\n"
+            "tiny.new_state()\n"
+            "tiny.step(tiny.new_state(), tiny.views(0))\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\n"
+            "from jaxcl import _cli\n"
+            "with _cli.one_line_errors():\n"
+            f"    tiny.train({str(self.run_directory)!r}, {_NUM_STEPS})\n"
+        )
+        full = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=_REPOSITORY,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(full.returncode, 1)
+        self.assertEqual(
+            full.stderr,
+            f"UnsavedError: {self.checkpoints}: a checkpoint could not be written "
+            "(File too large); those of steps 1, 2 are intact, and once it can be "
+            "written the same command goes on after step 2\n",
+        )
+        self.assert_bit_equal(tiny.train(self.run_directory, _NUM_STEPS))
+
     def test_no_readable_checkpoint_is_an_error_and_changes_nothing(self):
         tiny.train(self.run_directory, 2)
         self.damage(1, "empty directory")
@@ -145,13 +226,20 @@ class CheckpointsTest(parameterized.TestCase):
         whole = jax.NamedSharding(mesh, jax.P())
         given = jax.device_put(tiny.new_state(key=1), whole)
         with checkpoints.open(self.run_directory) as manager:
-            state, resumed = checkpoints.restore_latest(manager, given)
+            with self.assertWarnsRegex(
+                UserWarning,
+                "step 1 was saved from 1 device and goes on with 8; .*round",
+            ):
+                state, resumed = checkpoints.restore_latest(manager, given)
             self.assertEqual((int(state.step), resumed), (1, True))
             for leaf in jax.tree.leaves(state):
                 self.assertEqual(leaf.sharding, whole)
             # And from eight devices to one.
             checkpoints.save(manager, 2, state)
-            again, _ = checkpoints.restore_latest(manager, tiny.new_state(key=1))
+            with self.assertWarnsRegex(
+                UserWarning, "step 2 was saved from 8 devices and goes on with 1; "
+            ):
+                again, _ = checkpoints.restore_latest(manager, tiny.new_state(key=1))
         chex.assert_trees_all_equal(again, state)
 
     def test_a_new_run_starts_with_the_given_state(self):

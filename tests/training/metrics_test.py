@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from absl.testing import parameterized
 
 from jaxcl import training
+from tests.training import events
 
 
 class MetricsTest(parameterized.TestCase):
@@ -89,6 +90,22 @@ class MetricsTest(parameterized.TestCase):
         (events,) = self.run_directory.glob("events.out.tfevents.*")
         self.assertIn(b"loss", events.read_bytes())
         self.assertEqual(self.read(), [{"step": 4, "loss": 0.5}])
+
+    def test_tensorboard_shows_each_step_once_however_a_run_was_cut_off(self):
+        def write(first, last):  # and dies without closing
+            writer = training.MetricWriter(
+                self.run_directory, tensorboard=True, resumed_from=first
+            )
+            self.addCleanup(writer.close)
+            for step in range(first + 1, last + 1):
+                writer.write(step, {"loss": 10.0 * first + step})
+
+        # Cut off before its first checkpoint, then after that of step 4.
+        for pid, (first, last) in enumerate([(0, 3), (0, 6), (4, 7)]):
+            with unittest.mock.patch("os.getpid", return_value=pid):
+                write(first, last)
+        expected = {1: 1, 2: 2, 3: 3, 4: 4, 5: 45, 6: 46, 7: 47}
+        self.assertEqual(events.shown(self.run_directory), {"loss": expected})
 
     def test_a_missing_tensorboard_writer_says_what_to_install(self):
         with (

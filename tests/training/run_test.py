@@ -1,8 +1,11 @@
 """What a run directory promises: resumed exactly, one writer, nothing lost."""
 
 import dataclasses
+import errno
+import io
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -146,12 +149,13 @@ def test_a_directory_has_one_writer_who_is_named(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_it_and_says_how_to_resume(
     number, tmp_path, capsys
 ):
     def handlers():
-        return signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        signals = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+        return [signal.getsignal(number) for number in signals]
 
     def before(i):
         if i == 3:
@@ -169,6 +173,59 @@ def test_a_signal_finishes_the_step_saves_it_and_says_how_to_resume(
     resumed, seen = train(tmp_path / "run")
     assert seen == [4, 5]
     chex.assert_trees_all_equal(resumed, train(tmp_path / "whole")[0])
+
+
+def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        _, seen = train(tmp_path, before=lambda i: os.kill(os.getpid(), signal.SIGHUP))
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("what", ["write", "close"])
+def test_metrics_that_cannot_be_written_are_one_warning_and_the_run_goes_on(
+    what, tmp_path, monkeypatch
+):
+    expected, _ = train(tmp_path / "whole")
+
+    real = getattr(training.MetricWriter, what)
+
+    def full(*args):
+        real(*args)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training.MetricWriter, what, full)
+    with pytest.warns(UserWarning, match="No space left on device") as warned:
+        state, _ = train(tmp_path / "run")
+    assert len(warned) == 1
+    chex.assert_trees_all_equal(state, expected)
+    assert "6" in os.listdir(tmp_path / "run" / "checkpoints")
+
+
+def test_metrics_that_are_none_are_refused_all_the_same(tmp_path):
+    def log(run, values):
+        with pytest.raises((TypeError, ValueError)):
+            run.write(1, values)
+
+    with training.open_run(tmp_path, {}, new_state(), last=1, progress=False) as (
+        run,
+        _,
+    ):
+        log(run, {"w": np.ones(2)})
+        log(run, {"step": 1})
+
+
+def test_a_terminal_that_is_gone_does_not_end_a_run(tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    _, seen = train(tmp_path, progress=True)
+    assert len(seen) == 6
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path):
@@ -200,6 +257,19 @@ def test_a_run_says_where_it_is(tmp_path, capsys):
     ):
         train(tmp_path, progress=True)
         assert words in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="directory must be a directory, and "):
+        train(tmp_path / "file" / "run")
+
+    def read_only(path, *args, **options):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "open", read_only)
+    with pytest.raises(OSError, match="run must be writable, got: Read-only file sys"):
+        train(tmp_path / "run")
 
 
 def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch):
