@@ -7,13 +7,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 
-.PHONY: help simclr test slow wheel lint benchmark clean
+.PHONY: help simclr test slow wheel torture lint benchmark clean
 
 help:
 	@echo "make simclr     pretrain on real images and probe what was learned"
 	@echo "make test       run the tests"
 	@echo "make slow       run the tests that take minutes"
 	@echo "make wheel      install the wheel where nothing else is, and run its commands"
+	@echo "make torture    kill, stop and damage trainings, and compare how they end"
 	@echo "make lint       check style, formatting and types"
 	@echo "make benchmark  compare time and memory with dense losses and other packages"
 	@echo "make clean      remove the virtual environment and caches"
@@ -45,6 +46,9 @@ slow: $(VENV)/.dev
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow tests/wheel_test.py
+
+torture: $(VENV)/.dev
+	$(BIN)/python -m tests.torture
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -214,12 +214,19 @@ def train(s: Settings, kind: str) -> Trained:
         log_every=steps,
         save_every=every,
     ) as (run, state):
+
+        def measure(done: int) -> None:
+            run.write(done, measured(state).measures._asdict())
+
+        # A run that ended between saving and measuring has a moment to make up for.
+        if run.first and "cv" not in training.read_metrics(directory)[-1]:
+            measure(run.first)
         for i in run.steps():
             state, metrics = step(state, feed(i), key)
             run.log(i + 1, metrics)
-            if run.due(i + 1, every):  # before saving, so that no moment is lost
-                run.write(i + 1, measured(state).measures._asdict())
             run.save(i + 1, state)
+            if run.due(i + 1, every):
+                measure(i + 1)
     last = measured(state)
     predicted = evaluation.knn(
         embed(encode, state, known.images),

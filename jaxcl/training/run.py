@@ -203,7 +203,7 @@ class Run:
 
     def _say(self, text: str) -> None:
         if jax.process_index() == 0:
-            tqdm.tqdm.write(text, file=_Terminal())
+            tqdm.tqdm.write(text, file=_TERMINAL)
 
 
 @contextlib.contextmanager
@@ -271,7 +271,7 @@ def open_run(
         first = int(state.step)
         if resumed and progress and leader:
             what = "resuming" if first < last else "nothing to do:"
-            print(f"{what} {directory} after step {first}", file=_Terminal())
+            print(f"{what} {directory} after step {first}", file=_TERMINAL)
         writer = metrics_lib.MetricWriter(
             directory, tensorboard=True, resumed_from=first
         )
@@ -279,7 +279,7 @@ def open_run(
             total=last,
             initial=first,
             unit="step",
-            file=_Terminal(),
+            file=_TERMINAL,
             disable=not (leader and progress),
         )
         stack.enter_context(bar)
@@ -298,7 +298,7 @@ def open_run(
         )
         yield run, state
     if progress and leader and first < last:
-        print(f"{directory} is at step {last}", file=_Terminal())
+        print(f"{directory} is at step {last}", file=_TERMINAL)
 
 
 class _Terminal:
@@ -314,6 +314,9 @@ class _Terminal:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
+
+
+_TERMINAL = _Terminal()  # the bar makes room for lines that go where it goes
 
 
 def _close(writer: metrics_lib.MetricWriter) -> None:
