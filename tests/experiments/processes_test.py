@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from jaxcl import recipes, training
 
@@ -33,22 +34,23 @@ FLAGS = [
     }.items()
 ]
 
-# As `python -m experiments.simclr`, but that this process is killed in step 6, when the
-# checkpoint of step 4 is on the disk.
+# As `python -m experiments.simclr`, but that this process gets a signal in step 6, when
+# the checkpoint of step 4 is on the disk.
 DYING = """
-import os, pathlib, signal, sys, time
+import os, pathlib, sys, time
 from experiments import simclr
 from jaxcl import _cli, data
 
-feed, saved = data.feed, pathlib.Path(sys.argv.pop(1)) / "checkpoints" / "4"
+feed = data.feed
+number, saved = int(sys.argv.pop(1)), pathlib.Path(sys.argv.pop(1)) / "checkpoints/4"
 
 def dying(*arguments, **options):
     batch = feed(*arguments, **options)
     def at(step):
-        while step == 5:
-            if saved.exists():
-                os.kill(os.getpid(), signal.SIGKILL)
+        while step == 5 and not saved.exists():
             time.sleep(0.05)
+        if step == 5:
+            os.kill(os.getpid(), number)
         return batch(step)
     return at
 
@@ -74,7 +76,7 @@ def _start(program, flags, devices):
     )
 
 
-def _two(directory, programs):
+def _two(directory, programs, *flags):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -82,7 +84,10 @@ def _two(directory, programs):
     return [
         _start(
             program,
-            [*FLAGS, "--directory", str(directory), *where, "--process-id", str(i)],
+            [
+                *(*FLAGS, "--directory", str(directory), *where),
+                *("--process-id", str(i), *flags),
+            ],
             devices=2,
         )
         for i, program in enumerate(programs)
@@ -95,6 +100,7 @@ def _end(process, code=0):
     finally:
         process.kill()
     assert process.returncode == code, output
+    return output
 
 
 def test_two_processes_lose_one_resume_and_equal_one_process(tmp_path):
@@ -102,7 +108,7 @@ def test_two_processes_lose_one_resume_and_equal_one_process(tmp_path):
     simclr = ["-m", "experiments.simclr"]
     one = _start(simclr, [*FLAGS, "--directory", str(alone)], devices=4)
 
-    survivor, dying = _two(run, [simclr, ["-c", DYING, str(run)]])
+    survivor, dying = _two(run, [simclr, ["-c", DYING, "9", str(run)]])
     _end(dying, -9)
     survivor.kill()  # a scheduler ends what waits for a process that is gone
     survivor.communicate()
@@ -128,3 +134,20 @@ def test_two_processes_lose_one_resume_and_equal_one_process(tmp_path):
         )
         for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_one_step_and_pass_over_what_is_broken(tmp_path):
+    run, simclr = tmp_path / "run", ["-m", "experiments.simclr"]
+    # The second is told to stop; both do.
+    long = ["--max_steps", "30", "--epochs", "3"]
+    first, second = _two(run, [simclr, ["-c", DYING, "15", str(run)]], *long)
+    said = [_end(process, 75) for process in (first, second)]
+    newest = max(int(p.name) for p in (run / "checkpoints").iterdir())
+    assert newest > 4
+    assert f"stopped by SIGTERM after step {newest}; the same command" in said[0]
+    (run / "checkpoints" / str(newest) / "state" / "manifest.ocdbt").write_bytes(b"")
+    said = [_end(p) for p in _two(run, [simclr, simclr], *long)]
+    assert said[0].count(f"checkpoints/{newest}: this checkpoint is broken") == 1
+    assert (run / "checkpoints" / "30").is_dir()
+    assert (run / "checkpoints" / f"{newest}.broken").is_dir()
