@@ -11,6 +11,7 @@ the table of `docs/results.md`, and ends with an error if anything else happens.
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import random
@@ -227,6 +228,7 @@ def torture(
 
 
 def main(s: Settings) -> None:
+    logging.getLogger("absl").setLevel(logging.ERROR)
     rng = random.Random(s.seed)
     root = pathlib.Path(s.directory or tempfile.mkdtemp()).absolute()
     rows = []
