@@ -19,6 +19,9 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Yields:
       A hidden path beside it, with the same suffix.
+
+    Raises:
+      OSError: if it cannot be written; the message names the file.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +29,11 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A disk that is full does not say which file it has no room for.
+        raise OSError(f"{path}: could not be written ({error})") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -1,0 +1,43 @@
+import contextlib
+import resource
+
+import numpy as np
+import pytest
+
+from jaxcl import _files
+
+
+@contextlib.contextmanager
+def room_for(size):
+    """Files of more bytes are refused, as by a disk without room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_numbers(path):
+    with _files.replacing(path) as unfinished:
+        np.savez(unfinished, z=np.zeros(5000))
+
+
+def write_json(path):
+    _files.write_json(path, list(range(5000)))
+
+
+@pytest.mark.parametrize("write", [write_numbers, write_json])
+def test_a_file_without_room_is_named_and_the_old_one_stays(write, tmp_path):
+    path = tmp_path / "results.npz"
+    path.write_text("old")
+    with room_for(2000), pytest.raises(OSError, match="results.npz: could not be wri"):
+        write(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_file_that_is_missing_is_named_itself(tmp_path):
+    with pytest.raises(FileNotFoundError, match="elsewhere"):  # noqa: SIM117
+        with _files.replacing(tmp_path / "x") as unfinished:
+            unfinished.write_bytes((tmp_path / "elsewhere").read_bytes())
