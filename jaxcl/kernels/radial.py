@@ -64,7 +64,9 @@ def exponential(
 
     From a tile's inner products the distance of two float32 unit vectors is known to
     about 3e-4 at worst, so the logits of nearly equal negatives are off by up to
-    (3e-4)^power / temperature; positives are computed from differences.
+    (3e-4)^power / temperature; positives of views and of pairs are computed from
+    differences. Of raw vectors keep distance^power / temperature below about 1e7, where
+    float32 rounds logits by 1.
 
     Args:
       power: > 0; a Python number. A larger one is flatter near 0 and steeper far away.

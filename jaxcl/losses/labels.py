@@ -76,7 +76,8 @@ def sup_con(
       negative_labels: integers [k]: entries of the anchor's label are positives, all
         others negatives. None: the entries belong to nobody.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
-      kernel: replaces the cosine and its temperature.
+      kernel: replaces the cosine and its temperature. Positives are compared in tiles:
+        for powers below 2 see `kernels.exponential` on nearly equal embeddings.
       mean_inside: whether the mean over positives stands inside the logarithm. Then the
         nearest of an anchor's positives gets most of the gradient; with it outside each
         gets its share. The paper found outside better.
@@ -153,7 +154,8 @@ def sincere(
       negative_labels: integers [k]: entries of the anchor's label are positives, all
         others negatives. None: the entries belong to nobody.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
-      kernel: replaces the cosine and its temperature.
+      kernel: replaces the cosine and its temperature. Positives are compared in tiles:
+        for powers below 2 see `kernels.exponential` on nearly equal embeddings.
       valid: rows to keep [n]; the others are neither anchors nor candidates. The queue
         is always valid.
       axis_name: mesh axes over which rows and queue are sharded, inside `shard_map`.
@@ -244,7 +246,8 @@ def uni_cl(
       texts: embeddings [b, d]; text i belongs to image i.
       labels: integers [b]; any values.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
-      kernel: replaces the cosine and its temperature.
+      kernel: replaces the cosine and its temperature. Positives are compared in tiles:
+        for powers below 2 see `kernels.exponential` on nearly equal embeddings.
       mean_inside: whether the mean over positives stands inside the logarithm, so that
         the nearest of them gets most of the gradient.
       valid: pairs to keep [b].
