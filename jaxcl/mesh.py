@@ -279,6 +279,7 @@ def sharded(
     loss_fn: Callable[..., Any],
     mesh: jax.sharding.Mesh,
     axis_name: AxisName = "data",
+    *,
     rows: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
     """Turns a loss with an `axis_name` argument into one on global arrays.

@@ -307,9 +307,9 @@ def queued(
       ValueError: if a shape is wrong.
 
     >>> labels, of_queue = jnp.array([7, 8]), jnp.array([8, 9, 9])
-    >>> _, candidates = queued(jnp.ones((2, 4)), labels, jnp.ones((3, 4)), of_queue)
-    >>> print(candidates.group)
-    [7 8 8 9 9]
+    >>> nodes, others = queued(jnp.ones((2, 4)), labels, jnp.ones((3, 4)), of_queue)
+    >>> print(others.group, has_positive(nodes, candidates=others))
+    [7 8 8 9 9] [False  True]
     """
     anchors = labelled(z, labels, valid, axis_name)
     _checks.embeddings("negatives", negatives, "k d")
@@ -366,12 +366,19 @@ def two_sets(
     return anchors, candidates._replace(index=index)
 
 
-def count_positives(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
+def count_positives(
+    nodes: Nodes,
+    axis_name: mesh.AxisName | None = None,
+    *,
+    candidates: Nodes | None = None,
+) -> jax.Array:
     """Counts the positives of each node.
 
     Args:
       nodes: n nodes.
       axis_name: mesh axes over which the nodes are sharded, inside `shard_map`.
+      candidates: m nodes to look among, such as those of `queued`; None: the nodes
+        themselves.
 
     Returns:
       The number of other valid nodes of the node's group, int [n]; 0 where not valid.
@@ -379,26 +386,28 @@ def count_positives(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax
     >>> print(count_positives(labelled(jnp.ones((4, 2)), jnp.array([5, 5, 5, 6]))))
     [2 2 2 0]
     """
-    # Sorting costs n log n, where comparing all pairs would cost n^2. What is not valid
-    # moves behind the end, so that no label has to stand for it.
-    group = mesh.all_rows(nodes.group, axis_name)
-    valid = mesh.all_rows(nodes.valid, axis_name)
-    order = jnp.lexsort((group, ~valid))
-    rank = jnp.cumsum(_starts(group[order]) | _starts(valid[order]))
-    members = jax.ops.segment_sum(
-        valid[order].astype(int), rank, num_segments=group.shape[0]
-    )
-    count = jnp.zeros_like(members).at[order].set(members[rank])
-    own = mesh.own_rows(count, nodes.group.shape[0], axis_name)
-    return jnp.where(nodes.valid, own - 1, 0)
+    if candidates is None:
+        count = _occurrences(nodes.group, nodes.valid, axis_name) - 1
+    else:
+        among = candidates.valid
+        count = _occurrences(candidates.group, among, axis_name, nodes.group)
+        count -= _occurrences(candidates.index, among, axis_name, nodes.index)
+    return jnp.where(nodes.valid, count, 0)
 
 
-def has_positive(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
+def has_positive(
+    nodes: Nodes,
+    axis_name: mesh.AxisName | None = None,
+    *,
+    candidates: Nodes | None = None,
+) -> jax.Array:
     """Tells which nodes have a positive.
 
     Args:
       nodes: n nodes.
       axis_name: mesh axes over which the nodes are sharded, inside `shard_map`.
+      candidates: m nodes to look among, such as those of `queued`; None: the nodes
+        themselves.
 
     Returns:
       Booleans [n]; False where not valid.
@@ -406,7 +415,7 @@ def has_positive(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Ar
     >>> print(has_positive(labelled(jnp.ones((3, 2)), jnp.array([5, 5, 6]))))
     [ True  True False]
     """
-    return count_positives(nodes, axis_name) > 0
+    return count_positives(nodes, axis_name, candidates=candidates) > 0
 
 
 def count_valid(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
@@ -440,6 +449,36 @@ def count_negatives(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax
     """
     members = count_positives(nodes, axis_name) + 1
     return jnp.where(nodes.valid, count_valid(nodes, axis_name) - members, 0)
+
+
+def _occurrences(
+    numbers: jax.Array,
+    valid: jax.Array,
+    axis_name: mesh.AxisName | None,
+    asked: jax.Array | None = None,
+) -> jax.Array:
+    """How often, on all devices, each number that is asked occurs among valid ones.
+
+    None asks for the numbers themselves.
+    """
+    everyone, counts = (
+        mesh.all_rows(numbers, axis_name),
+        mesh.all_rows(valid, axis_name),
+    )
+    if asked is None:
+        n = numbers.shape[0]
+    else:
+        n, questions = asked.shape[0], mesh.all_rows(asked, axis_name)
+        everyone = jnp.concatenate([questions, everyone])
+        counts = jnp.concatenate([jnp.zeros(questions.shape, bool), counts])
+    # Sorting costs n log n, where comparing all pairs would cost n^2.
+    order = jnp.argsort(everyone)
+    rank = jnp.cumsum(_starts(everyone[order]))
+    total = jax.ops.segment_sum(
+        counts[order].astype(int), rank, num_segments=everyone.shape[0]
+    )
+    found = jnp.zeros_like(total).at[order].set(total[rank])
+    return mesh.own_rows(found, n, axis_name)
 
 
 def _first_rows(

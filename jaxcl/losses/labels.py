@@ -91,8 +91,8 @@ def sup_con(
     Returns:
       Loss of each anchor in nats, float32 [n] (float64 for float64 input); 0 where not
       valid, and for an anchor without positives. `jaxcl.mean(loss,
-      valid=graphs.has_positive(graphs.labelled(z, labels)))` leaves such anchors out.
-      Collapsed embeddings give log(n - 1 + k).
+      valid=graphs.has_positive(graphs.labelled(z, labels)))` leaves such anchors out;
+      with a queue see `graphs.queued`. Collapsed embeddings give log(n - 1 + k).
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.

@@ -70,6 +70,15 @@ def test_matched_distances_of_near_duplicates_keep_their_digits():
         np.testing.assert_allclose(got[0], exact, rtol=0, atol=2e-7)
 
 
+@pytest.mark.parametrize("power", [2.5, 3, 4])
+def test_near_duplicates_in_a_tile_are_as_near_as_high_powers_need(power):
+    x = cases.random(5, 8)
+    x = jnp.asarray([*x, *(x + 1e-4 * cases.random(5, 8, seed=3)), *x], jnp.float32)
+    # |x|^2 + |y|^2 - 2 x.y, sums of eight terms, times the slope of the power at d = 2.
+    bound = 8 * np.finfo(np.float32).eps * power / 2 * 2 ** (power - 2)
+    assert kernels.disagreement(kernels.exponential(power, 1.0), x) < bound
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_unit_vectors_of_tiny_and_huge_vectors_are_right_with_finite_gradient(size):
     x = jnp.asarray(X * size, jnp.float32)
