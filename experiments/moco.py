@@ -51,7 +51,7 @@ class Settings(recipes.Images):
     second_temperature: float = 0.2
     """Of the exponential member of "simple_sum"."""
     power: float = 1.0
-    """Of the distance in the exponential member of "simple_sum"."""
+    """Of the distance in the exponential member of "simple_sum", > 0."""
     mixture: Literal["kernels", "losses"] = "kernels"
     """What "simple_sum" adds: kernels, as the paper, or losses, as its code."""
     weight: float = 0.5

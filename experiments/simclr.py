@@ -72,7 +72,7 @@ class Settings(recipes.Images):
     weight: float = 0.5
     """Of the sums' exponential member, in [0, 1]; the Gaussian has the rest."""
     power: float = 1.0
-    """Of the distance in the sums' exponential member, in (0, 2]."""
+    """Of the distance in the sums' exponential member, > 0."""
     second_temperature: float | None = None
     """Of the sums' exponential member; None: the same as of the Gaussian."""
     arc_scale: float = 1.0

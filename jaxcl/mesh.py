@@ -17,7 +17,19 @@ from jax import lax
 AxisName = str | tuple[str, ...]
 
 # Keywords that hold a row per example in every loss, whatever its signature says.
-_ROW_KEYWORDS = frozenset(("valid", "negatives", "groups"))
+_ROW_KEYWORDS = frozenset(
+    (
+        "valid",
+        "negatives",
+        "negative_labels",
+        "groups",
+        "candidates",
+        "teacher_candidates",
+        "candidates_valid",
+    )
+)
+# Those whose rows no `valid` masks.
+_BEYOND_VALID = _ROW_KEYWORDS - {"valid", "groups"}
 
 
 def axis_names(axis_name: AxisName | None) -> tuple[str, ...]:
@@ -267,6 +279,7 @@ def sharded(
     loss_fn: Callable[..., Any],
     mesh: jax.sharding.Mesh,
     axis_name: AxisName = "data",
+    *,
     rows: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
     """Turns a loss with an `axis_name` argument into one on global arrays.
@@ -276,7 +289,8 @@ def sharded(
     - arrays given by position;
     - arrays given by a keyword that could have been given by position, such as the
       `labels` of `def loss(z, labels, *, temperature, axis_name=None)`;
-    - the keywords `valid`, `negatives` and `groups`, and those named in `rows`.
+    - the keywords `valid`, `groups`, `negatives`, `negative_labels`, `candidates`,
+      `teacher_candidates` and `candidates_valid`, and those named in `rows`.
 
     Every other keyword goes whole to each device, and so does a scalar. What a
     `functools.partial` holds counts as given in the call: `partial(loss, valid=keep)`
@@ -338,7 +352,7 @@ def sharded(
                 raise ValueError(
                     f"rows of {_said(name)} must be divisible by the {devices} devices "
                     f"of {names}, got an array of shape {array.shape}; pad it"
-                    + (" and mask the padding with valid" * (name != "negatives"))
+                    + (" and mask the padding with valid" * (name not in _BEYOND_VALID))
                 )
             arrays.append(array)
             specs.append(by_rows if split else whole)

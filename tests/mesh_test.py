@@ -97,6 +97,24 @@ def test_arrays_of_losses_are_split_also_where_given_by_keyword():
     np.testing.assert_allclose(got, losses.alignment(VIEWS), rtol=2e-6)
 
 
+def test_queues_and_second_sets_are_split_with_their_labels_and_masks():
+    names = "negatives", "negative_labels"
+    names += "candidates", "teacher_candidates", "candidates_valid"
+    seen = {}
+
+    def loss(z, *, axis_name, **rows):
+        seen.update({name: len(x) for name, x in rows.items()})
+        return z[:, 0]
+
+    run = jaxcl.sharded(loss, MESH)
+    run(jnp.ones((16, 3)), **dict.fromkeys(names, jnp.ones(24)))
+    assert seen == dict.fromkeys(names, 3)
+    for name in names:
+        # No `valid` could mask their padding.
+        with pytest.raises(ValueError, match=rf"rows of {name} .*\(12,\); pad it$"):
+            run(jnp.ones((16, 3)), **{name: jnp.ones(12)})
+
+
 LABELS = jnp.arange(16) % 3
 
 

@@ -97,16 +97,48 @@ def views(z, log_kernel, *, valid=None, decoupled=False, groups=None):
     return loss
 
 
-def sup_con(z, labels, log_kernel, *, valid=None):
+def _labelled(z, labels, log_kernel, valid, queue, queue_labels):
+    """Of each valid anchor its logits with positives and with negatives."""
     n = len(z)
     valid = np.ones(n, bool) if valid is None else np.asarray(valid)
-    loss = np.zeros(n)
     for i in range(n):
+        if not valid[i]:
+            continue
         others = [j for j in range(n) if j != i and valid[j]]
-        positives = [j for j in others if labels[j] == labels[i]]
-        if valid[i] and positives:
-            s = {j: log_kernel(z[i], z[j]) for j in others}
-            loss[i] = log_sum_exp(list(s.values())) - np.mean([s[j] for j in positives])
+        s = [(labels[j] == labels[i], log_kernel(z[i], z[j])) for j in others]
+        if queue is not None:
+            for k, entry in enumerate(queue):
+                same = queue_labels is not None and queue_labels[k] == labels[i]
+                s.append((same, log_kernel(z[i], entry)))
+        positive = np.array([logit for same, logit in s if same])
+        if positive.size:
+            yield i, positive, np.array([logit for same, logit in s if not same])
+
+
+def sup_con(
+    z,
+    labels,
+    log_kernel,
+    *,
+    valid=None,
+    queue=None,
+    queue_labels=None,
+    mean_inside=False,
+):
+    """Equation 2 of SupCon, with `mean_inside` equation 3."""
+    loss = np.zeros(len(z))
+    each = _labelled(z, labels, log_kernel, valid, queue, queue_labels)
+    for i, positive, negative in each:
+        share = np.exp(positive - log_sum_exp([*positive, *negative]))
+        loss[i] = -np.log(share.mean()) if mean_inside else -np.log(share).mean()
+    return loss
+
+
+def sincere(z, labels, log_kernel, *, valid=None, queue=None, queue_labels=None):
+    loss = np.zeros(len(z))
+    each = _labelled(z, labels, log_kernel, valid, queue, queue_labels)
+    for i, positive, negative in each:
+        loss[i] = np.mean([log_sum_exp([s, *negative]) - s for s in positive])
     return loss
 
 
@@ -152,7 +184,7 @@ def clip(images, texts, log_kernel, *, valid=None, groups=None):
     return (forth + back) / 2
 
 
-def uni_cl(images, texts, labels, log_kernel, *, valid=None):
+def uni_cl(images, texts, labels, log_kernel, *, valid=None, mean_inside=False):
     n = len(images)
     valid = np.ones(n, bool) if valid is None else np.asarray(valid)
     rows = [j for j in range(n) if valid[j]]
@@ -162,8 +194,10 @@ def uni_cl(images, texts, labels, log_kernel, *, valid=None):
         to_texts = {j: log_kernel(images[i], texts[j]) for j in rows}
         to_images = {j: log_kernel(images[j], texts[i]) for j in rows}
         for s in (to_texts, to_images):
-            loss[i] += log_sum_exp(list(s.values())) / 2
-            loss[i] -= np.mean([s[j] for j in same]) / 2
+            share = np.exp([s[j] - log_sum_exp(list(s.values())) for j in same])
+            loss[i] -= (
+                np.log(share.mean()) if mean_inside else np.log(share).mean()
+            ) / 2
     return loss
 
 
@@ -323,6 +357,20 @@ def distillation(z, teacher, log_kernel, of_teacher, *, valid=None):
         return log_sum_exp(s) - np.exp(t - log_sum_exp(t)) @ s
 
     return _per_example(z, valid, loss)
+
+
+def distillation_of_two_sets(
+    z, teacher, others, of_others, log_kernel, of_teacher, *, valid, others_valid
+):
+    """Row i of z meets every valid row of `others`, row i among them."""
+    loss = np.zeros(len(z))
+    kept = [j for j in range(len(others)) if others_valid is None or others_valid[j]]
+    for i in range(len(z)):
+        if kept and (valid is None or valid[i]):
+            p = np.exp([of_teacher(teacher[i], of_others[j]) for j in kept])
+            q = np.exp([log_kernel(z[i], others[j]) for j in kept])
+            loss[i] = -(p / p.sum()) @ np.log(q / q.sum())
+    return loss
 
 
 def norm_entropy_penalty(z, *, scale, estimator, ridge, valid=None):

@@ -27,7 +27,7 @@ class Training(recipes.Images):
     weight: float = 0.5
     """Of a sum's exponential member, in [0, 1]; the Gaussian has the rest."""
     power: float = 1.0
-    """Of the distance in a sum's exponential member, in (0, 2]."""
+    """Of the distance in a sum's exponential member, > 0."""
     arc_scale: float = 1.0
     """Of the angle in arc-cosine kernels, in (0, 1]; they have no temperature."""
     test_split: str = "test"

@@ -61,7 +61,7 @@ class Settings:
     tau: float = 0.5
     """Of the kernel exp(-|u|^power / (2 tau)); smaller is sharper."""
     power: float = 2.0
-    """Of the distance: 2 is the Gaussian kernel, 1 the Laplacian."""
+    """Of the distance, > 0: 2 is the Gaussian kernel, 1 the Laplacian."""
     step_size: float = 0.5
     """Of plain gradient descent; each vector's gradient is cut to length 1 before."""
     snapshots: tuple[int, ...] = (0, 50, 200, 500, 1000)

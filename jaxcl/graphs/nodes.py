@@ -276,19 +276,109 @@ def keyed(
     k = negatives.shape[0]
     alone = jnp.arange(k) + position * k + m * devices
     queue = _nodes(negatives, alone, alone + n * devices, None)
-    # A float32 queue beside bfloat16 keys is common, and exact once raised.
-    with jax.numpy_dtype_promotion("standard"):
-        dtype = jnp.promote_types(keys.dtype, negatives.dtype)
-    joined = [Nodes(nodes.z.astype(dtype), *nodes[1:]) for nodes in (candidates, queue)]
-    return anchors, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *joined)
+    return anchors, _joined(candidates, queue)
 
 
-def count_positives(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
+def queued(
+    z: jax.Array,
+    labels: jax.Array,
+    negatives: jax.Array,
+    negative_labels: jax.Array | None = None,
+    valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> tuple[Nodes, Nodes]:
+    """Builds nodes from labels and what they are compared with: each other, a queue.
+
+    Args:
+      z: embeddings [n, d].
+      labels: integers [n]; any values.
+      negatives: embeddings [k, d] of a queue, which are nobody's anchors.
+      negative_labels: integers [k]; entries of the queue belong to the embeddings of
+        their label. None: they belong to nobody.
+      valid: embeddings to keep [n]; the queue is always valid.
+      axis_name: mesh axes over which all of them are sharded, inside `shard_map`.
+
+    Returns:
+      The n anchors and the n + k candidates.
+
+    Raises:
+      TypeError: if an embedding is not floating, a label not integer, or `valid` not
+        boolean.
+      ValueError: if a shape is wrong.
+
+    >>> labels, of_queue = jnp.array([7, 8]), jnp.array([8, 9, 9])
+    >>> nodes, others = queued(jnp.ones((2, 4)), labels, jnp.ones((3, 4)), of_queue)
+    >>> print(others.group, has_positive(nodes, candidates=others))
+    [7 8 8 9 9] [False  True]
+    """
+    anchors = labelled(z, labels, valid, axis_name)
+    _checks.embeddings("negatives", negatives, "k d")
+    _checks.same_width("z", z, "negatives", negatives)
+    n, k = z.shape[0], negatives.shape[0]
+    index = jnp.arange(k) + mesh.position(axis_name) * k + n * mesh.size(axis_name)
+    if negative_labels is None:
+        # No label can stand for nobody: each becomes the first of its rows, and those
+        # of the queue lie behind.
+        group = _first_rows(anchors.group, anchors.index, axis_name)
+        queue = _nodes(negatives, index, index, None)
+    else:
+        _checks.labels("negative_labels", negative_labels, k)
+        group = anchors.group.astype(int)
+        queue = _nodes(negatives, jnp.asarray(negative_labels).astype(int), index, None)
+    anchors = anchors._replace(group=group)
+    return anchors, _joined(anchors, queue)
+
+
+def two_sets(
+    x: jax.Array,
+    y: jax.Array,
+    valid: jax.Array | None = None,
+    y_valid: jax.Array | None = None,
+    axis_name: mesh.AxisName | None = None,
+) -> tuple[Nodes, Nodes]:
+    """Builds two sets of nodes of one group: whom an anchor is near to, a score says.
+
+    Args:
+      x: embeddings [n, d], the anchors.
+      y: embeddings [m, d], the candidates; row i of both need not belong together.
+      valid: rows of x to keep [n]; None keeps all.
+      y_valid: rows of y to keep [m]; None keeps all.
+      axis_name: mesh axes over which both are sharded, inside `shard_map`.
+
+    Returns:
+      The nodes of x and the nodes of y. No node of one set is a node of the other.
+
+    Raises:
+      TypeError: if an embedding is not a floating array, or a mask not boolean.
+      ValueError: if a shape is wrong.
+
+    >>> x, y = two_sets(jnp.ones((2, 4)), jnp.ones((3, 4)))
+    >>> print(x.index, y.index)
+    [0 1] [2 3 4]
+    """
+    _checks.embeddings("x", x, "n d")
+    _checks.embeddings("y", y, "m d")
+    _checks.same_width("x", x, "y", y)
+    (n, _), (m, _) = x.shape, y.shape
+    anchors = labelled(x, jnp.zeros(n, int), valid, axis_name)
+    candidates = labelled(y, jnp.zeros(m, int), y_valid, axis_name)
+    index = candidates.index + n * mesh.size(axis_name)
+    return anchors, candidates._replace(index=index)
+
+
+def count_positives(
+    nodes: Nodes,
+    axis_name: mesh.AxisName | None = None,
+    *,
+    candidates: Nodes | None = None,
+) -> jax.Array:
     """Counts the positives of each node.
 
     Args:
       nodes: n nodes.
       axis_name: mesh axes over which the nodes are sharded, inside `shard_map`.
+      candidates: m nodes to look among, such as those of `queued`; None: the nodes
+        themselves.
 
     Returns:
       The number of other valid nodes of the node's group, int [n]; 0 where not valid.
@@ -296,26 +386,28 @@ def count_positives(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax
     >>> print(count_positives(labelled(jnp.ones((4, 2)), jnp.array([5, 5, 5, 6]))))
     [2 2 2 0]
     """
-    # Sorting costs n log n, where comparing all pairs would cost n^2. What is not valid
-    # moves behind the end, so that no label has to stand for it.
-    group = mesh.all_rows(nodes.group, axis_name)
-    valid = mesh.all_rows(nodes.valid, axis_name)
-    order = jnp.lexsort((group, ~valid))
-    rank = jnp.cumsum(_starts(group[order]) | _starts(valid[order]))
-    members = jax.ops.segment_sum(
-        valid[order].astype(int), rank, num_segments=group.shape[0]
-    )
-    count = jnp.zeros_like(members).at[order].set(members[rank])
-    own = mesh.own_rows(count, nodes.group.shape[0], axis_name)
-    return jnp.where(nodes.valid, own - 1, 0)
+    if candidates is None:
+        count = _occurrences(nodes.group, nodes.valid, axis_name) - 1
+    else:
+        among = candidates.valid
+        count = _occurrences(candidates.group, among, axis_name, nodes.group)
+        count -= _occurrences(candidates.index, among, axis_name, nodes.index)
+    return jnp.where(nodes.valid, count, 0)
 
 
-def has_positive(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
+def has_positive(
+    nodes: Nodes,
+    axis_name: mesh.AxisName | None = None,
+    *,
+    candidates: Nodes | None = None,
+) -> jax.Array:
     """Tells which nodes have a positive.
 
     Args:
       nodes: n nodes.
       axis_name: mesh axes over which the nodes are sharded, inside `shard_map`.
+      candidates: m nodes to look among, such as those of `queued`; None: the nodes
+        themselves.
 
     Returns:
       Booleans [n]; False where not valid.
@@ -323,7 +415,7 @@ def has_positive(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Ar
     >>> print(has_positive(labelled(jnp.ones((3, 2)), jnp.array([5, 5, 6]))))
     [ True  True False]
     """
-    return count_positives(nodes, axis_name) > 0
+    return count_positives(nodes, axis_name, candidates=candidates) > 0
 
 
 def count_valid(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax.Array:
@@ -359,6 +451,36 @@ def count_negatives(nodes: Nodes, axis_name: mesh.AxisName | None = None) -> jax
     return jnp.where(nodes.valid, count_valid(nodes, axis_name) - members, 0)
 
 
+def _occurrences(
+    numbers: jax.Array,
+    valid: jax.Array,
+    axis_name: mesh.AxisName | None,
+    asked: jax.Array | None = None,
+) -> jax.Array:
+    """How often, on all devices, each number that is asked occurs among valid ones.
+
+    None asks for the numbers themselves.
+    """
+    everyone, counts = (
+        mesh.all_rows(numbers, axis_name),
+        mesh.all_rows(valid, axis_name),
+    )
+    if asked is None:
+        n = numbers.shape[0]
+    else:
+        n, questions = asked.shape[0], mesh.all_rows(asked, axis_name)
+        everyone = jnp.concatenate([questions, everyone])
+        counts = jnp.concatenate([jnp.zeros(questions.shape, bool), counts])
+    # Sorting costs n log n, where comparing all pairs would cost n^2.
+    order = jnp.argsort(everyone)
+    rank = jnp.cumsum(_starts(everyone[order]))
+    total = jax.ops.segment_sum(
+        counts[order].astype(int), rank, num_segments=everyone.shape[0]
+    )
+    found = jnp.zeros_like(total).at[order].set(total[rank])
+    return mesh.own_rows(found, n, axis_name)
+
+
 def _first_rows(
     groups: jax.Array, row: jax.Array, axis_name: mesh.AxisName | None
 ) -> jax.Array:
@@ -369,6 +491,15 @@ def _first_rows(
     lowest = jax.ops.segment_min(rows[order], rank, num_segments=everyone.shape[0])
     first = jnp.zeros_like(rows).at[order].set(lowest[rank])
     return mesh.own_rows(first, groups.shape[0], axis_name)
+
+
+def _joined(nodes: Nodes, queue: Nodes) -> Nodes:
+    """Candidates and a queue as one set of nodes."""
+    # A float32 queue beside bfloat16 embeddings is common, and exact once raised.
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.promote_types(nodes.z.dtype, queue.z.dtype)
+    parts = [part._replace(z=part.z.astype(dtype)) for part in (nodes, queue)]
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *parts)
 
 
 def _nodes(

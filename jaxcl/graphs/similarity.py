@@ -325,7 +325,7 @@ def without_overflow(w: jax.Array, axis: int | None = None) -> jax.Array:
     What is divided by such a sum afterwards does not change.
 
     Args:
-      w: weights [n, m], not negative, floating.
+      w: weights [n, m], not negative, float32 or float64.
       axis: 1 decides for each row; None for all together.
 
     Returns:

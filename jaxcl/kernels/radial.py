@@ -58,13 +58,18 @@ def exponential(
     """Makes the exponential kernel: s = -|x - y|^power / temperature.
 
     With power 2 on unit vectors this is the cosine kernel at half the temperature, up
-    to a constant. At distance 0 the gradient is 0. From a tile's inner products the
-    distance of two float32 unit vectors is known to about 3e-4 at worst, so the logits
-    of nearly equal negatives are off by up to (3e-4)^power / temperature; positives are
-    computed from differences.
+    to a constant. The kernel is positive definite up to power 2 only: a loss does not
+    ask for that, but what is said of kernels as inner products, or of the spectrum of
+    their matrices, does not hold above. At distance 0 the gradient is 0.
+
+    From a tile's inner products the distance of two float32 unit vectors is known to
+    about 3e-4 at worst, so the logits of nearly equal negatives are off by up to
+    (3e-4)^power / temperature; positives of views and of pairs are computed from
+    differences. Of raw vectors keep distance^power / temperature below about 1e7, where
+    float32 rounds logits by 1.
 
     Args:
-      power: in (0, 2], where the kernel is positive definite.
+      power: > 0; a Python number. A larger one is flatter near 0 and steeper far away.
       temperature: in units of distance^power, > 0. Divides; smaller is sharper.
       normalize: whether embeddings are divided by their length first.
 
@@ -72,7 +77,7 @@ def exponential(
       A kernel.
 
     Raises:
-      ValueError: if the power is outside (0, 2] or the temperature not positive.
+      ValueError: if the power or the temperature is not positive.
 
     Source:
       Kernel-InfoNCE, https://arxiv.org/abs/2303.15103, section 5.2.
@@ -81,8 +86,7 @@ def exponential(
     [[-4.]]
     """
     value = _checks.static("power", power)
-    if not 0 < value <= 2:
-        raise ValueError(f"power must lie in (0, 2], got {value}")
+    _checks.positive("power", value)
     _checks.positive("temperature", temperature)
     return Exponential(temperature, value, bool(normalize))
 
@@ -179,7 +183,7 @@ class Exponential(base.Kernel):
         if self.power == 2:
             return squared
         # Below power 2 the derivative at 0 is infinite, and the branch not taken by one
-        # `where` would still turn it into NaN: hence two.
+        # `where` would still turn it into NaN: hence two. Above it is 0 either way.
         zero = squared == 0
         squared = jnp.where(zero, 1, squared)
         root = jnp.sqrt(squared) if self.power == 1 else squared ** (self.power / 2)

@@ -1,7 +1,7 @@
 """Contrastive losses: pure functions of embeddings that return one value per anchor."""
 
 from jaxcl.losses.geometry import alignment, norm_entropy_penalty, uniformity
-from jaxcl.losses.labels import sup_con, uni_cl
+from jaxcl.losses.labels import sincere, sup_con, uni_cl
 from jaxcl.losses.learned import learned_temperature, log_temperature
 from jaxcl.losses.pairs import clip, info_nce, sc_info_nce, siglip
 from jaxcl.losses.targets import graph_cross_entropy, similarity_distillation
@@ -33,6 +33,7 @@ __all__ = [
     "sc_info_nce",
     "siglip",
     "similarity_distillation",
+    "sincere",
     "spectral_contrastive",
     "sup_con",
     "uni_cl",

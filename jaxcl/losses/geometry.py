@@ -17,8 +17,8 @@ from jaxcl.losses import softmax
 def alignment(
     views: jax.Array,
     power: float = 2,
-    valid: jax.Array | None = None,
     *,
+    valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
 ) -> jax.Array:
     """Alignment: how far the two views of an example lie apart.
@@ -47,11 +47,9 @@ def alignment(
     >>> print(alignment(jnp.array([[[1.0, 0.0], [0.0, 1.0]]])))
     [2.]
     """
-    value = _checks.static("power", power)
-    _checks.positive("power", value)
+    kernel = kernels.exponential(power, 1.0)
     x, y = graphs.two_views(views, valid, axis_name)
-    distance = -kernels.matched(kernels.Exponential(1.0, value, True), x.z, y.z)
-    return jnp.where(x.valid, distance, 0)
+    return jnp.where(x.valid, -kernels.matched(kernel, x.z, y.z), 0)
 
 
 def uniformity(

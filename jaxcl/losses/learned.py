@@ -36,7 +36,7 @@ def log_temperature(temperature: ArrayLike = 0.07) -> jax.Array:
 
 
 def learned_temperature(
-    parameter: jax.Array, minimum: float = 0.01, maximum: float = 100.0
+    parameter: jax.Array, *, minimum: float = 0.01, maximum: float = 100.0
 ) -> jax.Array:
     """Turns the parameter into a temperature between two bounds.
 

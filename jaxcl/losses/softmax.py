@@ -110,21 +110,27 @@ def of_positives(negatives: jax.Array, positive: jax.Array) -> jax.Array:
 def of_counted(
     negatives: jax.Array,
     positives: jax.Array,
-    mean_positive: jax.Array,
     count: jax.Array,
+    mean_positive: jax.Array | None = None,
 ) -> jax.Array:
     """Computes the cross-entropy of rows with any number of positives.
 
     Args:
       negatives: log-sum-exp over negatives [n]; -inf for none.
       positives: log-sum-exp over positives [n]; -inf for none.
-      mean_positive: mean over positives [n].
       count: number of positives [n].
+      mean_positive: mean over positives [n]. None: the mean over positives is that of
+        their exponentials, inside the logarithm.
 
     Returns:
       Loss [n] in nats; 0 for a row without positives.
     """
+    some = count > 0
+    if mean_positive is None:
+        positives = jnp.where(some, positives, 0)
+        loss = cross_entropy(negatives, positives, jnp.log(jnp.maximum(count, 1)))
+        return jnp.where(some, loss, 0)
     several = count > 1
     positives = jnp.where(several, positives, mean_positive)
     excess = jnp.where(several, positives - mean_positive, 0)
-    return jnp.where(count > 0, cross_entropy(negatives, positives, excess), 0)
+    return jnp.where(some, cross_entropy(negatives, positives, excess), 0)

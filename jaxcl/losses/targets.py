@@ -83,7 +83,7 @@ def graph_cross_entropy(
         impl=impl,
     )
     mean_positive = weighted / jnp.where(total > 0, total, 1)
-    loss = softmax.of_counted(negative, positive, mean_positive, count)
+    loss = softmax.of_counted(negative, positive, count, mean_positive)
     return jnp.where(nodes.valid, loss, 0)
 
 
@@ -134,9 +134,12 @@ def similarity_distillation(
     z: jax.Array,
     teacher: jax.Array,
     *,
+    candidates: jax.Array | None = None,
+    teacher_candidates: jax.Array | None = None,
     temperature: ArrayLike = 0.1,
     teacher_temperature: ArrayLike = 0.1,
     valid: jax.Array | None = None,
+    candidates_valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
     tile: int | None = None,
@@ -148,32 +151,47 @@ def similarity_distillation(
         P_i    = softmax_{j != i} cos(teacher_i, teacher_j) / teacher_temperature
         Q_i    = softmax_{j != i} cos(z_i, z_j) / temperature
 
-    Both softmaxes run over the other rows of the batch; nothing of size n x n is kept.
-    Where both put nearly all probability on one row, the gradient is a difference of
-    numbers near 1, and float32 leaves about six digits of 1 to it.
+    Both softmaxes run over the other rows of the batch, or over a second set, such as
+    texts for images or a queue. Then they are of cos(teacher_i, teacher_candidate_j)
+    and cos(z_i, candidate_j), and j = i is a candidate like all others:
+
+        to_texts = similarity_distillation(
+            images, teacher_images, candidates=texts, teacher_candidates=teacher_texts
+        )
+
+    and `to_images` with the two sets exchanged. Nothing of size n x n is kept. Where
+    both softmaxes put nearly all probability on one row, the gradient is a difference
+    of numbers near 1, and float32 leaves about six digits of 1 to it.
 
     Args:
       z: embeddings of the student [n, d]; any float dtype.
       teacher: embeddings of the teacher [n, e]; a constant.
+      candidates: embeddings of the student [m, d] to compare with, in place of z.
+        Gradients reach them too: stop those of a queue.
+      teacher_candidates: embeddings of the teacher [m, e] of the same m; a constant.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       teacher_temperature: of the teacher's similarities, > 0; a constant.
-      valid: rows to keep [n]; the others are neither anchors nor candidates.
-      axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
+      valid: rows to keep [n]; the others are neither anchors nor, without a second set,
+        candidates.
+      candidates_valid: candidates to keep [m]; of pairs the same mask as `valid`.
+      axis_name: mesh axes over which all rows are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 
     Returns:
       Cross-entropy of each row in nats, float32 [n] (float64 for float64 input), at
-      least the entropy of P_i; 0 where not valid, and for a row alone. Collapsed
-      embeddings give log(n - 1).
+      least the entropy of P_i; 0 where not valid, and for a row without candidates.
+      Collapsed embeddings give log(n - 1), of a second set log(m).
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
-      ValueError: if a shape is wrong, or a temperature <= 0.
+      ValueError: if a shape is wrong, a temperature <= 0, or a second set incomplete.
 
     Source:
-      SEED, https://arxiv.org/abs/2101.04731, with the batch in place of its queue.
+      SEED, https://arxiv.org/abs/2101.04731, whose queue of the teacher is both
+      `candidates` and `teacher_candidates`; between images and texts the affinity
+      mimicking of TinyCLIP, https://arxiv.org/abs/2309.12314.
 
     >>> loss = similarity_distillation(jnp.ones((3, 2)), jnp.eye(3))
     >>> print(loss.round(4))  # log(2)
@@ -181,12 +199,22 @@ def similarity_distillation(
     """
     _checks.embeddings("z", z, "n d")
     _checks.embeddings("teacher", teacher, "n e")
-    n, d = z.shape
-    if teacher.shape[0] != n:
-        raise ValueError(
-            f"teacher must have a row for each of the {n} rows of z, "
-            f"got {teacher.shape}"
-        )
+    _same_rows("teacher", teacher, "z", z)
+    _checks.positive("teacher_temperature", teacher_temperature)
+    given = candidates, teacher_candidates, candidates_valid
+    if candidates is None or teacher_candidates is None:
+        if any(x is not None for x in given):
+            raise ValueError(
+                "candidates and teacher_candidates must be given together, and "
+                "candidates_valid with both, got one without another"
+            )
+    else:
+        _checks.embeddings("candidates", candidates, "m d")
+        _checks.embeddings("teacher_candidates", teacher_candidates, "m e")
+        _checks.same_width("z", z, "candidates", candidates)
+        _checks.same_width("teacher", teacher, "teacher_candidates", teacher_candidates)
+        _same_rows("teacher_candidates", teacher_candidates, "candidates", candidates)
+        _checks.mask("candidates_valid", candidates_valid, candidates.shape[0])
     ask = functools.partial(
         pairwise.reduce_pairs,
         axis_name=axis_name,
@@ -194,28 +222,50 @@ def similarity_distillation(
         tile=tile,
         impl=impl,
     )
-    _checks.positive("teacher_temperature", teacher_temperature)
-    dtype = kernels.accumulator(z.dtype, teacher.dtype)
-    teacher = lax.stop_gradient(teacher.astype(dtype))
+    sets = [(z, teacher)]
+    if candidates is not None and teacher_candidates is not None:
+        sets.append((candidates, teacher_candidates))
+    dtype = kernels.accumulator(*(x.dtype for pair in sets for x in pair))
+    teachers = [lax.stop_gradient(of_teacher.astype(dtype)) for _, of_teacher in sets]
+    both = [
+        jnp.concatenate([of_student.astype(dtype), of_teacher], axis=1)
+        for (of_student, _), of_teacher in zip(sets, teachers, strict=True)
+    ]
+
+    def nodes(embeddings: list[jax.Array]) -> tuple[graphs.Nodes, ...]:
+        if len(embeddings) == 2:
+            x, y = embeddings
+            return graphs.two_sets(x, y, valid, candidates_valid, axis_name)
+        rows = jnp.zeros(z.shape[0], int)
+        return (graphs.labelled(embeddings[0], rows, valid, axis_name),)
+
     fixed = kernels.cosine(lax.stop_gradient(teacher_temperature))
-    rows = jnp.zeros(n, int)
     (potential,) = ask(
-        graphs.labelled(teacher, rows, valid, axis_name),
+        *nodes(teachers),
         kernel=fixed,
         reductions=(pairwise.Reduction("logsumexp", graphs.others),),
     )
-    both = jnp.concatenate([z.astype(dtype), teacher], axis=1)
-    nodes = graphs.labelled(both, rows, valid, axis_name)
+    anchors, *others = nodes(both)
     partition, agreement = ask(
-        nodes._replace(extra=jnp.where(potential != -jnp.inf, potential, 0)),
-        kernel=_Beside(kernels.cosine(temperature), fixed, d),
+        anchors._replace(extra=jnp.where(potential != -jnp.inf, potential, 0)),
+        *others,
+        kernel=_Beside(kernels.cosine(temperature), fixed, z.shape[1]),
         reductions=(
             pairwise.Reduction("logsumexp", graphs.others, _of_student),
             pairwise.Reduction("sum", graphs.others, _of_student_by_teacher),
         ),
     )
-    counts, partition = softmax.with_negatives(partition, nodes.valid)
+    counts, partition = softmax.with_negatives(partition, anchors.valid)
     return jnp.where(counts, partition - agreement, 0)
+
+
+def _same_rows(name: str, x: jax.Array, other_name: str, other: jax.Array) -> None:
+    n = other.shape[0]
+    if x.shape[0] != n:
+        raise ValueError(
+            f"{name} must have a row for each of the {n} rows of {other_name}, "
+            f"got {x.shape}"
+        )
 
 
 def _of_student(pair: pairwise.Pair) -> jax.Array:

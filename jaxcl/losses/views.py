@@ -1,8 +1,9 @@
 """Losses of augmented views: a view is an anchor, its siblings are its positives."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
@@ -265,7 +266,7 @@ def debiased_nt_xent(
     log_count = jnp.log(jnp.maximum(count, 1))
     sharp, weights = (jnp.where(alone, 0, x) for x in (sharp, weights))
     all_negative = log_count + sharp - weights
-    own = log_count + jax.nn.logsumexp(positive, axis=1) - np.log(positive.shape[1])
+    own = log_count + jax.nn.logsumexp(positive, axis=1) - math.log(positive.shape[1])
     # (exp(a) - prior exp(b)) / (1 - prior) as a multiple of exp(a), which is replaced,
     # before the logarithm, where it falls below what cosines allow. Above exp(40) it
     # has done so for every prior worth the name, and its derivatives stay finite.

@@ -1,11 +1,11 @@
 """Losses of two views whose negatives are other examples of the same view."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
@@ -285,7 +285,7 @@ def _chi2(pair: pairwise.Pair) -> jax.Array:
 
 
 def _jensen_shannon(pair: pairwise.Pair) -> jax.Array:
-    return softmax.softplus(pair.logits) - np.log(2)
+    return softmax.softplus(pair.logits) - math.log(2)
 
 
 def _squared_hellinger(pair: pairwise.Pair) -> jax.Array:
@@ -301,7 +301,7 @@ DIVERGENCES: dict[str, tuple[Callable[..., jax.Array], Callable[..., jax.Array]]
     "kl": (lambda log_g: log_g + 1, _kernel),
     "chi2": (lambda log_g: 2 * jnp.expm1(log_g), _chi2),
     "jensen_shannon": (
-        lambda log_g: np.log(2) + jax.nn.log_sigmoid(log_g),
+        lambda log_g: math.log(2) + jax.nn.log_sigmoid(log_g),
         _jensen_shannon,
     ),
     "squared_hellinger": (lambda log_g: -jnp.expm1(-log_g / 2), _squared_hellinger),

@@ -104,7 +104,8 @@ def initialize(described: Description, key: jax.Array) -> dict[str, Any]:
     model = build(described)
 
     def init(key: jax.Array) -> dict[str, Any]:
-        return dict(model.init(key, jnp.zeros((1, *described.shape)), train=False))
+        image = jnp.zeros((1, *described.shape), jnp.float32)
+        return dict(model.init(key, image, train=False))
 
     if isinstance(key, jax.core.Tracer):  # inside `jax.eval_shape`, for instance
         return init(key)

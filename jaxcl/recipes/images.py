@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -368,7 +369,7 @@ def make_monitors(
 
     def uniformity(state: training.TrainState) -> jax.Array:
         per_anchor = losses.uniformity(jnp.asarray(represent(state, "z")))
-        return jax.nn.logsumexp(per_anchor) - np.log(len(few))
+        return jax.nn.logsumexp(per_anchor) - math.log(len(few))
 
     measures: dict[str, Callable[[training.TrainState], Any]] = {
         "knn": knn,

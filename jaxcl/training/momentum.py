@@ -55,7 +55,7 @@ def create_queue(key: jax.Array, size: int, d: int) -> Queue:
     """
     _checks.count("size", size)
     _checks.count("d", d)
-    keys = kernels.unit(jax.random.normal(key, (size, d)))
+    keys = kernels.unit(jax.random.normal(key, (size, d), jnp.float32))
     return Queue(keys, jnp.zeros((), jnp.int32))
 
 

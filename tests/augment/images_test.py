@@ -143,7 +143,9 @@ class CropTest(parameterized.TestCase):
 
     def test_without_a_fit_an_allowed_shape_is_kept_whole(self):
         ratio = (0.7, 1.5)  # 10 x 14 is allowed, but ten draws of that area never fit
-        with mock.patch.object(jax.random, "uniform", lambda _, s: jnp.full(s, 0.99)):
+        with mock.patch.object(
+            jax.random, "uniform", lambda _, s, t: jnp.full(s, 0.99, t)
+        ):
             box = images.random_box(KEY, 10, 14, scale=(1, 1), ratio=ratio)
         np.testing.assert_array_equal(box, [0, 0, 10, 14])
 

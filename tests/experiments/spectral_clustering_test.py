@@ -190,7 +190,7 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, weights, words):
         ({"num_clusters": 15}, r"num_clusters must lie in \[2, 15\), got 15"),
         ({"dimension": 0}, "dimension must be at least 2, got 0"),
         ({"step_size": 0.0}, "step_size must be positive"),
-        ({"power": 3.0}, r"power must lie in \(0, 2\]"),
+        ({"power": 0.0}, "power must be positive and finite, got 0"),
         ({"tau": 0.0}, "tau must be positive, got 0"),
         ({"graph": "digits", "neighbors": 400}, r"neighbors must lie in \[2, num"),
     ],

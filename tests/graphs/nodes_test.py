@@ -88,6 +88,28 @@ def test_sharded_nodes_know_their_place_in_the_whole():
     np.testing.assert_array_equal(counts, _counts())
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_positives_in_a_queue_are_counted_on_all_devices(labelled):
+    of_queue = np.arange(24) % 7
+    same = (LABELS[:, None] == of_queue) & VALID[:, None] & labelled
+    expected = _counts() + same.sum(1)
+
+    def build(z, queue, labels, of_queue, valid):
+        anchors, candidates = graphs.queued(
+            z, labels, queue, of_queue if labelled else None, valid, "data"
+        )
+        counts = graphs.count_positives(anchors, "data", candidates=candidates)
+        pairs = graphs.pairs(z, z, valid, "data")
+        return counts, graphs.count_positives(pairs[0], "data", candidates=pairs[1])
+
+    rows = jax.P("data")
+    counts, of_pairs = jax.shard_map(
+        build, mesh=MESH, in_specs=(rows,) * 5, out_specs=(rows,) * 2
+    )(jnp.ones((16, 2)), jnp.ones((24, 2)), *map(jnp.array, (LABELS, of_queue, VALID)))
+    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_array_equal(of_pairs, VALID)  # the partner, who is nobody's self
+
+
 def test_key_i_of_more_keys_is_masked_with_query_i_across_devices():
     valid = np.arange(8) != 3
 

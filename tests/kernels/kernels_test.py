@@ -51,8 +51,8 @@ def test_coincident_zero_and_opposite_vectors_have_finite_value_and_gradient(nam
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
-@pytest.mark.parametrize("power", [0.5, 1, 1.5])
-def test_gradient_at_coincidence_is_zero_below_power_two(power):
+@pytest.mark.parametrize("power", [0.5, 1, 1.5, 2, 2.5, 3, 4])
+def test_gradient_at_coincidence_is_zero_for_every_power(power):
     x = jnp.asarray(X[:1], jnp.float32)
     kernel = kernels.exponential(power, 0.5)
     gradient = jax.grad(lambda x, y: kernels.matched(kernel, x, y).sum())(x, x)
@@ -68,6 +68,15 @@ def test_matched_distances_of_near_duplicates_keep_their_digits():
         exact = oracles.exponential(1, 1.0)(np.float64(x32[0]), np.float64(y32[0]))
         # Rounding unit vectors moves them by 1e-8; a Gram form would move d by 3e-4.
         np.testing.assert_allclose(got[0], exact, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("power", [2.5, 3, 4])
+def test_near_duplicates_in_a_tile_are_as_near_as_high_powers_need(power):
+    x = cases.random(5, 8)
+    x = jnp.asarray([*x, *(x + 1e-4 * cases.random(5, 8, seed=3)), *x], jnp.float32)
+    # |x|^2 + |y|^2 - 2 x.y, sums of eight terms, times the slope of the power at d = 2.
+    bound = 8 * np.finfo(np.float32).eps * power / 2 * 2 ** (power - 2)
+    assert kernels.disagreement(kernels.exponential(power, 1.0), x) < bound
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
@@ -133,8 +142,9 @@ def test_kernels_are_pytrees_whose_numbers_are_leaves():
         (lambda: kernels.gaussian("0.5"), TypeError, "temperature.*got str"),
         (lambda: kernels.cosine(jnp.ones(3)), ValueError, r"scalar, got shape \(3,\)"),
         (lambda: kernels.cosine(True), TypeError, "temperature.*got bool"),
-        (lambda: kernels.exponential(0, 0.5), ValueError, r"power.*\(0, 2\], got 0"),
-        (lambda: kernels.exponential(2.5, 0.5), ValueError, "power.*got 2.5"),
+        (lambda: kernels.exponential(0, 0.5), ValueError, "power must be pos.*got 0"),
+        (lambda: kernels.exponential(-1, 0.5), ValueError, "power.*got -1"),
+        (lambda: kernels.exponential(np.inf, 0.5), ValueError, "power.*got inf"),
         (
             lambda: kernels.arc_cosine(3),
             ValueError,

@@ -48,6 +48,8 @@ Y = similar(X)
 TWO = np.stack([X, Y], axis=1)
 THREE = np.stack([X, Y, similar(X, seed=2)], axis=1)
 LABELS = np.array([3, -1, 3, 3, 7, -1])
+QUEUE = random(ROWS, WIDTH, seed=4)
+QUEUE_LABELS = np.array([7, -1, 9, 3, 3, -1])
 TARGET = np.abs(random(ROWS, ROWS, seed=6))
 TARGET[TARGET < 0.5] = 0
 TARGET[4] = 0  # a node without edges
@@ -92,6 +94,11 @@ KERNELS = {
         lambda p: oracles.exponential(1, p["temperature"]),
         {"temperature": 0.5},
     ),
+    "power_three": (
+        lambda p: kernels.exponential(3, p["temperature"]),
+        lambda p: oracles.exponential(3, p["temperature"]),
+        {"temperature": 0.5},
+    ),
     "power_half_of_raw_vectors": (
         lambda p: kernels.exponential(0.5, p["temperature"], normalize=False),
         lambda p: oracles.exponential(0.5, p["temperature"], normalize=False),
@@ -129,12 +136,12 @@ KERNELS = {
     ),
     "concatenation_sum": (
         lambda p: kernels.concatenation_sum(
-            kernels.exponential(2, p["first"], normalize=True),
+            kernels.exponential(4, p["first"], normalize=True),
             kernels.laplacian(p["second"]),
             weights=(0.5, 1.5),
         ),
         lambda p: oracles.concatenation_sum(
-            oracles.exponential(2, p["first"], normalize=False),
+            oracles.exponential(4, p["first"], normalize=False),
             oracles.exponential(1, p["second"], normalize=False),
             weights=(0.5, 1.5),
         ),
@@ -208,6 +215,105 @@ CASES = [
             a["z"], a["labels"], oracles.cosine(**p), valid=valid
         ),
         {"z": X},
+        TEMPERATURE,
+        {"labels": LABELS},
+    ),
+    Case(
+        "sup_con_inside_with_a_queue",
+        lambda a, p, **o: losses.sup_con(
+            a["z"],
+            a["labels"],
+            negatives=a["queue"],
+            negative_labels=a["queue_labels"],
+            mean_inside=True,
+            **p,
+            **o,
+        ),
+        lambda a, p, valid: oracles.sup_con(
+            a["z"],
+            a["labels"],
+            oracles.cosine(**p),
+            valid=valid,
+            queue=a["queue"],
+            queue_labels=a["queue_labels"],
+            mean_inside=True,
+        ),
+        {"z": X, "queue": QUEUE},
+        TEMPERATURE,
+        {"labels": LABELS, "queue_labels": QUEUE_LABELS},
+    ),
+    Case(
+        "sup_con_with_a_queue_of_nobody",
+        lambda a, p, **o: losses.sup_con(
+            a["z"],
+            a["labels"],
+            negatives=a["queue"],
+            kernel=kernels.exponential(2.5, **p),
+            **o,
+        ),
+        lambda a, p, valid: oracles.sup_con(
+            a["z"],
+            a["labels"],
+            oracles.exponential(2.5, **p),
+            valid=valid,
+            queue=a["queue"],
+        ),
+        {"z": X, "queue": QUEUE},
+        TEMPERATURE,
+        # Numbers of rows, of the batch and of the queue, among them.
+        {"labels": np.array([7, 8, 7, 0, 8, 11])},
+    ),
+    Case(
+        "sincere",
+        lambda a, p, **o: losses.sincere(a["z"], a["labels"], **p, **o),
+        lambda a, p, valid: oracles.sincere(
+            a["z"], a["labels"], oracles.cosine(**p), valid=valid
+        ),
+        {"z": X},
+        TEMPERATURE,
+        {"labels": LABELS},
+    ),
+    Case(
+        "sincere_with_a_queue",
+        lambda a, p, **o: losses.sincere(
+            a["z"],
+            a["labels"],
+            negatives=a["queue"],
+            negative_labels=a["queue_labels"],
+            kernel=kernels.laplacian(**p),
+            **o,
+        ),
+        lambda a, p, valid: oracles.sincere(
+            a["z"],
+            a["labels"],
+            oracles.exponential(1, **p),
+            valid=valid,
+            queue=a["queue"],
+            queue_labels=a["queue_labels"],
+        ),
+        {"z": X, "queue": QUEUE},
+        TEMPERATURE,
+        {"labels": LABELS, "queue_labels": QUEUE_LABELS},
+    ),
+    Case(
+        "uni_cl_inside",
+        lambda a, p, **o: losses.uni_cl(
+            a["x"],
+            a["y"],
+            a["labels"],
+            kernel=kernels.gaussian(**p),
+            mean_inside=True,
+            **o,
+        ),
+        lambda a, p, valid: oracles.uni_cl(
+            a["x"],
+            a["y"],
+            a["labels"],
+            oracles.exponential(2, **p),
+            valid=valid,
+            mean_inside=True,
+        ),
+        {"x": X, "y": Y},
         TEMPERATURE,
         {"labels": LABELS},
     ),
@@ -378,6 +484,35 @@ CASES = [
         {"teacher": random(ROWS, 3, seed=7)},
     ),
     Case(
+        "similarity_distillation_of_two_sets",
+        lambda a, p, **o: losses.similarity_distillation(
+            a["x"],
+            a["teacher"],
+            candidates=a["y"],
+            teacher_candidates=a["teacher_of_y"],
+            candidates_valid=o.get("valid"),
+            teacher_temperature=0.4,
+            **p,
+            **o,
+        ),
+        lambda a, p, valid: oracles.distillation_of_two_sets(
+            a["x"],
+            a["teacher"],
+            a["y"],
+            a["teacher_of_y"],
+            oracles.cosine(**p),
+            oracles.cosine(0.4),
+            valid=valid,
+            others_valid=valid,
+        ),
+        {"x": X, "y": Y},
+        TEMPERATURE,
+        {
+            "teacher": random(ROWS, 3, seed=7),
+            "teacher_of_y": random(ROWS, 3, seed=8),
+        },
+    ),
+    Case(
         "clip",
         lambda a, p, **o: losses.clip(a["x"], a["y"], **p, **o),
         lambda a, p, valid: oracles.clip(
@@ -453,6 +588,9 @@ REPEATED = {
     "clip_with_groups",
     "info_nce",
     "debiased_nt_xent_mild",
+    "sup_con_with_a_queue_of_nobody",
+    "sincere_with_a_queue",
+    "uni_cl_inside",
     "sc_full",
     "sc_official",
     *(f"kernel_info_nce_{name}" for name in KERNELS if name != "arc_cosine_0"),

@@ -156,6 +156,57 @@ LABELS = jnp.arange(4)
             "teacher_temperature must be positive and finite, got -1",
         ),
         (
+            lambda: losses.similarity_distillation(X, X, candidates=X),
+            ValueError,
+            "candidates and teacher_candidates must be given together.*got one without",
+        ),
+        (
+            lambda: losses.similarity_distillation(
+                X, X, candidates_valid=LABELS == LABELS
+            ),
+            ValueError,
+            "candidates_valid with both",
+        ),
+        (
+            lambda: losses.similarity_distillation(
+                X, X, candidates=X, teacher_candidates=X[:3]
+            ),
+            ValueError,
+            r"teacher_candidates must have a row for each of the 4 rows of candidates",
+        ),
+        (
+            lambda: losses.similarity_distillation(
+                X, X, candidates=X, teacher_candidates=X[:, :2]
+            ),
+            ValueError,
+            "teacher and teacher_candidates must have one embedding size",
+        ),
+        (
+            lambda: losses.sup_con(X, LABELS, negative_labels=LABELS),
+            ValueError,
+            "negatives must be given with negative_labels, got labels of no queue",
+        ),
+        (
+            lambda: losses.sincere(X, LABELS, negatives=X, negative_labels=LABELS[:3]),
+            ValueError,
+            r"negative_labels must have shape \(4,\), got \(3,\)",
+        ),
+        (
+            lambda: losses.sup_con(X, LABELS, negatives=X[:, :2]),
+            ValueError,
+            "z and negatives must have one embedding size",
+        ),
+        (
+            lambda: losses.uni_cl(X, X, LABELS, mean_inside=1),
+            TypeError,
+            "mean_inside must be True or False, got int",
+        ),
+        (
+            lambda: losses.sup_con(X, LABELS, kernel=0.1),
+            TypeError,
+            "kernel must be a kernel.*got float",
+        ),
+        (
             lambda: losses.uni_cl(X, X, LABELS.astype(float)),
             TypeError,
             "labels must be an integer array",
@@ -214,7 +265,9 @@ LABELS = jnp.arange(4)
             "parameter must be a floating array.*got float",
         ),
         (
-            lambda: losses.learned_temperature(jnp.float32(0), 2.0, 1.0),
+            lambda: losses.learned_temperature(
+                jnp.float32(0), minimum=2.0, maximum=1.0
+            ),
             ValueError,
             "maximum must exceed minimum 2, got 1",
         ),

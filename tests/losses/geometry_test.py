@@ -21,7 +21,7 @@ def test_alignment_is_a_power_of_the_distance(power, x64):
     valid = np.arange(cases.ROWS) != 1
     x, y = oracles.unit(cases.TWO[:, 0]), oracles.unit(cases.TWO[:, 1])
     expected = np.where(valid, np.linalg.norm(x - y, axis=1) ** power, 0)
-    got = losses.alignment(views, power, jnp.array(valid))
+    got = losses.alignment(views, power, valid=jnp.array(valid))
     np.testing.assert_allclose(got, expected, rtol=1e-13)
     same = jax.grad(lambda v: losses.alignment(v, power).sum())(jnp.ones((2, 2, 3)))
     np.testing.assert_allclose(same, 0, atol=1e-7)

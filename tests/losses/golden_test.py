@@ -133,6 +133,8 @@ def test_collapse_costs_the_log_of_the_number_of_candidates():
         (losses.dcl(views), 8),
         (losses.debiased_nt_xent(views, prior=0.2, hardness=2.0), 9),
         (losses.sup_con(flat, jnp.zeros(5, int)), 4),
+        (losses.sup_con(flat, jnp.zeros(5, int), mean_inside=True), 4),
+        (losses.sincere(flat, labels, negatives=flat), np.array([9, 9, 9, 9, 1])),
         (losses.uni_cl(flat, flat, labels), 5),
         (losses.clip(flat, flat), 5),
         (losses.clip(flat, flat, groups=labels), np.array([4, 4, 4, 4, 5])),
@@ -142,6 +144,12 @@ def test_collapse_costs_the_log_of_the_number_of_candidates():
         (losses.dhel(views, temperature=1.0), 16 * np.e),
         (losses.graph_cross_entropy(flat, jnp.ones((5, 5)), kernel=kernel), 4),
         (losses.similarity_distillation(flat, jnp.eye(5)), 4),
+        (
+            losses.similarity_distillation(
+                flat, jnp.eye(5), candidates=flat[:2], teacher_candidates=jnp.eye(2, 5)
+            ),
+            2,
+        ),
     ]:
         np.testing.assert_allclose(
             loss, np.broadcast_to(np.log(candidates), loss.shape), rtol=1e-5

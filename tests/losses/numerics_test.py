@@ -33,7 +33,9 @@ def _trained(case):
         of_row = np.arange(ROWS) // 2
         constants = {"target": jnp.asarray(np.equal.outer(of_row, of_row) * 1.0)}
     if "teacher" in case.constants:
-        constants = {"teacher": jnp.asarray(rng.standard_normal((ROWS, 5)))}
+        constants = {
+            name: jnp.asarray(rng.standard_normal((ROWS, 5))) for name in case.constants
+        }
 
     def near(x):
         middle = x.shape[1:-1]
@@ -43,8 +45,9 @@ def _trained(case):
             return z
         return np.concatenate([z, rng.standard_normal((ROWS, WIDTH))])
 
-    arrays = {name: near(x) for name, x in case.arrays.items() if name != "queue"}
-    if "queue" in case.arrays:
+    apart = "queue" in case.arrays and "queue_labels" not in constants
+    arrays = {n: near(x) for n, x in case.arrays.items() if n != "queue" or not apart}
+    if apart:
         arrays["queue"] = rng.standard_normal((ROWS, WIDTH))
     return arrays, constants
 
@@ -181,6 +184,7 @@ NOTHING_TO_COMPARE = (
     "is_info_nce",
     "nt_xent",
     "sup_con",
+    "sincere",
     "clip",
     "sc_constant",
     "sc_full",

@@ -271,6 +271,25 @@ def test_open_clip_siglip(migrating, open_clip):
     )
 
 
+@THEIRS
+def test_open_clip_distill_clip(migrating, open_clip):
+    loss = open_clip.DistillClipLoss()
+
+    def theirs(x, y, scale, *teacher):
+        of_teacher = [normalized(z).detach() for z in teacher[:2]]
+        return loss(normalized(x), normalized(y), scale, *of_teacher, teacher[2])[1]
+
+    torch = pytest.importorskip("torch")
+    teacher = (random(6, 3, seed=8), random(6, 3, seed=9), np.float32(5.0))
+    assert_same(
+        lambda *student: migrating["open_clip_distill"](*student, *teacher),
+        of_torch(lambda *student: theirs(*student, *map(torch.tensor, teacher))),
+        X,
+        Y,
+        SCALE,
+    )
+
+
 # sentence-transformers
 
 
@@ -381,6 +400,34 @@ def test_metric_learning(migrating, metric_learning, ours, theirs, options):
     assert_same(
         lambda z: migrating[ours](z, labels, **options), labelled_by(loss, LABELS), X
     )
+
+
+@THEIRS
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("SupConLoss", "metric_learning_sup_con"),
+        ("NTXentLoss", "ntxent"),
+    ],
+)
+def test_metric_learning_cross_batch_memory_is_a_queue(
+    migrating, metric_learning, name, ours
+):
+    torch = pytest.importorskip("torch")
+    loss = metric_learning.CrossBatchMemory(
+        getattr(metric_learning, name)(temperature=0.3), embedding_size=4
+    )
+    memory, of_memory = random(5, 4, seed=7), np.array([0, 2, 2, 1, 9])
+    loss(torch.tensor(memory), torch.tensor(of_memory))
+    # There the batch is in the memory too: the value is the same, the gradient is not.
+    theirs = loss(torch.tensor(X), torch.tensor(LABELS))
+    queue = {
+        "negatives": jnp.asarray(memory),
+        "negative_labels": jnp.asarray(of_memory),
+    }
+    labels = jnp.asarray(LABELS)
+    value = migrating[ours](jnp.asarray(X), labels, temperature=0.3, **queue)
+    np.testing.assert_allclose(value, theirs.item(), rtol=1e-5)
 
 
 @THEIRS

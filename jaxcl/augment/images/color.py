@@ -247,7 +247,7 @@ def random_color_jitter(
     _checks.between("hue", hue, 0.0, 0.5)
     _checks.between("probability", probability, 0.0, 1.0)
     # Drawn together, as every call of the generator costs more than its numbers.
-    *draws, order_draw, chance = jax.random.uniform(key, (6,))
+    *draws, order_draw, chance = jax.random.uniform(key, (6,), jnp.float32)
     order = jnp.asarray(_ORDERS)[(len(_ORDERS) * order_draw).astype(jnp.int32)]
 
     def factor(strength: float, draw: jax.Array) -> jax.Array | None:
@@ -309,7 +309,7 @@ def random_grayscale(
     """
     image = _checks.image("image", image)
     _checks.between("probability", probability, 0.0, 1.0)
-    chosen = jax.random.uniform(key) < probability
+    chosen = jax.random.uniform(key, (), jnp.float32) < probability
     return jnp.where(chosen, grayscale(image), image)
 
 
@@ -365,7 +365,7 @@ def random_solarize(
     """
     image = _checks.image("image", image)
     _checks.between("probability", probability, 0.0, 1.0)
-    chosen = jax.random.uniform(key) < probability
+    chosen = jax.random.uniform(key, (), jnp.float32) < probability
     return jnp.where(chosen, solarize(image, threshold), image)
 
 
@@ -436,8 +436,8 @@ def _turn_hue(planes: jax.Array, shift: jax.typing.ArrayLike) -> jax.Array:
     hue = sector + within / jnp.where(chroma > 0, chroma, 1.0)
     hue = hue + 6 * jnp.asarray(shift, jnp.float32)
     hue = hue - 6 * jnp.floor(hue / 6)
-    middle = jnp.array([3.0, 2.0, 4.0])[:, None, None]
-    slope = jnp.array([-1.0, 1.0, 1.0])[:, None, None]
-    offset = jnp.array([2.0, -1.0, -1.0])[:, None, None]
+    middle = jnp.array([3.0, 2.0, 4.0], jnp.float32)[:, None, None]
+    slope = jnp.array([-1.0, 1.0, 1.0], jnp.float32)[:, None, None]
+    offset = jnp.array([2.0, -1.0, -1.0], jnp.float32)[:, None, None]
     below = jnp.clip(slope * jnp.abs(hue[None] - middle) + offset, 0.0, 1.0)
     return high[None] - chroma[None] * below

@@ -118,7 +118,7 @@ def random_box(
     height, width = _checks.sides("height and width", (height, width))
     _checks.interval("scale", scale, 1.0)
     _checks.interval("ratio", ratio)
-    draws = jax.random.uniform(key, (2 * _TRIALS + 2,))
+    draws = jax.random.uniform(key, (2 * _TRIALS + 2,), jnp.float32)
     shares, shapes = draws[:_TRIALS], draws[_TRIALS : 2 * _TRIALS]
     area = (scale[0] + shares * (scale[1] - scale[0])) * (height * width)
     low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -227,5 +227,5 @@ def random_horizontal_flip(
     """
     image = _checks.image("image", image)
     _checks.between("probability", probability, 0.0, 1.0)
-    chosen = jax.random.uniform(key) < probability
+    chosen = jax.random.uniform(key, (), jnp.float32) < probability
     return jnp.where(chosen, horizontal_flip(image), image)

@@ -99,7 +99,7 @@ def random_gaussian_blur(
     image = _checks.image("image", image)
     _checks.interval("sigma", sigma)
     _checks.between("probability", probability, 0.0, 1.0)
-    width, chance = jax.random.uniform(key, (2,))
+    width, chance = jax.random.uniform(key, (2,), jnp.float32)
     blurred = gaussian_blur(
         image, sigma[0] + width * (sigma[1] - sigma[0]), radius=radius
     )
