@@ -51,8 +51,8 @@ def select(whole: dataset_lib.Dataset, split: str) -> dataset_lib.Dataset:
 def stratified_order(labels: np.ndarray | int) -> np.ndarray:
     """An order whose every stretch holds the classes in proportion.
 
-    Example r of the m_c of a class, in an order drawn once, is placed by
-    (r + 1/2) / m_c. So more than half of the order holds every class.
+    Example r = 0, 1, ... of the m_c of a class, in an order drawn once, is placed by
+    r / m_c. So it begins with one example of every class.
 
     Args:
       labels: integers [n]; or n, where there are none.
@@ -72,7 +72,7 @@ def stratified_order(labels: np.ndarray | int) -> np.ndarray:
     first = np.cumsum(counts) - counts
     rank = np.empty(n, np.int64)
     rank[by_class] = np.arange(n) - np.repeat(first, counts)
-    return order[np.argsort((rank + 0.5) / counts[label], kind="stable")]
+    return order[np.argsort(rank / counts[label], kind="stable")]
 
 
 def warn_if_sorted(
