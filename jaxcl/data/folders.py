@@ -6,7 +6,9 @@ Nothing is left out, changed or skipped without a word: `Account` keeps all of i
 import collections
 import dataclasses
 import os
+import re
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -15,12 +17,11 @@ import numpy as np
 from jaxcl.data import batching, image_files
 from jaxcl.data import dataset as dataset_lib
 
-# Folders that are splits where all have such names, and what the splits are called.
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **{name: name for name in ("val", "valid", "validation", "dev", "eval")},
-}
+# Names of folders that are splits where all have such names: train, val2017, test_set.
+_SPLIT = re.compile(
+    r"(train|test|val|valid|validation|dev|eval)(?:ing)?"
+    r"(?:[-_ ]?(?:set|split|data|images|\d+))?"
+)
 # What systems leave in folders, beside what begins with a dot.
 _LEFTOVERS = (
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir"),
@@ -283,37 +284,60 @@ def _look(
     return looks
 
 
+def split_of(name: str) -> str | None:
+    """The split that a folder's name means: "train", "test", "val" and so on, or None.
+
+    >>> split_of("Training"), split_of("val2017"), split_of("trains")
+    ('train', 'val', None)
+    """
+    match = _SPLIT.fullmatch(name.lower())
+    return match[1] if match else None
+
+
 def _splits(files: list[_File], account: Account) -> tuple[dict[str, list[_File]], int]:
     """Files by split, and the number of folders that a split is: 1 or 0."""
     inside = sorted({file.parts[0] for file in files if len(file.parts) > 1})
-    named = [name for name in inside if name.lower() in SPLITS]
+    named = {name: split for name in inside if (split := split_of(name))}
     if len(named) < len(inside):  # a class may be called "train"
-        if len(named) > 1 and any(SPLITS[name.lower()] == "train" for name in named):
+        if "train" in named.values() and len(named) > 1:
             other = next(name for name in inside if name not in named)
             raise ValueError(
                 f"{account.folder}: must hold splits or classes, got both: "
                 f"{', '.join(named)} and {other}"
             )
-        named = []
+        _check_depth(inside, files, account)
+        return {"train": files}, 0
     if not named:
-        below = {file.parts[1].lower() for file in files if len(file.parts) > 2}
-        if len(below) > 1 and below <= SPLITS.keys() and {"train", "training"} & below:
-            raise ValueError(
-                f"{account.folder}: must hold classes within splits, got splits within "
-                f"classes: {inside[0]}/{sorted(below)[0]}"
-            )
         return {"train": files} if files else {}, 0
-    groups: dict[str, list[_File]] = {SPLITS[name.lower()]: [] for name in named}
+    groups: dict[str, list[_File]] = {split: [] for split in named.values()}
     if len(groups) < len(named):
         raise ValueError(
             f"{account.folder}: must hold each split once, got {', '.join(named)}"
         )
     for file in files:
         if len(file.parts) > 1:
-            groups[SPLITS[file.parts[0].lower()]].append(file)
+            groups[named[file.parts[0]]].append(file)
         else:
             account.left_out.setdefault("beside the splits", []).append(file.parts[0])
     return groups, 1
+
+
+def _check_depth(inside: list[str], files: list[_File], account: Account) -> None:
+    """Notices splits or classes that lie one folder deeper than they are looked for."""
+    below = sorted({file.parts[1] for file in files if len(file.parts) > 2})
+    alone = f": give --folder {account.folder}/{inside[0]}" if len(inside) == 1 else ""
+    splits = {split_of(name) for name in below} - {None}
+    if "train" in splits and len(splits) > 1:
+        raise ValueError(
+            f"{account.folder}: must hold splits above classes, got splits within "
+            f"folders, {inside[0]}/{below[0]}{alone}"
+        )
+    if alone and len(below) > 1:
+        warnings.warn(
+            f"all images are of one class, {inside[0]}; to make {some(below)} classes"
+            f"{alone}",
+            stacklevel=4,
+        )
 
 
 def _classes(

@@ -374,7 +374,8 @@ def _same_classes(
         raise ValueError(f"splits must have images of one size, got {shapes}")
     if labelled and len(labelled) < len(splits):
         raise ValueError(
-            f"all splits must have labels, or none; only {', '.join(labelled)} has"
+            f"all splits must have labels, or none; only {', '.join(labelled)} has: "
+            "prepare the others as a set of their own"
         )
     if not labelled:
         return splits

@@ -87,7 +87,8 @@ def warn_if_sorted(
         of one size.
     """
     names = part.class_names or ()
-    mine = np.bincount(part.columns["label"][:], minlength=len(names))
+    mine = part.columns["label"][np.arange(dataset_lib.size(part))]
+    mine = np.bincount(mine[mine >= 0], minlength=len(names))  # TFDS: -1 is unlabelled
     share = np.full(len(mine), 1 / max(1, len(mine)))
     if labels is not None:
         share = np.bincount(labels, minlength=len(mine)) / len(labels)

@@ -100,6 +100,8 @@ def test_links_are_followed_and_lead_in_no_circles(tmp_path):
         (["train", "dev", "eval"], ["dev", "eval", "train"]),
         (["Train", "VALIDATION", "test"], ["test", "train", "validation"]),
         (["Training", "Testing"], ["test", "train"]),
+        (["train2017", "val2017"], ["train", "val"]),
+        (["training_set", "test_set"], ["test", "train"]),
         (["train"], ["train"]),
         (["train", "bus"], None),  # a class may be called so
         (["test", "bus"], None),
@@ -117,7 +119,7 @@ def test_folders_of_these_names_alone_are_splits(tmp_path, names, expected):
         assert list(datasets) == expected
         assert {d.class_names for d in datasets.values()} == {("a", "b")}
         for i, name in enumerate(names):
-            split = folders.SPLITS[name.lower()]
+            split = folders.split_of(name)
             assert classes(datasets[split]) == {"a": [i], "b": [i]}
     assert account.empty == ["notes/"]
 
@@ -127,7 +129,12 @@ def test_folders_of_these_names_alone_are_splits(tmp_path, names, expected):
     [
         (["train/a/1", "val/a/1", "extra/1"], "splits or classes, got both: .*extra"),
         (["train/a/1", "Training/a/1"], "each split once, got Training, train"),
-        (["a/train/1", "a/test/1"], "got splits within classes: a/test"),
+        (["a/train/1", "a/test/1", "b/train/1"], "splits within folders, a/test$"),
+        (["a/train/1", "a/test/1"], "folders, a/test: give --folder .*/a$"),
+        (
+            ["a/train/1", "a/test/1", "a/truth/1"],
+            "folders, a/test: give --folder .*/a$",
+        ),
         (["train/a/1", "train/2"], "got both: train/2.png, train/a/"),
         (["a/b/1", "1"], "got both: 1.png, a/b/"),
     ],
@@ -139,6 +146,18 @@ def test_an_order_of_folders_that_may_mean_two_things_is_refused(
         save(tmp_path / f"{name}.png")
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
+
+
+def test_classes_that_lie_a_folder_deeper_are_warned_of(tmp_path):
+    for name in ("photos/cats", "photos/dogs"):
+        save(tmp_path / name / "1.png")
+    deeper = (
+        f"one class, photos; to make cats, dogs classes: give --folder {tmp_path}/p"
+    )
+    with pytest.warns(UserWarning, match=deeper):
+        datasets, _ = read(tmp_path)
+    assert datasets["train"].class_names == ("photos",)
+    assert read(tmp_path / "photos")[0]["train"].class_names == ("cats", "dogs")
 
 
 def test_a_class_keeps_its_number_where_a_split_lacks_it(tmp_path):
