@@ -45,7 +45,8 @@ class Settings:
     given.
 
     A folder may hold images in a sub-folder for each class; or train, test, val, valid,
-    validation, dev, eval with such sub-folders; or images alone, which have no labels.
+    validation, dev, eval (or train2017, test_set) with such sub-folders; or images
+    alone, which have no labels.
     All formats that Pillow decodes are read as a viewer shows them: turned as their tag
     says, the upper 8 of 16 bits, transparent ones on a gray ground, the first of
     several frames. What was done, left out and cannot be read is said at the end.
@@ -138,18 +139,20 @@ class Part:
     """
 
     def __init__(
-        self, dataset: dataset_lib.Dataset, account: folders.Account, share: float
+        self,
+        dataset: dataset_lib.Dataset,
+        account: folders.Account,
+        max_unreadable: float,
     ) -> None:
-        self.dataset, self.account, self.max_unreadable = dataset, account, share
+        self.dataset, self.account = dataset, account
+        self.max_unreadable = max_unreadable
         self.labels: list[int] = []  # of what was read; -1 without labels
         self.contents: list[int] = []  # 64 bits of each, by which equal ones are known
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
         """Reads all images once, with their labels."""
-        images, labels = (
-            self.dataset.columns["image"],
-            self.dataset.columns.get("label"),
-        )
+        images = self.dataset.columns["image"]
+        labels = self.dataset.columns.get("label")
         for i in range(dataset_lib.size(self.dataset)):
             try:
                 image = images[i]
@@ -160,6 +163,11 @@ class Part:
             self.contents.append(int.from_bytes(content))
             yield image, self.labels[-1]
         self.account.check(self.max_unreadable)
+        if not self.labels:
+            raise ValueError(
+                f"{self.dataset.name}: each split must hold an image that can be read, "
+                f"got only {self.account.reasons()}"
+            )
 
 
 def _with_held_out(
@@ -193,10 +201,10 @@ def _tell(parts: dict[str, Part], account: folders.Account) -> None:
     for split, part in parts.items():
         size = "x".join(map(str, _shape(part.dataset)))
         names = part.dataset.class_names
-        classes = (
-            f", {splits_lib.some_classes(range(len(names)), names)}" if names else ""
-        )
-        print(f"{split}: {len(part.labels):,} images {size}{classes}")
+        line = f"{split}: {len(part.labels):,} images {size}"
+        if names:
+            line += f", {splits_lib.some_classes(range(len(names)), names)}"
+        print(line)
     if account.unreadable:
         warnings.warn(
             f"{len(account.unreadable):,} of {account.looked:,} files are not readable "

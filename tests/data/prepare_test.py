@@ -322,6 +322,17 @@ def test_unreadable_images_are_left_out_and_named(tmp_path, capsys):
     assert "images taken: 24 (24 PNG)" in capsys.readouterr().out
 
 
+def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
+    root = tmp_path / "pictures"
+    folder(root / "train", X[:3], Y[:3], "abc")
+    folder(root / "val", X[3:4], Y[3:4], "abc")
+    (path,) = (root / "val").glob("*/*")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"each split must hold .* got only val/a/000"):
+        run(tmp_path, folder=str(root), max_unreadable=1.0)
+    assert not list((tmp_path / "sets").rglob("*.json"))
+
+
 def test_a_share_is_held_out_of_every_class(tmp_path):
     labels = np.arange(60) // 20
     images = (
