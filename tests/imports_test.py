@@ -39,7 +39,7 @@ def test_import_loads_jax_and_numpy_only():
     program = (
         "import sys, jaxcl; "
         "heavy = {'flax', 'optax', 'chex', 'orbax', 'tensorflow_datasets', 'sklearn', "
-        "'scipy.stats', 'matplotlib', 'grain', 'tensorflow', 'tyro', 'jinja2', 'PIL', "
+        "'scipy.stats', 'matplotlib', 'tensorflow', 'tyro', 'jinja2', 'PIL', "
         "'tqdm', 'safetensors'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -16,7 +16,7 @@ ROOMS = {  # what each needs first, and the extra that brings it
 BARE = """
 import sys
 for package in ("flax", "optax", "orbax", "chex", "tensorflow_datasets", "array_record",
-                "grain", "matplotlib", "PIL", "sklearn", "jinja2", "tyro", "tqdm",
+                "matplotlib", "PIL", "sklearn", "jinja2", "tyro", "tqdm",
                 "tensorboardX", "safetensors", "optuna", "absl"):
     sys.modules[package] = None
 """

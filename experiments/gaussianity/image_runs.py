@@ -141,6 +141,7 @@ def train(s: Settings, kind: str) -> Trained:
     steps = data.size(images) // s.batch_size
     known = recipes.labelled(s.source, "split", s.split)
     test = recipes.labelled(s.source, "test_split", s.test_split)
+    evaluation.warn_of_unseen(known.labels, test.labels, known.class_names)
     num_classes = len(known.class_names)
     shape = recipes.image_size(images)
     look = recipes.Images(augmentation=s.augmentation, jitter=s.jitter)

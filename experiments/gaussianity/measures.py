@@ -84,7 +84,8 @@ def snapshot(
     host = np.asarray(z, np.float64)
     norms = np.linalg.norm(host, axis=1)
     u = host / np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
-    some = u[:pairs]
+    # Inputs may be sorted by class, and those of one class are alike.
+    some = u[np.sort(np.random.default_rng(seed).permutation(len(u))[:pairs])]
     measures = Measures(
         cv=float(found.cv),
         ad_mean=float(found.ad_mean),

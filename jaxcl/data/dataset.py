@@ -145,6 +145,50 @@ def part(dataset: Dataset, start: int, stop: int) -> Dataset:
     return dataset._replace(columns=columns)
 
 
+def take(dataset: Dataset, indices: np.ndarray) -> Dataset:
+    """Some examples in an order of their own, as a data set.
+
+    Args:
+      dataset: any.
+      indices: of the examples, int [k], k > 0.
+
+    Returns:
+      A data set of k examples; arrays in memory are copied, other columns are read when
+      they are asked.
+
+    Raises:
+      ValueError: if nothing would be left.
+    """
+    if not len(indices):
+        raise ValueError(f"{dataset.name}: a part must hold examples, got none")
+
+    def taken(column: Any) -> Any:
+        return (
+            column[indices] if type(column) is np.ndarray else _Taken(column, indices)
+        )
+
+    columns = {name: taken(column) for name, column in dataset.columns.items()}
+    return dataset._replace(columns=columns)
+
+
+class _Taken:
+    """Some rows of a column that is no array in memory."""
+
+    def __init__(self, column: Column, indices: np.ndarray) -> None:
+        self.column, self.indices = column, indices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        column: Any = self.column
+        return (len(self), *column.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, indices: Any) -> Any:
+        return self.column[self.indices[indices]]
+
+
 class _Part:
     """Some consecutive rows of a column that is no array."""
 
@@ -270,6 +314,21 @@ def split_name(split: str) -> str:
     return _parsed(split)[0]
 
 
+def is_stratified(split: str) -> bool:
+    """Whether a slice is one of an order drawn evenly over the classes.
+
+    Args:
+      split: such as "train[:90%]" or "train[:90%,stratified]".
+
+    Returns:
+      True for the second.
+
+    Raises:
+      ValueError: if it is not written like that.
+    """
+    return _parsed(split)[3]
+
+
 def split_range(split: str, size: int) -> tuple[int, int]:
     """First and last index of a slice such as "train[:90%]".
 
@@ -288,7 +347,7 @@ def split_range(split: str, size: int) -> tuple[int, int]:
     >>> split_range("train[:90%]", 1300), split_range("train[-100:]", 1300)
     ((0, 1170), (1200, 1300))
     """
-    _, low, high = _parsed(split)
+    _, low, high, _ = _parsed(split)
     start, stop = _position(low, 0, size), _position(high, size, size)
     if not 0 <= start < stop <= size:
         raise ValueError(
@@ -349,16 +408,17 @@ def _checked_labels(name: str, labels: Any, length: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
-_SPLIT = re.compile(r"([\w-]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
+_SPLIT = re.compile(r"([\w-]+)(?:\[(-?\d+%?)?:(-?\d+%?)?(, ?stratified)?\])?")
 
 
-def _parsed(split: str) -> tuple[str, str | None, str | None]:
+def _parsed(split: str) -> tuple[str, str | None, str | None, bool]:
     match = _SPLIT.fullmatch(split)
     if match is None:
         raise ValueError(
-            f"split must be a name or a slice such as 'train[:90%]', got {split!r}"
+            "split must be a name or a slice such as 'train[:90%]' or "
+            f"'train[:90%,stratified]', got {split!r}"
         )
-    return match[1], match[2], match[3]
+    return match[1], match[2], match[3], match[4] is not None
 
 
 def _position(bound: str | None, default: int, size: int) -> int:

@@ -10,7 +10,7 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from jaxcl import _optional
-from jaxcl.data import batching
+from jaxcl.data import batching, splits
 from jaxcl.data import dataset as dataset_lib
 
 IMAGE_KEYS = ("images", "image", "x")
@@ -25,7 +25,8 @@ def digits(split: str = "train") -> dataset_lib.Dataset:
     held out for good; the first 1,300 are "train". Gray levels 0 to 16 become 0 to 255.
 
     Args:
-      split: "train" or "test", or a slice such as "train[:90%]".
+      split: "train" or "test", or a slice such as "train[:90%]" or
+        "train[:90%,stratified]".
 
     Returns:
       Images uint8 [n, 8, 8, 1] and labels of 10 classes.
@@ -44,11 +45,10 @@ def digits(split: str = "train") -> dataset_lib.Dataset:
     bunch = datasets.load_digits()
     order = batching.permutation(1797, 0, 0)
     order = order[:1300] if name == "train" else order[1300:]
-    start, stop = dataset_lib.split_range(split, len(order))
-    order = order[start:stop]
     images = np.round(bunch.images[order] * (255 / 16)).astype(np.uint8)
     names = [str(c) for c in range(10)]
-    return dataset_lib.from_arrays("digits", images, bunch.target[order], names)
+    whole = dataset_lib.from_arrays("digits", images, bunch.target[order], names)
+    return splits.select(whole, split)
 
 
 def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Dataset:
@@ -63,7 +63,8 @@ def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Da
 
     Args:
       path: the file; images uint8 [n, h, w] or [n, h, w, c], labels integers [n].
-      split: which images, or a slice of them such as "train[:90%]".
+      split: which images; or a slice of them such as "train[:90%]", or one drawn
+        evenly over the classes, "train[:90%,stratified]".
 
     Returns:
       The data set; it is called after the file.
@@ -79,8 +80,7 @@ def arrays(path: str | os.PathLike[str], split: str = "train") -> dataset_lib.Da
         whole = dataset_lib.from_arrays(path, load(path))
     else:
         whole = _from_npz(path, name)
-    start, stop = dataset_lib.split_range(split, dataset_lib.size(whole))
-    return dataset_lib.part(whole, start, stop)
+    return splits.select(whole, split)
 
 
 def array_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -238,8 +238,8 @@ def _stored(path: str, offset: int) -> np.ndarray:
 
 def _from_npz(path: str, name: str) -> dataset_lib.Dataset:
     keys = list(headers(path))
-    splits = _splits(path, keys)
-    _check_split(path, name, splits)
+    there = _splits(path, keys)
+    _check_split(path, name, there)
     prefix = "" if first_key(keys, IMAGE_KEYS) else name
     image_key = first_key(keys, IMAGE_KEYS, prefix)
     label_key = first_key(keys, LABEL_KEYS, prefix)
@@ -254,7 +254,7 @@ def _from_npz(path: str, name: str) -> dataset_lib.Dataset:
         return dataset_lib.from_arrays(path, images, labels, [str(c) for c in names])
     whole = dataset_lib.from_arrays(path, images, labels)
     # A small split may lack the last classes: the number comes from all of them.
-    others = {first_key(keys, LABEL_KEYS, s) for s in splits} - {None, label_key}
+    others = {first_key(keys, LABEL_KEYS, s) for s in there} - {None, label_key}
     most = len(whole.class_names or ())
     for key in filter(None, others):
         most = max(most, int(np.max(load(path, key), initial=0)) + 1)
@@ -279,11 +279,14 @@ def _splits(path: str, keys: list[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _check_split(path: str, name: str, splits: tuple[str, ...]) -> None:
-    if name not in splits:
+def _check_split(path: str, name: str, there: tuple[str, ...]) -> None:
+    if name not in there:
         hint = ""
-        if splits == ("train",):
-            hint = "; hold images out with slices: 'train[:80%]', 'train[80%:]'"
+        if there == ("train",):
+            hint = (
+                "; hold images out with slices drawn evenly over the classes: "
+                "'train[:80%,stratified]', 'train[80%:,stratified]'"
+            )
         raise ValueError(
-            f"{path}: has split {', '.join(map(repr, splits))}, got {name!r}{hint}"
+            f"{path}: has split {', '.join(map(repr, there))}, got {name!r}{hint}"
         )

@@ -10,13 +10,16 @@ In the order it runs: settings, reading, writing, putting in place.
 import contextlib
 import dataclasses
 import gzip
+import hashlib
 import importlib.util
 import io
+import itertools
 import os
 import pathlib
 import re
 import shutil
 import tempfile
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -24,8 +27,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcl import _files, _optional
-from jaxcl.data import batching, files, prepared
 from jaxcl.data import dataset as dataset_lib
+from jaxcl.data import files, folders, image_files, prepared
+from jaxcl.data import splits as splits_lib
 
 VERSION = "1.0.0"
 
@@ -40,8 +44,12 @@ class Settings:
     files, plain or .gz, with images or labels. Several files are joined in the order
     given.
 
-    A folder may hold .png, .jpg or .jpeg images in a sub-folder for each class; or
-    train, test, val with such sub-folders; or images alone, which have no labels.
+    A folder may hold images in a sub-folder for each class; or train, test, val, valid,
+    validation, dev, eval (or train2017, test_set) with such sub-folders; or images
+    alone, which have no labels.
+    All formats that Pillow decodes are read as a viewer shows them: turned as their tag
+    says, the upper 8 of 16 bits, transparent ones on a gray ground, the first of
+    several frames. What was done, left out and cannot be read is said at the end.
     """
 
     name: str = ""  # name of the new set: lower case letters, digits, underscores
@@ -50,6 +58,10 @@ class Settings:
     folder: str | None = None  # folder of images, instead of files
     stock: str | None = None  # a set TFDS knows, to download; needs 'jaxcl[prepare]'
     resize: int | None = None  # pixels: scale the shorter side, cut the middle out
+    held_out: float = 0.0  # share of the images drawn evenly over the classes as "test"
+    ground: int = 128  # gray level under transparent images: neither white nor black
+    max_unreadable: float = 0.01  # share of a folder's images that may be left out
+    max_pixels: int = 178_956_970  # of one image; a larger one is not read
     data_dir: str | None = None  # default: $TFDS_DATA_DIR, else ~/tensorflow_datasets
     npz: str | None = None  # write this .npz instead, for machines without TFDS
     overwrite: bool = False  # replace what is there, once the new files are complete
@@ -69,6 +81,10 @@ def main(s: Settings) -> str:
       FileNotFoundError: if an input is not there.
       ImportError: if a package is missing.
       ValueError: if settings contradict each other or an input cannot be read.
+
+    Warns:
+      UserWarning: with the names of images that cannot be read and are left out, of
+        classes that a split lacks, and of splits that share images.
     """
     _check(s)
     data_dir = pathlib.Path(s.data_dir or prepared.default_data_dir()).expanduser()
@@ -80,36 +96,146 @@ def main(s: Settings) -> str:
         _check_place(data_dir, s.name, s.overwrite)
 
     splits: dict[str, dataset_lib.Dataset] = {}
+    account = folders.Account("")
     if s.folder:
-        splits = read_folder(s.folder, s.resize)
+        splits, account = folders.read(
+            s.folder, resize=s.resize, ground=s.ground, max_pixels=s.max_pixels
+        )
+        account.check(s.max_unreadable)
     else:
         for split, paths in (("train", s.train), ("test", s.test)):
             if paths:
                 splits[split] = read_files(paths, split, s.resize)
-    splits = _same_classes(splits)
+    splits = _same_classes(_with_held_out(splits, s.held_out))
+    parts = {k: Part(d, account, s.max_unreadable) for k, d in splits.items()}
 
     if s.npz:
-        write_npz(splits, pathlib.Path(s.npz))
+        write_npz(parts, pathlib.Path(s.npz))
         source = s.npz
     else:
         place = data_dir / s.name / VERSION
         with _new_directory(place, s.overwrite) as new:
-            write_tfds(s.name, splits, new)
-        for split, dataset in splits.items():
+            write_tfds(s.name, parts, new)
+        for split, part in parts.items():
             written = dataset_lib.size(prepared.tfds(place, split))
-            if written != dataset_lib.size(dataset):
+            if written != len(part.labels):
                 raise ValueError(
                     f"{place}: {split} holds {written} images after writing, expected "
-                    f"{dataset_lib.size(dataset)}"
+                    f"{len(part.labels)}"
                 )
         source = _source(s.name, data_dir)
-    for split, dataset in splits.items():
-        size = "x".join(map(str, _shape(dataset)))
-        names = dataset.class_names
-        classes = f", {len(names)} classes" if names else ""
-        print(f"{split}: {dataset_lib.size(dataset):,} images {size}{classes}")
+    _tell(parts, account)
     print(f"Use it with: --source {source}")
     return source
+
+
+class Part:
+    """A split on its way into files: images that cannot be read are left out.
+
+    Args:
+      dataset: the split.
+      account: of the folder it comes from.
+      max_unreadable: the share of unreadable images at which to stop.
+    """
+
+    def __init__(
+        self,
+        dataset: dataset_lib.Dataset,
+        account: folders.Account,
+        max_unreadable: float,
+    ) -> None:
+        self.dataset, self.account = dataset, account
+        self.max_unreadable = max_unreadable
+        self.labels: list[int] = []  # of what was read; -1 without labels
+        self.contents: list[int] = []  # 64 bits of each, by which equal ones are known
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        """Reads all images once, with their labels."""
+        images = self.dataset.columns["image"]
+        labels = self.dataset.columns.get("label")
+        for i in range(dataset_lib.size(self.dataset)):
+            try:
+                image = images[i]
+            except image_files.Unreadable:  # it is in the account
+                continue
+            self.labels.append(-1 if labels is None else int(labels[i]))
+            content = hashlib.blake2b(image.tobytes(), digest_size=8).digest()
+            self.contents.append(int.from_bytes(content))
+            yield image, self.labels[-1]
+        self.account.check(self.max_unreadable)
+        if not self.labels:
+            raise ValueError(
+                f"{self.dataset.name}: each split must hold an image that can be read, "
+                f"got only {self.account.reasons()}"
+            )
+
+
+def _with_held_out(
+    splits: dict[str, dataset_lib.Dataset], share: float
+) -> dict[str, dataset_lib.Dataset]:
+    """Draws the split "test" out of "train"."""
+    if not share:
+        return splits
+    if list(splits) != ["train"]:
+        raise ValueError(
+            f"--held_out needs the split 'train' alone, got {', '.join(splits)}"
+        )
+    whole = splits["train"]
+    n = dataset_lib.size(whole)
+    labels = whole.columns.get("label")
+    order = splits_lib.stratified_order(n if labels is None else labels[np.arange(n)])
+    cut = round((1 - share) * n)
+    if not 0 < cut < n:
+        raise ValueError(
+            f"--held_out must leave images to both of train and test, got {share:g} of "
+            f"{n} images"
+        )
+    of = {"train": order[:cut], "test": order[cut:]}
+    return {k: dataset_lib.take(whole, np.sort(v)) for k, v in of.items()}
+
+
+def _tell(parts: dict[str, Part], account: folders.Account) -> None:
+    """Says what was written, and warns of what its user should know."""
+    if account.folder:
+        print("\n".join(account.lines()))
+    for split, part in parts.items():
+        size = "x".join(map(str, _shape(part.dataset)))
+        names = part.dataset.class_names
+        line = f"{split}: {len(part.labels):,} images {size}"
+        if names:
+            line += f", {splits_lib.some_classes(range(len(names)), names)}"
+        print(line)
+    if account.unreadable:
+        warnings.warn(
+            f"{len(account.unreadable):,} of {account.looked:,} files are not readable "
+            f"images and were left out: {account.reasons()}",
+            stacklevel=3,
+        )
+    if account.empty:
+        warnings.warn(
+            f"folders without an image that is read: {folders.some(account.empty, 10)}",
+            stacklevel=3,
+        )
+    for split, part in parts.items():
+        names = part.dataset.class_names or ()
+        lacking = sorted(set(range(len(names))) - set(part.labels))
+        if lacking:
+            warnings.warn(
+                f"{split} holds no image of {splits_lib.some_classes(lacking, names)}",
+                stacklevel=3,
+            )
+        repeated = len(part.contents) - len(set(part.contents))
+        if repeated:
+            print(f"{split}: images that repeat others in it: {repeated:,}")
+    for one, other in itertools.combinations(parts, 2):
+        known = set(parts[one].contents)
+        shared = sum(content in known for content in parts[other].contents)
+        if shared:
+            warnings.warn(
+                f"{shared:,} of {len(parts[other].contents):,} images of {other} are "
+                f"in {one}, too",
+                stacklevel=3,
+            )
 
 
 # Reading.
@@ -181,11 +307,16 @@ def read_file(path: str, split: str) -> Piece:
       ValueError: if it cannot be read.
     """
     path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: must be a file, got a folder; --folder takes one")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: there is no such file")
     if path.endswith(".npz"):
         splits = files.array_splits(path)
         chosen = "train" if splits == ("train",) else split
+        others = [each for each in splits if each not in ("train", "test")]
+        if others:
+            print(f"{path}: left out, splits but train and test: {', '.join(others)}")
         dataset = files.arrays(path, chosen)
         images: Any = dataset.columns["image"]
         labels: Any = dataset.columns.get("label")
@@ -213,7 +344,7 @@ def _read_idx(path: str) -> Piece:
     if axes not in (1, 3):
         raise ValueError(
             f"{path}: expected .npz, .npy, or an idx file of uint8 images [n, h, w] or "
-            "labels [n]"
+            "labels [n]; for image files there is --folder"
         )
     start = 4 + 4 * axes
     shape = tuple(int(i) for i in np.frombuffer(raw[4:start], ">u4"))
@@ -226,140 +357,16 @@ def _read_idx(path: str) -> Piece:
     return Piece(path, labels=values) if axes == 1 else Piece(path, values)
 
 
-def read_folder(folder: str, resize: int | None) -> dict[str, dataset_lib.Dataset]:
-    """Finds the images of a folder; they are decoded when they are asked for.
-
-    Args:
-      folder: classes as sub-folders; or splits with such sub-folders; or images.
-      resize: edge in pixels, or None.
-
-    Returns:
-      A data set for each split. The classes are mixed in a fixed order, so that a slice
-      such as "train[:90%]" holds all of them.
-
-    Raises:
-      FileNotFoundError: if there is no such folder.
-      ValueError: if it holds no images, or images of several sizes without `resize`.
-    """
-    root = pathlib.Path(folder).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder")
-    inside = {place.name for place in root.glob("[!.]*") if place.is_dir()}
-    # A class may be called "train": only these names together are splits.
-    if "train" in inside <= {"train", "test", "val", "validation"}:
-        found = {split: _find_images(root / split) for split in sorted(inside)}
-    else:
-        found = {"train": _find_images(root)}
-    paths = [path for _, listed in found.values() for path, _ in listed]
-    opened = [_measure(path) for path in paths]
-    gray = all(mode in ("1", "L") for mode, _ in opened)
-    sizes = {size: path for path, (_, size) in zip(paths, opened, strict=True)}
-    if resize is None and len(sizes) > 1:
-        (a, first), (b, second) = list(sizes.items())[:2]
-        raise ValueError(
-            f"images must have one size, or use --resize; got {first} {a}, {second} {b}"
-        )
-    width, height = (resize, resize) if resize else next(iter(sizes))
-    datasets = {}
-    for split, (names, listed) in found.items():
-        order = batching.permutation(len(listed), 0, 0)
-        images = _Files(
-            [listed[i][0] for i in order], (height, width, 1 if gray else 3), resize
-        )
-        labels = np.array([listed[i][1] for i in order], np.int32)
-        columns = {"image": images} | ({"label": labels} if names else {})
-        datasets[split] = dataset_lib.Dataset(folder, columns, names or None)
-    return datasets
-
-
-def _find_images(
-    folder: pathlib.Path,
-) -> tuple[tuple[str, ...], list[tuple[pathlib.Path, int]]]:
-    """Class names, and the paths of all images with their classes."""
-
-    def images(place: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-        kinds = (".png", ".jpg", ".jpeg")
-        return sorted(p for p in place.glob(pattern) if p.suffix.lower() in kinds)
-
-    folders = sorted(p for p in folder.glob("[!.]*") if p.is_dir())
-    alone = images(folder, "*")
-    if alone and folders:
-        raise ValueError(
-            f"{folder}: expected images or a sub-folder for each class, got both: "
-            f"{alone[0].name}, {folders[0].name}/"
-        )
-    listed = [(path, 0) for path in alone]
-    for label, place in enumerate(folders):
-        inside = images(place, "**/*")
-        if not inside:
-            raise ValueError(f"{place}: a class without .png, .jpg or .jpeg images")
-        listed += [(path, label) for path in inside]
-    if not listed:
-        raise ValueError(f"{folder}: no .png, .jpg or .jpeg images in it")
-    return tuple(place.name for place in folders), listed
-
-
-class _Files:
-    """Random access to image files."""
-
-    def __init__(
-        self, paths: list[pathlib.Path], shape: tuple[int, int, int], resize: int | None
-    ) -> None:
-        self.paths, self.resize = paths, resize
-        self.shape = (len(paths), *shape)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        indices = np.arange(len(self))[key]
-        if np.ndim(indices) == 0:
-            return self._read(self.paths[indices])
-        return np.stack([self._read(self.paths[i]) for i in indices])
-
-    def _read(self, path: pathlib.Path) -> np.ndarray:
-        pillow = _pillow()
-        try:
-            with pillow.open(path) as image:
-                image = image.convert("L" if self.shape[3] == 1 else "RGB")
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{path}: not a readable image: {error}") from error
-        if self.resize is not None:
-            image = _resize(image, self.resize)
-        return np.asarray(image, np.uint8).reshape(self.shape[1:])
-
-
-def _measure(path: pathlib.Path) -> tuple[str, tuple[int, int]]:
-    pillow = _pillow()
-    try:
-        with pillow.open(path) as image:
-            return image.mode, image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{path}: not a readable image: {error}") from error
-
-
-def _pillow() -> Any:
-    return _optional.require("PIL.Image", "reading or resizing images", "tools")
-
-
-def _resize(image: Any, edge: int) -> Any:
-    """Scales the shorter side to `edge` and cuts the middle out."""
-    scale = edge / min(image.size)
-    width, height = (max(edge, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), _pillow().Resampling.BICUBIC)
-    left, top = (width - edge) // 2, (height - edge) // 2
-    return image.crop((left, top, left + edge, top + edge))
-
-
 def _resize_all(images: np.ndarray, edge: int) -> np.ndarray:
     resized = np.empty((len(images), edge, edge, *images.shape[3:]), np.uint8)
-    pillow = _pillow()
+    pillow: Any = _optional.require("PIL.Image", "resizing images", "tools")
     for i, image in enumerate(images):
         # One channel at a time: Pillow has no image type for every channel count.
         planes = image.reshape(*image.shape[:2], -1)
         for c in range(planes.shape[2]):
             plane = pillow.fromarray(np.ascontiguousarray(planes[:, :, c]))
-            resized[i].reshape(edge, edge, -1)[:, :, c] = _resize(plane, edge)
+            small = image_files.resized(plane, edge)
+            resized[i].reshape(edge, edge, -1)[:, :, c] = small
     return resized
 
 
@@ -375,7 +382,8 @@ def _same_classes(
         raise ValueError(f"splits must have images of one size, got {shapes}")
     if labelled and len(labelled) < len(splits):
         raise ValueError(
-            f"all splits must have labels, or none; only {', '.join(labelled)} has"
+            f"all splits must have labels, or none; only {', '.join(labelled)} has: "
+            "prepare the others as a set of their own"
         )
     if not labelled:
         return splits
@@ -387,7 +395,8 @@ def _same_classes(
     if names and len(next(iter(names))) < classes:
         raise ValueError(f"expected {classes} class names, got {sorted(names)}")
     chosen = names.pop() if names else _numbers(classes)
-    if len(set(chosen)) != len(chosen) or any(not c.strip() for c in chosen):
+    bare = {c.strip() for c in chosen}  # as TFDS keeps them
+    if len(bare) != len(chosen) or "" in bare:
         raise ValueError(f"class names must differ and not be empty, got {chosen}")
     return {k: d._replace(class_names=chosen) for k, d in splits.items()}
 
@@ -403,20 +412,19 @@ def _numbers(classes: int) -> tuple[str, ...]:
 
 def _shape(dataset: dataset_lib.Dataset) -> tuple[int, ...]:
     """Of one image."""
-    return dataset.columns["image"][np.arange(1)].shape[1:]
+    images: Any = dataset.columns["image"]
+    return tuple(images.shape[1:])
 
 
 # Writing.
 
 
-def write_tfds(
-    name: str, splits: dict[str, dataset_lib.Dataset], directory: pathlib.Path
-) -> None:
+def write_tfds(name: str, parts: dict[str, Part], directory: pathlib.Path) -> None:
     """Writes a TFDS set with array_record files; the order of the images is kept.
 
     Args:
       name: name of the set.
-      splits: data sets with equal image sizes and classes.
+      parts: splits with equal image sizes and classes.
       directory: where its files go.
 
     Raises:
@@ -424,7 +432,7 @@ def write_tfds(
     """
     tfds: Any = _optional.require("tensorflow_datasets", "writing a TFDS set", "data")
     _optional.require("array_record", "writing a TFDS set", "data")
-    any_split = next(iter(splits.values()))
+    any_split = next(iter(parts.values())).dataset
     # Raw bytes: PNG images could only be written with TensorFlow's help.
     features: dict[str, Any] = {
         "image": tfds.features.Tensor(
@@ -449,17 +457,16 @@ def write_tfds(
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            return {k: self._generate_examples(k, d) for k, d in splits.items()}
+            return {k: self._generate_examples(k, part) for k, part in parts.items()}
 
         def _generate_examples(
-            self, split: str, dataset: dataset_lib.Dataset
+            self, split: str, part: Part
         ) -> Iterator[tuple[int, dict[str, Any]]]:
             tqdm = _optional.require("tqdm", "the progress bar", "tools")
-            for i in tqdm.tqdm(range(dataset_lib.size(dataset)), split, unit="image"):
-                example: dict[str, Any] = {"image": dataset.columns["image"][i]}
-                if "label" in dataset.columns:
-                    example["label"] = int(dataset.columns["label"][i])
-                yield i, example
+            total = dataset_lib.size(part.dataset)
+            bar = tqdm.tqdm(part, split, total=total, unit="image")
+            for i, (image, label) in enumerate(bar):
+                yield i, {"image": image} | ({"label": label} if label >= 0 else {})
 
     ImageSet.name = name
     tfds.disable_progress_bar()
@@ -472,18 +479,22 @@ def write_tfds(
         os.replace(os.fspath(builder.data_dir), directory)
 
 
-def write_npz(splits: dict[str, dataset_lib.Dataset], path: pathlib.Path) -> None:
+def write_npz(parts: dict[str, Part], path: pathlib.Path) -> None:
     """Writes the splits as one `.npz` file that `jaxcl.data.arrays` reads.
 
     Args:
-      splits: data sets; they must fit in memory.
+      parts: splits; they must fit in memory.
       path: the file; it is complete or not there.
     """
     content: dict[str, Any] = {}
-    for split, dataset in splits.items():
-        content[f"{split}_images"] = dataset.columns["image"][:]
+    for split, part in parts.items():
+        dataset = part.dataset
+        images = np.empty((dataset_lib.size(dataset), *_shape(dataset)), np.uint8)
+        for i, (image, _) in enumerate(part):
+            images[i] = image
+        content[f"{split}_images"] = images[: len(part.labels)]
         if "label" in dataset.columns:
-            content[f"{split}_labels"] = dataset.columns["label"]
+            content[f"{split}_labels"] = np.array(part.labels, np.int32)
             content["class_names"] = np.array(dataset.class_names)
     with _files.replacing(path) as unfinished:
         np.savez(unfinished, **content)
@@ -595,8 +606,8 @@ def _check(s: Settings) -> None:
             f"{' and '.join(kinds) or 'none'}"
         )
     if s.stock:
-        if s.name or s.npz or s.resize:
-            raise ValueError("--stock takes no --name, --npz or --resize")
+        if s.name or s.npz or s.resize or s.held_out:
+            raise ValueError("--stock takes no --name, --npz, --resize or --held_out")
         return
     if s.test and not s.train:
         raise ValueError("--test needs --train")
@@ -611,3 +622,11 @@ def _check(s: Settings) -> None:
         )
     if s.resize is not None and s.resize < 1:
         raise ValueError(f"--resize must be at least 1 pixel, got {s.resize}")
+    if not 0 <= s.held_out < 1:
+        raise ValueError(f"--held_out must lie in [0, 1), got {s.held_out:g}")
+    if not 0 <= s.ground <= 255:
+        raise ValueError(f"--ground must lie in [0, 255], got {s.ground}")
+    if not 0 <= s.max_unreadable <= 1:
+        raise ValueError(f"--max_unreadable must lie in [0, 1], got {s.max_unreadable}")
+    if s.max_pixels < 1:
+        raise ValueError(f"--max_pixels must be at least 1, got {s.max_pixels}")

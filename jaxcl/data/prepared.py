@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxcl import _optional
 from jaxcl.data import dataset as dataset_lib
+from jaxcl.data import splits as splits_lib
 
 _NAME = re.compile(r"(\w+)(?:/([\w+.-]+))?(?::(\d+\.\d+\.\d+))?")
 _UNREADABLE = (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError)
@@ -32,7 +33,8 @@ def tfds(
     Args:
       name_or_directory: "mnist", "mnist:3.0.1", "set/config", or the directory of a
         set.
-      split: as TFDS writes it: "train", "train[:90%]", "train+test".
+      split: as TFDS writes it: "train", "train[:90%]", "train+test"; or a slice drawn
+        evenly over the classes: "train[:90%,stratified]".
       data_dir: where named sets are; by default $TFDS_DATA_DIR, else
         ~/tensorflow_datasets.
       labels: whether to read the labels.
@@ -44,7 +46,18 @@ def tfds(
       FileNotFoundError: if no such set is prepared; it says what to run.
       ImportError: if tensorflow_datasets or array_record is not installed.
       ValueError: if the set is damaged, of another format, or has no such split.
+
+    Warns:
+      UserWarning: if a slice lacks classes, as one of a set sorted by class does.
     """
+    if split.endswith("stratified]"):  # of all labels, which TFDS does not know
+        whole = tfds(
+            name_or_directory, dataset_lib.split_name(split), data_dir, labels=True
+        )
+        part = splits_lib.select(whole, split)
+        if labels:
+            return part
+        return dataset_lib.Dataset(part.name, {"image": part.columns["image"]})
     directory, name = _find(os.fspath(name_or_directory), data_dir)
     purpose = f"the source {name!r}"
     package = _optional.require("tensorflow_datasets", purpose, "data")
@@ -75,7 +88,8 @@ def tfds(
     except (ValueError, KeyError, NotImplementedError) as error:
         raise ValueError(
             f"{directory}: split must be one of {', '.join(splits)} or a part of it "
-            f"such as 'train[:90%]', got {split!r}: {error}"
+            f"such as 'train[:90%]' or 'train[:90%,stratified]', got {split!r}: "
+            f"{error}"
         ) from error
     if length < 1:
         raise ValueError(f"{directory}: split {split!r} holds no image")
@@ -92,7 +106,10 @@ def tfds(
     if all(label == -1 for label in classes):
         return dataset_lib.Dataset(name, columns)
     columns["label"] = np.asarray(classes, np.int32)
-    return dataset_lib.Dataset(name, columns, _names(features[label_key]))
+    found = dataset_lib.Dataset(name, columns, _names(features[label_key]))
+    if split.endswith("]"):
+        splits_lib.warn_if_sorted(found, split)
+    return found
 
 
 def is_prepared(directory: str | os.PathLike[str]) -> bool:

@@ -17,7 +17,8 @@ def open(
     Args:
       spec: "digits"; a path ending in .npz or .npy; "tfds:NAME"; or the directory of a
         prepared TFDS set.
-      split: a name or a slice: "train", "test", "train[:90%]".
+      split: a name, or a slice of consecutive examples, "train[:90%]", or of ones drawn
+        evenly over the classes, "train[:90%,stratified]".
       data_dir: where "tfds:NAME" is looked for; by default $TFDS_DATA_DIR, else
         ~/tensorflow_datasets.
 
@@ -28,6 +29,9 @@ def open(
       FileNotFoundError: if the file or the prepared set is not there.
       ImportError: if a package that reads it is missing.
       ValueError: if the flag names no source, or what it names cannot be read.
+
+    Warns:
+      UserWarning: if consecutive examples lack classes, as of a set sorted by class.
 
     >>> open("digits", "train[:10%]").columns["image"].shape
     (130, 8, 8, 1)

@@ -31,7 +31,13 @@ from jaxcl.evaluation.monitors import (
 )
 from jaxcl.evaluation.neighbors import Neighbors, knn, nearest
 from jaxcl.evaluation.representations import represent
-from jaxcl.evaluation.scores import ProbeScores, accuracy, few_labels, probe_scores
+from jaxcl.evaluation.scores import (
+    ProbeScores,
+    accuracy,
+    few_labels,
+    probe_scores,
+    warn_of_unseen,
+)
 
 __all__ = [
     "WEIGHT_DECAYS",
@@ -51,5 +57,6 @@ __all__ = [
     "probe_scores",
     "represent",
     "ridge_probe",
+    "warn_of_unseen",
     "watch",
 ]

@@ -256,13 +256,18 @@ def _penalties(weight_decay: float | Sequence[float]) -> list[float]:
 
 
 def _parts(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The part of each row, int [n]; every class is spread evenly over the parts."""
+    """As `spread`, checked."""
     _checks.count("folds", folds, at_least=2)
     if folds > len(labels):
         raise ValueError(
             f"folds must be at most the {len(labels)} training rows, got {folds}; "
             "a single weight_decay needs no folds"
         )
+    return spread(labels, folds, seed)
+
+
+def spread(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The part of each row, int [n]; every class is spread evenly over the parts."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     parts = np.empty(len(labels), np.int64)

@@ -10,7 +10,8 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxcl.evaluation import neighbors, scores
+from jaxcl import _checks
+from jaxcl.evaluation import linear, neighbors, scores
 
 
 def watch(
@@ -54,12 +55,13 @@ def knn_within(
     num_classes: int,
     k: int = 5,
 ) -> float:
-    """Accuracy of k-NN inside one set: the last fifth is asked, the rest answers.
+    """Accuracy of k-NN inside one set: a fifth is asked, the rest answers.
 
-    It watches a run without touching held-out examples.
+    It watches a run without touching held-out examples. The fifth is drawn evenly over
+    the classes, the same for the same labels.
 
     Args:
-      h: representations [n, r], in an order that says nothing of the labels.
+      h: representations [n, r], in any order.
       labels: integers [n] in [0, num_classes).
       num_classes: number of classes.
       k: neighbors that vote.
@@ -72,11 +74,12 @@ def knn_within(
       ValueError: if four fifths of n are less than k, or as `knn`.
     """
     h, labels = np.asarray(h), np.asarray(labels)
-    cut = len(h) * 4 // 5
+    labels = _checks.classes("labels", labels, len(h), num_classes)
+    asked = linear.spread(labels, 5, seed=0) == 0
     predicted = neighbors.knn(
-        h[:cut], labels[:cut], h[cut:], k=k, num_classes=num_classes
+        h[~asked], labels[~asked], h[asked], k=k, num_classes=num_classes
     )
-    return scores.accuracy(predicted, labels[cut:])
+    return scores.accuracy(predicted, labels[asked])
 
 
 def online_probe_params(r: int, num_classes: int) -> dict[str, jax.Array]:

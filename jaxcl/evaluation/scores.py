@@ -1,5 +1,6 @@
 """One number per probe: accuracies with many, few and no trained weights."""
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,6 +46,43 @@ def accuracy(predicted: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -> f
     labels = _checks.classes("labels", labels)
     predicted = _checks.classes("predicted", predicted, len(labels))
     return float(np.mean(predicted == labels))
+
+
+def warn_of_unseen(
+    train_labels: jax.typing.ArrayLike,
+    test_labels: jax.typing.ArrayLike,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Warns of classes that are asked and were never shown, so that none is right.
+
+    Args:
+      train_labels: integers [n].
+      test_labels: integers [q].
+      class_names: of all classes, or None: their numbers.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      TypeError, ValueError: if labels are not integers [n].
+
+    Warns:
+      UserWarning: with the names of the classes and their share of the test rows.
+    """
+    train_labels = _checks.classes("train_labels", train_labels)
+    test_labels = _checks.classes("test_labels", test_labels)
+    unseen = np.setdiff1d(test_labels, train_labels)
+    if not len(unseen):
+        return
+    names = [class_names[c] if class_names else str(c) for c in unseen[:5]]
+    more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+    share = np.isin(test_labels, unseen).mean()
+    warnings.warn(
+        f"no training row is of class {', '.join(names)}{more}, but "
+        f"{100 * share:.0f} % of the test rows are: none of these can be told; parts "
+        "drawn evenly over the classes ('train[:80%,stratified]') hold all of them",
+        stacklevel=3,
+    )
 
 
 def few_labels(
@@ -99,6 +137,7 @@ def probe_scores(
     temperature: float | None = 0.07,
     per_class: int = 10,
     draws: int = 5,
+    class_names: Sequence[str] | None = None,
 ) -> ProbeScores:
     """Three accuracies that tell how good a frozen representation is.
 
@@ -116,6 +155,7 @@ def probe_scores(
       temperature: of the vote, as in `knn`.
       per_class: labels of each class in a draw.
       draws: draws whose accuracies are averaged.
+      class_names: of the classes, for the warning.
 
     Returns:
       ProbeScores(knn, few_labels, all_labels).
@@ -124,6 +164,9 @@ def probe_scores(
       TypeError: if a representation is not floating point or labels not integers.
       ValueError: for wrong shapes, values that are not finite, labels out of range,
         k > n, or a class with fewer than per_class training rows.
+
+    Warns:
+      UserWarning: if test rows are of classes that no training row has.
 
     >>> h = np.repeat(np.array([[-1.0, 0.0], [1.0, 0.1]], np.float32), 5, axis=0)
     >>> labels = np.repeat([0, 1], 5)
@@ -138,6 +181,7 @@ def probe_scores(
         "train_labels", train_labels, len(train_h), num_classes
     )
     test_labels = _checks.classes("test_labels", test_labels, len(test_h), num_classes)
+    warn_of_unseen(train_labels, test_labels, class_names)
 
     def linear_accuracy(rows: np.ndarray | slice) -> float:
         probe = linear.logistic_probe(

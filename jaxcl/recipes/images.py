@@ -27,7 +27,8 @@ class Images:
     source: str = "digits"
     """Images: "digits", a .npz or .npy file, "tfds:NAME", or a prepared directory."""
     split: str = "train"
-    """Part of the source to learn from, such as "train" or "train[:90%]"."""
+    """Part of the source to learn from, such as "train", "train[:90%]" or, drawn evenly
+    over the classes, "train[:90%,stratified]"."""
     on_device: bool | None = None
     """Whether the images live on the devices; None: where they take less than a tenth
     of the memory."""

@@ -138,8 +138,10 @@ def _scores(
             seed=s.seed,
             per_class=s.per_class,
             draws=s.draws,
+            class_names=train.class_names,
             **options,
         )
+    evaluation.warn_of_unseen(train.labels, test.labels, train.class_names)
     predicted = evaluation.knn(*data, temperature=0.07, **options)
     accuracy = evaluation.accuracy(predicted, test.labels)
     return evaluation.ProbeScores(accuracy, float("nan"), float("nan"))

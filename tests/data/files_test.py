@@ -92,7 +92,7 @@ def test_a_file_without_splits_says_how_to_hold_images_out(tmp_path):
     np.savez(tmp_path / "a.npz", x=X)
     for path in (tmp_path / "a.npy", tmp_path / "a.npz"):
         assert data.array_splits(path) == ("train",)
-        with pytest.raises(ValueError, match=r"'train\[80%:\]'"):
+        with pytest.raises(ValueError, match=r"'train\[80%:,stratified\]'"):
             data.arrays(path, "test")
 
 

@@ -3,6 +3,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import PIL.Image
@@ -15,6 +16,8 @@ from tests.data import delta
 pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
 
+# Tests give the same images to both splits, of which `prepare` warns.
+SHARED = pytest.mark.filterwarnings("ignore:.* images of test are in train, too")
 REAL = pathlib.Path(__file__).parents[2].parent / "shared" / "data" / "images"
 X = np.random.RandomState(2).randint(0, 256, (13, 6, 5, 3)).astype(np.uint8)
 Y = np.arange(13, dtype=np.uint8) % 3
@@ -54,6 +57,8 @@ def as_set(dataset):
     )
 
 
+@SHARED
+@pytest.mark.filterwarnings("ignore:.*holds no image of")
 def test_arrays_make_the_round_trip(tmp_path):
     names = ["ant", "bee", "cat", "dog"]
     np.savez(tmp_path / "a.npz", x=X[:8], y=Y[:8], classes=names)
@@ -68,6 +73,7 @@ def test_arrays_make_the_round_trip(tmp_path):
         assert dataset.class_names == tuple(names)
 
 
+@SHARED
 def test_one_file_may_hold_both_splits(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, x_train=X, y_train=Y[:, None], x_test=X[:4], y_test=Y[:4, None])
@@ -103,14 +109,15 @@ def test_idx_files_are_read_plain_and_compressed(tmp_path):
 def test_a_folder_makes_the_round_trip(tmp_path, nested):
     names, root = ["zebra", "ant", "train"], tmp_path / "pictures"
     if nested:
-        folder(root / "test", X[:3], Y[:3], names)
-    folder(root / "train" if nested else root, X, Y, names)
+        folder(root / "valid", X[:4], Y[:4], names)
+    start = 4 if nested else 0
+    folder(root / "train" if nested else root, X[start:], Y[start:], names)
     opened = run(tmp_path, folder=str(root))
     expected = data.from_arrays("expected", X, Y, names)
-    assert as_set(opened("train")) == as_set(expected)
+    assert as_set(opened("train")) == as_set(data.part(expected, start, 13))
     assert opened("train").class_names == ("ant", "train", "zebra")
     if nested:
-        assert as_set(opened("test")) == as_set(data.part(expected, 0, 3))
+        assert as_set(opened("valid")) == as_set(data.part(expected, 0, 4))
 
 
 def test_a_slice_of_a_folder_holds_all_classes(tmp_path):
@@ -159,6 +166,7 @@ def test_jpeg_is_read(tmp_path):
     assert np.abs(images - 100).max() <= 2
 
 
+@SHARED
 def test_an_npz_instead_of_a_set(tmp_path):
     np.savez(tmp_path / "a.npz", x=X, y=Y, classes=["ant", "bee", "cat"])
     a = (str(tmp_path / "a.npz"),)
@@ -193,7 +201,8 @@ def test_a_run_that_fails_half_way_destroys_nothing(tmp_path):
     broken = folder(tmp_path / "pictures", X, Y, "abc")
     last = sorted((tmp_path / "pictures").glob("*/*"))[-1]
     last.write_bytes(last.read_bytes()[:-40])  # the header is whole, the rest is not
-    with pytest.raises(ValueError, match=f"{last.name}: not a readable image"):
+    few = f"1 of 13 files .* --max_unreadable 0.01 .*{last.name} .*truncated"
+    with pytest.raises(ValueError, match=few):
         run(tmp_path, folder=broken, overwrite=True)
     np.testing.assert_array_equal(opened("train").columns["image"], X)
     with pytest.raises(ValueError, match="not a readable image"):
@@ -233,7 +242,9 @@ def inputs(tmp_path):
     (tmp_path / "nothing").mkdir()
     (tmp_path / "mixed" / "ant").mkdir(parents=True)
     PIL.Image.fromarray(X[0]).save(tmp_path / "mixed" / "a.png")
+    PIL.Image.fromarray(X[0]).save(tmp_path / "mixed" / "ant" / "a.png")
     (tmp_path / "hollow" / "ant").mkdir(parents=True)
+    (tmp_path / "hollow" / "ant" / "a.HEIC").write_bytes(b"of a telephone")
     (tmp_path / "bad" / "ant").mkdir(parents=True)
     (tmp_path / "bad" / "ant" / "a.png").write_text("no image")
 
@@ -262,10 +273,21 @@ def inputs(tmp_path):
         ("--name made --train torn.gz", "torn.gz: damaged gzip file"),
         ("--name made --train notes.txt", "notes.txt: expected .npz, .npy, or an idx"),
         ("--name made --folder gone", "gone: there is no such folder"),
-        ("--name made --folder nothing", "nothing: no .png"),
+        ("--name made --folder nothing", "nothing: no images in it"),
         ("--name made --folder mixed", "got both: a.png, ant/"),
-        ("--name made --folder hollow", "ant: a class without"),
-        ("--name made --folder bad", "a.png: not a readable image"),
+        ("--name made --folder hollow", "no images .* left out, .heic files: 1"),
+        ("--name made --folder bad", "ant/a.png .of no format that Pillow knows"),
+        ("--name made --folder a.npz", "must be a folder, got a file"),
+        ("--name made --train bad", "must be a file, got a folder; --folder"),
+        ("--name made --folder bad --ground 256", r"--ground must lie in \[0, 255\]"),
+        ("--name made --folder bad --max_unreadable 2", "--max_unreadable must lie"),
+        ("--name made --folder bad --max_pixels 0", "--max_pixels must be at least 1"),
+        ("--name made --train a.npz --held_out 1", r"--held_out must lie in \[0, 1\)"),
+        ("--name made --train a.npz --held_out 0.01", "must leave images to both"),
+        (
+            "--name made --train a.npz --test a.npz --held_out 0.2",
+            "'train' alone, got train, test",
+        ),
         ("--stock cifar10 --name made", "--stock takes no --name"),
     ],
 )
@@ -278,6 +300,83 @@ def test_a_wrong_input_ends_with_one_line(tmp_path, monkeypatch, flags, message)
         __main__.cli(["prepare", *flags.split(), "--data_dir", "sets"])
     assert end.value.code not in (0, None)
     assert not (tmp_path / "sets" / "made").exists()
+
+
+def test_unreadable_images_are_left_out_and_named(tmp_path, capsys):
+    root = folder(tmp_path / "pictures", np.repeat(X, 2, 0), np.repeat(Y, 2), "abc")
+    torn, empty = (tmp_path / "pictures" / name for name in ("a/000.png", "b/002.png"))
+    torn.write_bytes(torn.read_bytes()[:-40])  # the header is whole
+    empty.write_bytes(b"")
+    for name, settings in (("made", {}), ("", {"npz": str(tmp_path / "o.npz")})):
+        with pytest.warns(UserWarning, match="2 of 26 files") as warned:
+            opened = run(
+                tmp_path, name=name, folder=root, max_unreadable=0.1, **settings
+            )
+        said = str(warned[0].message)
+        assert "a/000.png (image file is truncated" in said
+        assert "b/002.png (the file is empty)" in said
+        # Files 0 and 2 are gone; each image was in two files.
+        kept = np.delete(np.arange(26), [0, 2]) // 2
+        expected = data.from_arrays("expected", X[kept], Y[kept], "abc")
+        assert as_set(opened("train")) == as_set(expected)
+    assert "images taken: 24 (24 PNG)" in capsys.readouterr().out
+
+
+def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path):
+    root = tmp_path / "pictures"
+    folder(root / "train", X[:3], Y[:3], "abc")
+    folder(root / "val", X[3:4], Y[3:4], "abc")
+    (path,) = (root / "val").glob("*/*")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"each split must hold .* got only val/a/000"):
+        run(tmp_path, folder=str(root), max_unreadable=1.0)
+    assert not list((tmp_path / "sets").rglob("*.json"))
+
+
+def test_a_share_is_held_out_of_every_class(tmp_path):
+    labels = np.arange(60) // 20
+    images = (
+        np.arange(60, dtype=np.uint8)[:, None, None].repeat(16, 1).reshape(-1, 4, 4)
+    )
+    np.savez(tmp_path / "sorted.npz", x=images, y=labels)
+    root = folder(tmp_path / "pictures", images, labels, "abc")
+    for name, given in (
+        ("files", {"train": (str(tmp_path / "sorted.npz"),)}),
+        ("pictures", {"folder": root}),
+    ):
+        opened = run(tmp_path, name=name, held_out=0.2, **given)
+        train, test = opened("train"), opened("test")
+        for part, count in ((train, 16), (test, 4)):
+            np.testing.assert_array_equal(
+                np.bincount(part.columns["label"]), [count] * 3
+            )
+            levels = part.columns["image"][:, 0, 0, 0]
+            np.testing.assert_array_equal(levels // 20, part.columns["label"])
+        both = np.concatenate([d.columns["image"][:, 0, 0, 0] for d in (train, test)])
+        assert sorted(both) == list(range(60))
+
+
+def test_splits_that_lack_classes_or_share_images_are_named(tmp_path, capsys):
+    np.savez(
+        tmp_path / "a.npz",
+        x_train=X[:4],
+        y_train=[0, 0, 1, 1],
+        x_test=X[3:6],
+        y_test=[1, 2, 2],
+        x_dev=X[:1],
+        y_dev=[0],
+        classes=["ant", "bee", "cat"],
+    )
+    a = (str(tmp_path / "a.npz"),)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        run(tmp_path, train=a, test=a)
+    assert [str(w.message) for w in warned] == [
+        "train holds no image of 1 class (cat)",
+        "test holds no image of 1 class (ant)",
+        "1 of 3 images of test are in train, too",
+    ]
+    assert "left out, splits but train and test: dev" in capsys.readouterr().out
 
 
 def test_unknown_flags_fail_and_help_explains_all(capsys):

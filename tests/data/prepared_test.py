@@ -146,15 +146,33 @@ def test_unlabelled_splits_have_no_labels(tmp_path, root):
     assert "label" not in data.tfds("small", "train", root, labels=False).columns
 
 
+DRAWN = "train[80%:,stratified]"
+
+
+def test_a_slice_of_a_sorted_set_is_warned_of_and_a_drawn_one_is_not(tmp_path):
+    labels = np.repeat([0, 1, -1], [48, 48, 4])
+    examples = [{"image": X[0], "label": int(label)} for label in labels]
+    write(tmp_path, "sorted", {"image": BYTES, "label": LABEL}, {"train": examples})
+    with pytest.warns(UserWarning, match=r"holds no image of .*'train\[:40%,strat"):
+        data.tfds("sorted", "train[:40%]", tmp_path)
+    drawn = data.tfds("sorted", "train[:40%,stratified]", tmp_path).columns["label"]
+    np.testing.assert_array_equal(np.unique(drawn), [-1, 0, 1])
+
+
 def test_slices_are_those_of_files(root, tmp_path):
     np.savez(tmp_path / "a.npz", x=X, y=Y)
-    for split in ("train[:90%]", "train[-3:]", "train[33%:66%]", "train[5:-7]"):
+    for split in ("train[:90%]", "train[-3:]", "train[33%:66%]", "train[5:-7]", DRAWN):
         ours, theirs = (
             data.arrays(tmp_path / "a.npz", split),
             data.tfds("small", split, root),
         )
-        np.testing.assert_array_equal(ours.columns["image"], theirs.columns["image"][:])
+        np.testing.assert_array_equal(
+            ours.columns["image"][:], theirs.columns["image"][:]
+        )
         np.testing.assert_array_equal(ours.columns["label"], theirs.columns["label"])
+    bare = data.tfds("small", "train[:9,stratified]", root, labels=False)
+    assert list(bare.columns) == ["image"]
+    assert len(bare.columns["image"][:]) == 9
     both = data.tfds("small", "train+test", root)
     np.testing.assert_array_equal(both.columns["image"][38:42], X[[38, 39, 0, 1]])
 

@@ -15,11 +15,23 @@ def test_a_measure_that_fails_is_left_out_and_the_others_are_not():
         assert monitors(4) == {"a": 5.0, "c": 2.0}
 
 
-def test_knn_within_asks_the_last_fifth():
-    labels = np.arange(50) % 2
-    h = np.stack([np.where(labels == 1, 1.0, -1.0), np.ones(50)], axis=1)
-    h[-10:-5] *= [[-1.0, 1.0]]  # half of those that are asked look like the others
-    assert evaluation.knn_within(h, labels, num_classes=2) == 0.5
+@pytest.mark.parametrize("order", ["sorted", "mixed"])
+def test_knn_within_asks_a_fifth_of_every_class_in_any_order(order):
+    labels = np.repeat(np.arange(5), 10)
+    h = np.eye(15)[labels]
+    h[40:] = (
+        np.eye(15)[0] + 0.1 * np.eye(15)[5:]
+    )  # nearer to class 0 than to each other
+    if order == "mixed":
+        mixed = np.random.default_rng(1).permutation(50)
+        h, labels = h[mixed], labels[mixed]
+    assert evaluation.knn_within(h, labels, num_classes=5) == 0.8
+
+
+@pytest.mark.parametrize("n", [1, 4, 6])
+def test_knn_within_a_few_rows_says_that_too_few_answer(n):
+    with pytest.raises(ValueError, match=r"k must be at most|must be \[n, r\]"):
+        evaluation.knn_within(np.ones((n, 2)), np.arange(n) % 2, num_classes=2)
 
 
 def test_an_online_probe_is_softmax_regression_whose_gradient_ends_at_h():

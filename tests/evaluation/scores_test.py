@@ -115,6 +115,15 @@ class ProbeScoresTest(parameterized.TestCase):
         ]
         np.testing.assert_allclose(np.mean(halves, axis=0), both, atol=1e-12)
 
+    def test_classes_that_no_training_row_has_are_named_with_their_share(self):
+        h, labels = np.eye(20), np.repeat([0, 1, 2, 3], 5)
+        options = {"num_classes": 4, "k": 1, "per_class": 3, "draws": 1}
+        rest = h[:10], labels[:10], h[5:], labels[5:]
+        for names, said in ((None, "2, 3"), (["ant", "bee", "cat", "dog"], "cat, dog")):
+            with self.assertWarnsRegex(UserWarning, f"of class {said}, but 67 %"):
+                evaluation.probe_scores(*rest, class_names=names, **options)
+        evaluation.warn_of_unseen(labels, labels[:2])  # not one: no warning
+
     def test_bad_input_is_named(self):
         h, labels = np.eye(6), np.arange(6) % 2
         good = {

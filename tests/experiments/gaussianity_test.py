@@ -129,6 +129,13 @@ def test_gaussian_rows_pass_and_what_is_measured_equals_its_definition():
     assert measures.is_gaussian(m)
 
 
+def test_cosines_are_of_inputs_of_all_classes_where_these_are_sorted():
+    z = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)
+    z[:, 0] += np.repeat([-9, 9], 300)  # two classes, opposite to each other
+    found = measures.snapshot(z, np.stack([z, z], 1), pairs=50)
+    assert 0.4 < (found.negatives < 0).mean() < 0.6
+
+
 def test_long_tails_a_wide_shell_or_one_bad_average_are_not_gaussian():
     random = np.random.default_rng(0)
     tails = random.laplace(size=(2000, 32)).astype(np.float32)
