@@ -17,7 +17,16 @@ from jax import lax
 AxisName = str | tuple[str, ...]
 
 # Keywords that hold a row per example in every loss, whatever its signature says.
-_ROW_KEYWORDS = frozenset(("valid", "negatives", "groups"))
+_ROW_KEYWORDS = frozenset(
+    (
+        "valid",
+        "negatives",
+        "hard_negatives",
+        "hard_negatives_valid",
+        "groups",
+        "guide",
+    )
+)
 
 
 def axis_names(axis_name: AxisName | None) -> tuple[str, ...]:
@@ -276,7 +285,8 @@ def sharded(
     - arrays given by position;
     - arrays given by a keyword that could have been given by position, such as the
       `labels` of `def loss(z, labels, *, temperature, axis_name=None)`;
-    - the keywords `valid`, `negatives` and `groups`, and those named in `rows`.
+    - the keywords `valid`, `negatives`, `hard_negatives`, `hard_negatives_valid`,
+      `groups` and `guide`, all arrays of a tuple alike, and those named in `rows`.
 
     Every other keyword goes whole to each device, and so does a scalar. What a
     `functools.partial` holds counts as given in the call: `partial(loss, valid=keep)`
