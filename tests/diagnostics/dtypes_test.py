@@ -22,6 +22,9 @@ EVERYTHING = {
     "uniformity_cosine": diagnostics.uniformity_cosine,
     "effective_rank": diagnostics.effective_rank,
     "retrieval_accuracy": lambda z: diagnostics.retrieval_accuracy(z, z),
+    "retrieval_ranks": lambda z: diagnostics.retrieval_ranks(
+        z, z, groups=jnp.zeros(24, int)
+    ),
     "maximal_correlation": lambda z: diagnostics.maximal_correlation(z * z),
     "fit_gaussian": _fit,
     "whiten": lambda z: diagnostics.whiten(_fit(z), z),
