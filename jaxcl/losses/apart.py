@@ -64,22 +64,27 @@ class Beside(kernels.Kernel):
         return tuple(kernel.elementwise(*each) for kernel, *each in members)
 
 
-def checked(guide: Any, dtype: Any, **given: jax.Array | None) -> dict[str, Any]:
+def checked(
+    guide: Any, limit: Limit | None, dtype: Any, **given: jax.Array | None
+) -> dict[str, Any] | None:
     """Checks a guide's embeddings against the embeddings that they stand beside.
 
     Args:
       guide: a tuple of arrays, one for each argument that is given, in their order.
+      limit: of the guide.
       dtype: of results.
       **given: those arguments, checked [..., d]; None for what is not given.
 
     Returns:
       The guide's embeddings by the argument's name, constants of the dtype; None for
-      what is not given.
+      what is not given. None without a guide.
 
     Raises:
       TypeError: if the guide is no tuple, or an array in it not floating.
-      ValueError: if their number or a shape is wrong.
+      ValueError: if their number or a shape is wrong, or there is a limit alone.
     """
+    if absent(guide, limit):
+        return None
     names = [name for name, z in given.items() if z is not None]
     asked = f"guide must be a tuple of second embeddings of {', '.join(names)}"
     if not isinstance(guide, tuple | list):
@@ -89,7 +94,7 @@ def checked(guide: Any, dtype: Any, **given: jax.Array | None) -> dict[str, Any]
     of_each = dict(zip(names, guide, strict=True))
     for name, of_guide in of_each.items():
         rows = given[name].shape[:-1]  # type: ignore[union-attr]
-        axes = "k d" if name == "negatives" else "n k g"[-2 * len(rows) - 1 :]
+        axes = {"negatives": "k d", "hard_negatives": "n h g"}.get(name, "n g")
         _checks.embeddings(f"guide of {name}", of_guide, axes)
         if of_guide.shape[:-1] != rows:
             raise ValueError(
@@ -99,6 +104,24 @@ def checked(guide: Any, dtype: Any, **given: jax.Array | None) -> dict[str, Any]
         first = f"guide of {names[0]}"
         _checks.same_width(first, guide[0], f"guide of {name}", of_guide)
     return given | {name: constant(x, dtype) for name, x in of_each.items()}
+
+
+def absent(guide: Any, limit: Limit | None) -> bool:
+    """Tells whether there is no guide, in which case there is no limit either.
+
+    Args:
+      guide: None for none.
+      limit: of the guide.
+
+    Returns:
+      Whether there is none.
+
+    Raises:
+      ValueError: if there is a limit alone.
+    """
+    if guide is None and limit is not None:
+        raise ValueError("guide must be given with guide_limit, got None")
+    return guide is None
 
 
 def constant(guide: jax.Array, dtype: Any) -> jax.Array:
@@ -156,8 +179,8 @@ def kept(logit: jax.Array, similarity: jax.Array, limit: jax.Array) -> jax.Array
     Returns:
       The logit, or -inf; NaN where the guide is no number.
     """
-    # A comparison with NaN is False: the product carries it on.
-    return jnp.where(similarity > limit, -jnp.inf, logit + 0 * similarity)
+    dropped = jnp.where(similarity > limit, -jnp.inf, jnp.nan)
+    return jnp.where(similarity <= limit, logit, dropped)
 
 
 def _of_anchor(pair: pairwise.Pair) -> jax.Array:
@@ -221,7 +244,9 @@ def hard_of(
     """
     if z is None:
         if valid is not None:
-            raise ValueError("hard_negatives must be given with hard_negatives_valid")
+            raise ValueError(
+                "hard_negatives must be given with hard_negatives_valid, got None"
+            )
         return None
     _checks.embeddings("hard_negatives", z, "n h d")
     n, d = anchors.z.shape

@@ -100,16 +100,17 @@ def info_nce(
     hard = apart.hard_of(anchors, hard_negatives, hard_negatives_valid)
     n, m = queries.shape[0], keys.shape[0]
     positive = kernels.matched(kernel, anchors.z, _own(candidates, n, m, axis_name))
+    of = apart.checked(
+        guide,
+        guide_limit,
+        positive.dtype,
+        queries=queries,
+        keys=keys,
+        negatives=negatives,
+        hard_negatives=hard_negatives,
+    )
     guided = None
-    if guide is not None:
-        of = apart.checked(
-            guide,
-            positive.dtype,
-            queries=queries,
-            keys=keys,
-            negatives=negatives,
-            hard_negatives=hard_negatives,
-        )
+    if of is not None:
         given = of["queries"], of["keys"], of["negatives"]
         nodes = graphs.keyed(*given, valid, axis_name)
         similar = kernels.matched(
@@ -215,15 +216,16 @@ def clip(
     nodes = graphs.pairs(images, texts, valid, axis_name, groups)
     hard = apart.hard_of(nodes[0], hard_negatives, hard_negatives_valid)
     positive = kernels.matched(kernel, nodes[0].z, nodes[1].z)
+    of = apart.checked(
+        guide,
+        guide_limit,
+        positive.dtype,
+        images=images,
+        texts=texts,
+        hard_negatives=hard_negatives,
+    )
     guided = None
-    if guide is not None:
-        of = apart.checked(
-            guide,
-            positive.dtype,
-            images=images,
-            texts=texts,
-            hard_negatives=hard_negatives,
-        )
+    if of is not None:
         seconds = graphs.pairs(of["images"], of["texts"], valid, axis_name)
         similar = kernels.matched(apart.COSINE, seconds[0].z, seconds[1].z)
         limit = apart.limits(similar, guide_limit)

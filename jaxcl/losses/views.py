@@ -399,8 +399,9 @@ def _guided(
     axis_name: mesh.AxisName | None,
 ) -> apart.Guide | None:
     """The guide of views, with the limit of each."""
-    if guide is None:
+    if apart.absent(guide, guide_limit):
         return None
+    assert guide is not None
     b, v, _ = views.shape
     if jnp.ndim(guide) == 2:
         _checks.embeddings("guide", guide, "b g")
