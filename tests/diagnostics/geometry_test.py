@@ -247,7 +247,15 @@ def test_gradients_are_finite_where_nothing_varies():
 
 def test_a_million_embeddings_need_no_square_matrix():
     z = jax.ShapeDtypeStruct((1_000_000, 8), jnp.float32)
-    for function in (diagnostics.uniformity_cosine, diagnostics.uniformity_potential):
+
+    def ranks(z):
+        return diagnostics.retrieval_ranks(z, z, groups=jnp.arange(len(z)) // 5)
+
+    for function in (
+        diagnostics.uniformity_cosine,
+        diagnostics.uniformity_potential,
+        ranks,
+    ):
         memory = jax.jit(function).lower(z).compile().memory_analysis()
         assert memory.temp_size_in_bytes < 2**30
 

@@ -587,6 +587,8 @@ REPEATED = {
     "sc_official",
     "siglip_with_a_kernel",
     "dcl_with_a_kernel_and_a_guide",
+    "kernel_info_nce_with_a_guide",
+    "clip_with_hard_negatives_a_kernel_and_a_guide",
     *(f"kernel_info_nce_{name}" for name in KERNELS if name != "arc_cosine_0"),
     *(f"f_micl_{name}" for name in oracles.F_DIVERGENCES if name != "chi2"),
 }

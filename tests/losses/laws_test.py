@@ -120,7 +120,7 @@ GUIDED = [
     "clip_with_hard_negatives_a_kernel_and_a_guide",
     "kernel_info_nce_with_a_guide",
 ]
-ORDINARY = [case.name for case in cases.KINDS]
+ORDINARY = [*GUIDED, *(case.name for case in cases.KINDS)]
 PLACES = [
     pytest.param(
         case,
