@@ -11,7 +11,6 @@ applied to each pair of a tile, and no mask is stored. Each anchor has its own l
 of two anchors one may drop the other and be kept by it.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,47 +20,12 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, pairwise
-from jaxcl.losses import softmax
+from jaxcl.losses import beside, softmax
 
 Limit = Callable[[jax.Array], ArrayLike]
 
 # How the guide's embeddings are compared.
 COSINE = kernels.cosine(1.0)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Beside(kernels.Kernel):
-    """Two kernels of two embeddings that stand side by side; its logits are a pair.
-
-    The first `width` numbers are the first embedding. Each is normalized on its own.
-    """
-
-    first: kernels.Kernel
-    second: kernels.Kernel
-    width: int = dataclasses.field(metadata={"static": True})
-
-    @property
-    def precision(self) -> Any:
-        """The precision that the first kernel asks for."""
-        return self.first.precision
-
-    def prepare(self, z: jax.Array, unit: jax.Array) -> tuple[Any, Any]:
-        parts = z[..., : self.width], z[..., self.width :]
-        prepared = [
-            kernel.prepare(part, kernels.unit(part))
-            for kernel, part in zip((self.first, self.second), parts, strict=True)
-        ]
-        return [vectors for vectors, _ in prepared], [
-            numbers for _, numbers in prepared
-        ]
-
-    def pair(self, x: Any, y: Any) -> Any:
-        return self.first.pair(x[0], y[0]), self.second.pair(x[1], y[1])
-
-    def elementwise(self, products: Any, row: Any, column: Any) -> Any:
-        members = zip((self.first, self.second), products, row, column, strict=True)
-        return tuple(kernel.elementwise(*each) for kernel, *each in members)
 
 
 def checked(
@@ -296,7 +260,10 @@ def negatives(
     """
     compared, joined, reductions = kernel, nodes, PLAIN
     if guide is not None:
-        compared, reductions = Beside(kernel, COSINE, nodes[0].z.shape[1]), GUIDED
+        compared, reductions = (
+            beside.Beside(kernel, COSINE, nodes[0].z.shape[1]),
+            GUIDED,
+        )
         limits = guide.limit, guide.limit if both else ()
         joined = tuple(
             of._replace(z=_beside(of.z, second.z), extra=limit)
