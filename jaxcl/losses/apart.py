@@ -260,10 +260,8 @@ def negatives(
     """
     compared, joined, reductions = kernel, nodes, PLAIN
     if guide is not None:
-        compared, reductions = (
-            beside.Beside(kernel, COSINE, nodes[0].z.shape[1]),
-            GUIDED,
-        )
+        compared = beside.Beside(kernel, COSINE, nodes[0].z.shape[1])
+        reductions = GUIDED
         limits = guide.limit, guide.limit if both else ()
         joined = tuple(
             of._replace(z=_beside(of.z, second.z), extra=limit)
