@@ -22,14 +22,25 @@ _ROW_KEYWORDS = frozenset(
         "valid",
         "negatives",
         "negative_labels",
+        "hard_negatives",
+        "hard_negatives_valid",
         "groups",
+        "guide",
         "candidates",
         "teacher_candidates",
         "candidates_valid",
     )
 )
 # Those whose rows no `valid` masks.
-_BEYOND_VALID = _ROW_KEYWORDS - {"valid", "groups"}
+_BEYOND_VALID = frozenset(
+    (
+        "negatives",
+        "negative_labels",
+        "candidates",
+        "teacher_candidates",
+        "candidates_valid",
+    )
+)
 
 
 def axis_names(axis_name: AxisName | None) -> tuple[str, ...]:
@@ -289,7 +300,8 @@ def sharded(
     - arrays given by position;
     - arrays given by a keyword that could have been given by position, such as the
       `labels` of `def loss(z, labels, *, temperature, axis_name=None)`;
-    - the keywords `valid`, `groups`, `negatives`, `negative_labels`, `candidates`,
+    - the keywords `valid`, `groups`, `negatives`, `negative_labels`, `hard_negatives`,
+      `hard_negatives_valid`, `guide` (all arrays of a tuple alike), `candidates`,
       `teacher_candidates` and `candidates_valid`, and those named in `rows`.
 
     Every other keyword goes whole to each device, and so does a scalar. What a

@@ -47,7 +47,9 @@ def weights(z):
 
 def name_of(case):
     """Of the public function that a case calls, and of the case."""
-    called = set(case.loss.__code__.co_names)
+    called = {*case.loss.__code__.co_names}
+    closed_over = inspect.getclosurevars(case.loss).nonlocals.values()
+    called |= {getattr(value, "__name__", "") for value in closed_over}
     return f"losses.{(called & set(losses.__all__)).pop()}:{case.name}"
 
 
@@ -131,6 +133,7 @@ COMPARED = {
     "diagnostics.uniformity_cosine": diagnostics.uniformity_cosine,
     "diagnostics.effective_rank": diagnostics.effective_rank,
     "diagnostics.retrieval_accuracy": lambda z: diagnostics.retrieval_accuracy(z, z),
+    "diagnostics.retrieval_ranks": lambda z: diagnostics.retrieval_ranks(z, z),
     "diagnostics.maximal_correlation": lambda z: diagnostics.maximal_correlation(
         weights(z)
     ),

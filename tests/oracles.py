@@ -76,10 +76,13 @@ def concatenation_sum(*log_kernels, weights):
 # Losses. -----------------------------------------------------------------------
 
 
-def views(z, log_kernel, *, valid=None, decoupled=False, groups=None):
+def views(
+    z, log_kernel, *, valid=None, decoupled=False, groups=None, guide=None, limit=None
+):
     """nt_xent with any kernel; with `decoupled` the positives leave the denominator.
 
-    Examples of one group are not each other's negatives.
+    Examples of one group are not each other's negatives, nor is a view closer to the
+    anchor in the guide [b, v, g] than the limit of what its farthest sibling is.
     """
     b, v, _ = z.shape
     z = np.asarray(z, np.float64)
@@ -90,7 +93,12 @@ def views(z, log_kernel, *, valid=None, decoupled=False, groups=None):
     for i, k in nodes:
         s = {(j, m): log_kernel(z[i, k], z[j, m]) for j, m in nodes}
         siblings = [s[i, m] for m in range(v) if m != k]
-        below = [s[j, m] for j, m in nodes if groups[j] != groups[i]]
+        apart = [(j, m) for j, m in nodes if groups[j] != groups[i]]
+        if guide is not None:
+            g = {(j, m): unit(guide[i, k]) @ unit(guide[j, m]) for j, m in nodes}
+            largest = limit(min(g[i, m] for m in range(v) if m != k))
+            apart = [at for at in apart if g[at] <= largest]
+        below = [s[at] for at in apart]
         below += [] if decoupled else siblings
         if below:
             loss[i, k] = log_sum_exp(below) - np.mean(siblings)
@@ -148,40 +156,61 @@ def info_nce(
     log_kernel,
     *,
     negatives=None,
+    hard=None,
+    exist=None,
     valid=None,
     groups=None,
     decoupled=False,
+    guide=None,
+    limit=None,
 ):
-    """The key of a query among all keys and the queue.
+    """The key of a query among all keys, the queue, and hard negatives of its own.
 
     With `decoupled` it is contrasted with the others alone: without any, the loss is 0.
+    The guide has an array beside each of queries, keys, negatives and hard negatives.
     """
     n = len(queries)
     groups = np.arange(n) if groups is None else groups
     valid = np.ones(n, bool) if valid is None else np.asarray(valid)
     key_valid = np.concatenate([valid, np.ones(len(keys) - n, bool)])
+    sets = [keys] + ([] if negatives is None else [negatives])
+    of_query, of_key, *rest = [np.zeros((len(z), 1)) for z in (queries, *sets)]
+    of_hard = None if hard is None else np.zeros((*hard.shape[:2], 1))
+    if guide is not None:
+        of_query, of_key, *rest = guide
+        of_hard = None if hard is None else rest.pop()
     loss = np.zeros(n)
     for i in range(n):
         if not valid[i]:
             continue
-        candidates = [
-            key
+        apart = [
+            (key, of_key[j])
             for j, key in enumerate(keys)
-            if key_valid[j]
-            and ((j == i and not decoupled) or j >= n or groups[j] != groups[i])
+            if j != i and key_valid[j] and (j >= n or groups[j] != groups[i])
         ]
         if negatives is not None:
-            candidates += list(negatives)
-        s = [log_kernel(queries[i], k) for k in candidates]
+            apart += list(zip(negatives, rest[0], strict=True))
+        if hard is not None:
+            own = zip(hard[i], of_hard[i], strict=True)
+            apart += [x for k, x in enumerate(own) if exist is None or exist[i, k]]
+        if guide is not None:
+            largest = limit(unit(of_query[i]) @ unit(of_key[i]))
+            apart = [x for x in apart if unit(of_query[i]) @ unit(x[1]) <= largest]
+        positive = log_kernel(queries[i], keys[i])
+        s = [log_kernel(queries[i], key) for key, _ in apart]
+        s += [] if decoupled else [positive]
         if s:
-            loss[i] = log_sum_exp(s) - log_kernel(queries[i], keys[i])
+            loss[i] = log_sum_exp(s) - positive
     return loss
 
 
-def clip(images, texts, log_kernel, *, valid=None, groups=None):
-    forth = info_nce(images, texts, log_kernel, valid=valid, groups=groups)
-    back = info_nce(texts, images, log_kernel, valid=valid, groups=groups)
-    return (forth + back) / 2
+def clip(images, texts, log_kernel, *, guide=None, hard=None, exist=None, **options):
+    """Hard negatives are texts of an image alone."""
+    back = None if guide is None else (guide[1], guide[0])
+    forth = info_nce(
+        images, texts, log_kernel, guide=guide, hard=hard, exist=exist, **options
+    )
+    return (forth + info_nce(texts, images, log_kernel, guide=back, **options)) / 2
 
 
 def uni_cl(images, texts, labels, log_kernel, *, valid=None, mean_inside=False):

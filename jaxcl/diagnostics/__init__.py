@@ -7,6 +7,7 @@ from jaxcl.diagnostics.geometry import (
     effective_rank,
     norm_cv,
     retrieval_accuracy,
+    retrieval_ranks,
     uniformity_cosine,
 )
 from jaxcl.diagnostics.multivariate import (
@@ -60,6 +61,7 @@ __all__ = [
     "norm_cv",
     "random_projections",
     "retrieval_accuracy",
+    "retrieval_ranks",
     "spectral_clusters",
     "uniformity_cosine",
     "uniformity_potential",

@@ -1,11 +1,19 @@
 """How embeddings lie: norms, cosines, rank, and whether partners find each other."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
 from jaxcl.diagnostics import _rows
+
+# Something of queries and of keys; one array serves both.
+Both = jax.Array | tuple[jax.Array, jax.Array]
+
+# Binary digits by which cosines are scaled; float32 ends at 2^127.
+SHARPNESS = 60
 
 
 def norm_cv(
@@ -225,70 +233,202 @@ def retrieval_accuracy(
     keys: jax.Array,
     k: int = 1,
     *,
-    valid: jax.Array | None = None,
+    groups: Both | None = None,
+    valid: Both | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
     tile: int | None = None,
     impl: str = "auto",
 ) -> jax.Array:
-    """Retrieval accuracy: how often a query's own key is among the k most similar.
+    """Retrieval accuracy, recall at k: how often a right key is among the k nearest.
 
-        mean_i [ #{j != i : cos(q_i, k_j) >= cos(q_i, k_i)} < k ]
+        mean_i [ rank_i < k ],    rank_i as of `retrieval_ranks`
 
-    A key as similar as the own one counts as ahead of it, to 8 units of rounding of a
-    cosine, 1e-6 in float32: collapsed embeddings find nothing.
+    For several k take `retrieval_ranks` and average its comparisons: one pass over the
+    pairs serves all of them.
 
     Args:
       queries: embeddings [n, d]; any float dtype.
-      keys: embeddings [m, d], m >= n; key i belongs to query i.
+      keys: embeddings [m, d], compared by cosine.
       k: >= 1; an integer.
-      valid: masks query i and key i [n]; further keys are always valid.
-      axis_name: mesh axes over which both are sharded, inside `shard_map`.
+      groups: what is right, as in `retrieval_ranks`. None: key i for query i, m >= n.
+      valid: queries and keys to keep, as in `retrieval_ranks`.
+      axis_name: mesh axes over which all rows are sharded, inside `shard_map`.
       exchange: how keys travel between devices, "gather" or "ring".
       tile: edge of the square of pairs held at a time; None is chosen.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
 
     Returns:
-      A share from 0 to 1, float32 (float64 for float64 input); 0 where nothing is
-      valid. Chance is k / m. A query that is not a number finds nothing.
+      A share of the valid queries from 0 to 1, float32 (float64 for float64 input); 0
+      where nothing is valid. Chance is k / m with one right key. A query that is not a
+      number, or has no right key, is not found for any k.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
-      ValueError: if a shape is wrong, there are fewer keys than queries, or k < 1.
+      ValueError: if a shape is wrong, there are fewer keys than queries and no groups,
+        or k < 1.
 
     >>> queries = jnp.array([[1.0, 0.1], [0.3, 1.0], [1.0, 0.4]])
     >>> keys = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 5.0]])
     >>> print(f"{retrieval_accuracy(queries, keys):.4f}")
     0.3333
+    >>> groups = jnp.array([0, 1, 0]), jnp.array([0, 1, 1])
+    >>> print(retrieval_accuracy(queries, keys, groups=groups))
+    1.0
     """
     k = _checks.count("k", k, 1)
-    query, key = graphs.keyed(queries, keys, None, valid, axis_name)
-    kernel = kernels.cosine(1.0)
-    n = queries.shape[0]
-    own = kernels.matched(kernel, query.z, key.z[:n]) if keys.shape[0] == n else None
-    if own is None:
-        # With more keys than queries the own key may live on another device.
-        everyone = mesh.all_rows(key.z, axis_name)
-        first = mesh.own_rows(everyone, n, axis_name)
-        own = kernels.matched(kernel, query.z, first)
-    # How far two sums of the same rounded products of unit vectors may lie apart, added
-    # in different orders.
-    rounding = 8 * float(jnp.finfo(own.dtype).eps)
+    ranks = retrieval_ranks(
+        queries,
+        keys,
+        groups=groups,
+        valid=valid,
+        axis_name=axis_name,
+        exchange=exchange,
+        tile=tile,
+        impl=impl,
+    )
     # At most all keys but one are ahead; a larger k need not fit into 32 bits.
     k = min(k, keys.shape[0] * mesh.size(axis_name))
-    with jax.default_matmul_precision("highest"):
-        (ahead,) = pairwise.reduce_pairs(
-            query._replace(extra=own - rounding),
-            key,
-            kernel=kernel,
-            reductions=(pairwise.Reduction("sum", graphs.negatives, _not_below),),
-            axis_name=axis_name,
-            exchange=exchange,
-            tile=tile,
-            impl=impl,
+    return mesh.mean((ranks < k).astype(ranks.dtype), _of_both(valid)[0], axis_name)
+
+
+def retrieval_ranks(
+    queries: jax.Array,
+    keys: jax.Array,
+    *,
+    groups: Both | None = None,
+    valid: Both | None = None,
+    axis_name: mesh.AxisName | None = None,
+    exchange: str = "gather",
+    tile: int | None = None,
+    impl: str = "auto",
+) -> jax.Array:
+    """Rank of each query's best right key: how many wrong keys are ahead of it.
+
+        rank_i = #{wrong j: cos(q_i, k_j) >= max_{right l} cos(q_i, k_l)}
+
+    Recall at any k is a mean of `ranks < k`, the mean reciprocal rank one of
+    `1 / (1 + ranks)`. A wrong key as similar as the best right one counts as ahead of
+    it, to 8 units of rounding of a cosine, 1e-6 in float32: collapsed embeddings find
+    nothing. Right keys are never ahead of each other. Nothing of size n x m is kept.
+
+    Args:
+      queries: embeddings [n, d]; any float dtype.
+      keys: embeddings [m, d].
+      groups: integers of queries [n] and of keys [m], a pair of arrays, or one array
+        that serves both. Right are all keys of the query's group, such as the five
+        captions of an image. None: key i alone is right for query i, m >= n.
+      valid: queries and keys to keep, [n] and [m], with groups a pair or one array that
+        serves both. Without, [n]: it masks query i and key i, further keys are valid.
+      axis_name: mesh axes over which all rows are sharded, inside `shard_map`.
+      exchange: how keys travel between devices, "gather" or "ring".
+      tile: edge of the square of pairs held at a time; None is chosen.
+      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+
+    Returns:
+      Ranks [n], from 0, whole numbers in float32 (float64 for float64 input); infinite
+      where nothing can be found: for a query that is not valid or not a number, or that
+      has no valid right key.
+
+    Raises:
+      TypeError: if an argument has the wrong type or dtype.
+      ValueError: if a shape is wrong, or there are fewer keys than queries and no
+        groups.
+
+    >>> texts = jnp.array([[1.0, 0.1], [1.0, 0.3], [0.2, 1.0], [1.0, 0.9]])
+    >>> images, of_text = jnp.eye(2), jnp.array([0, 0, 1, 1])
+    >>> print(retrieval_ranks(texts, images, groups=(of_text, jnp.arange(2))))
+    [0. 0. 0. 1.]
+    """
+    query, key, own = _asked(queries, keys, groups, valid, axis_name)
+
+    def ask(anchors: graphs.Nodes, *asked: Any, kernel: kernels.Kernel) -> Any:
+        # In reduced precision equal keys would lie apart.
+        with jax.default_matmul_precision("highest"):
+            (result,) = pairwise.reduce_pairs(
+                anchors,
+                key,
+                kernel=kernel,
+                reductions=(pairwise.Reduction(*asked),),
+                axis_name=axis_name,
+                exchange=exchange,
+                tile=tile,
+                impl=impl,
+            )
+        return result
+
+    if own is None:
+        # A log-sum-exp this sharp is a maximum: of two different cosines the smaller
+        # one has no weight, and equal ones add less than rounding. A power of two
+        # scales exactly.
+        sharp = kernels.cosine(2.0**-SHARPNESS)
+        own = ask(query, "logsumexp", graphs.positives, kernel=sharp) / 2.0**SHARPNESS
+    # How far two sums of the same rounded products of unit vectors may lie apart, added
+    # in different orders.
+    limit = own - 8 * float(jnp.finfo(own.dtype).eps)
+    ahead = ask(
+        query._replace(extra=limit),
+        "sum",
+        graphs.negatives,
+        _not_below,
+        kernel=kernels.cosine(1.0),
+    )
+    return jnp.where(query.valid & jnp.isfinite(own), ahead, jnp.inf)
+
+
+def _of_both(given: Any) -> tuple[Any, Any]:
+    """What is given for queries and keys, where one array serves both."""
+    return given if isinstance(given, tuple) else (given, given)
+
+
+def _asked(
+    queries: jax.Array,
+    keys: jax.Array,
+    groups: Both | None,
+    valid: Any,
+    axis_name: mesh.AxisName | None,
+) -> tuple[graphs.Nodes, graphs.Nodes, jax.Array | None]:
+    """Queries and keys; without groups also the cosine of each query and its key."""
+    _checks.embeddings("queries", queries, "n d")
+    _checks.embeddings("keys", keys, "m d")
+    _checks.same_width("queries", queries, "keys", keys)
+    n, m = queries.shape[0], keys.shape[0]
+    if groups is not None:
+        query, key = (
+            _labelled(*each, axis_name)
+            for each in zip(
+                ("queries", "keys"),
+                (queries, keys),
+                _of_both(groups),
+                _of_both(valid),
+                strict=True,
+            )
         )
-    found = (ahead < k) & ~jnp.isnan(own)
-    return mesh.mean(found.astype(own.dtype), query.valid, axis_name)
+        # No key is the same node as a query.
+        return query, key._replace(index=~key.index), None
+    if m < n:
+        raise ValueError(
+            "keys must have at least as many rows as queries, of which key i belongs "
+            f"to query i, got {m} keys for {n} queries; say by groups which are right"
+        )
+    query, key = graphs.keyed(queries, keys, None, valid, axis_name)
+    first = key.z
+    if m > n:
+        # Then the own key may live on another device.
+        first = mesh.own_rows(mesh.all_rows(key.z, axis_name), n, axis_name)
+    return query, key, kernels.matched(kernels.cosine(1.0), query.z, first)
+
+
+def _labelled(
+    name: str,
+    z: jax.Array,
+    groups: jax.Array,
+    valid: jax.Array | None,
+    axis_name: mesh.AxisName | None,
+) -> graphs.Nodes:
+    _checks.labels(f"groups of {name}", groups, z.shape[0])
+    _checks.mask(f"valid of {name}", valid, z.shape[0])
+    return graphs.labelled(z, groups, valid, axis_name)
 
 
 def _not_below(pair: pairwise.Pair) -> jax.Array:

@@ -1,6 +1,7 @@
 """What a kernel is, how it is evaluated on rows, and unit vectors."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -210,15 +211,15 @@ def log_kernel(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def matched(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Computes the logits of matched rows: of x_i with y_i.
+    """Computes the logits of matched rows: of x_i with y_i, or with each of several.
 
     Args:
       kernel: a log-kernel.
       x: embeddings [n, d].
-      y: embeddings [n, d].
+      y: embeddings [n, d], or [n, k, d] with k for each row of x.
 
     Returns:
-      Logits [n], float32 (float64 for float64 input).
+      Logits [n] or [n, k], float32 (float64 for float64 input).
 
     >>> from jaxcl import kernels
     >>> print(matched(kernels.cosine(0.5), jnp.eye(2), jnp.eye(2)))
@@ -226,7 +227,13 @@ def matched(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
     """
     check(kernel)
     kernel, x, y = _accumulating(kernel, x, y)
-    return _map_rows(lambda x, y: _pair(kernel, x, y), x, y)
+
+    def of_row(x: jax.Array, y: jax.Array) -> jax.Array:
+        (x, _), (several, _) = _prepare(kernel, x), _prepare(kernel, y)
+        one = functools.partial(_logit, kernel, x)
+        return one(several) if y.ndim == 1 else jax.vmap(one)(several)
+
+    return _map_rows(of_row, x, y)
 
 
 def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
@@ -278,11 +285,6 @@ def _map_rows(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Arr
     return lax.map(
         jax.checkpoint(lambda rows: function(*rows)), arrays, batch_size=ROWS_AT_ONCE
     )
-
-
-def _pair(kernel: Kernel, x: jax.Array, y: jax.Array) -> jax.Array:
-    (x, _), (y, _) = _prepare(kernel, x), _prepare(kernel, y)
-    return _logit(kernel, x, y)
 
 
 # Shapes are known while tracing, so these checks cost nothing.

@@ -6,12 +6,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
-from jaxcl.losses import softmax
+from jaxcl.losses import apart, softmax
 
 NEGATIVES = pairwise.Reduction("logsumexp", graphs.negatives)
-NEGATIVES_OF_CANDIDATES = pairwise.Reduction(
-    "logsumexp", graphs.negatives, over="anchors"
-)
 MEAN_NEGATIVE = pairwise.Reduction("mean", graphs.negatives)
 
 
@@ -20,10 +17,14 @@ def info_nce(
     keys: jax.Array,
     *,
     negatives: jax.Array | None = None,
+    hard_negatives: jax.Array | None = None,
+    hard_negatives_valid: jax.Array | None = None,
     temperature: ArrayLike = 0.1,
     kernel: kernels.Kernel | None = None,
     decoupled: bool = False,
     groups: jax.Array | None = None,
+    guide: tuple[jax.Array, ...] | None = None,
+    guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -32,12 +33,15 @@ def info_nce(
 ) -> jax.Array:
     """InfoNCE: tells the key of each query from all other keys.
 
-    Key i is the positive of query i; all other keys, and the queue, are negatives:
+    Key i is the positive of query i. Negatives are all other keys, the queue, and hard
+    negatives of query i, which no other query sees:
 
         loss_i = log sum_j exp(s_ij) - s_ii
         s_ij   = cos(query_i, candidate_j) / temperature
 
-    with the sum over all candidates or, if decoupled, over negatives only, j != i.
+    with the sum over all candidates or, if decoupled, over negatives only, j != i. A
+    guide, the embeddings of another model, drops false negatives: with g_ij its cosine
+    of query i and candidate j, those with g_ij > limit(g_ii).
 
     Args:
       queries: embeddings [n, d]; any float dtype.
@@ -45,12 +49,22 @@ def info_nce(
       negatives: embeddings [k, d] that belong to nobody, such as a MoCo queue. Inside
         `shard_map`, append local negatives here, not to `keys`. MoCo contrasts with the
         queue alone: `groups=jnp.zeros(n, int)` leaves the other keys out.
+      hard_negatives: embeddings [n, h, d], h of each query alone. For all queries to
+        see them, append `hard_negatives.reshape(-1, d)` to `negatives`.
+      hard_negatives_valid: which of them there are [n, h], where queries have fewer.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       kernel: replaces the cosine and its temperature.
       decoupled: whether the positive leaves the sum, as in `dcl`: what pulls a pair
         together then does not weaken as it succeeds.
       groups: integers [n] of query i and key i; keys of other rows with the same number
         are not negatives, nor positives.
+      guide: second embeddings of queries [n, g], keys [m, g] and, where these are
+        given, of negatives [k, g] and of hard negatives [n, h, g], in this order;
+        constants.
+      guide_limit: how similar a negative may be in the guide: a function of the cosines
+        [n] of query and key there. None: as similar as the key.
+        `lambda own: own - 0.05` leaves a margin, `lambda own: 0.95 * own` a relative
+        one, and `lambda own: 0.8` is a threshold.
       valid: masks query i and key i [n]; further keys are always valid.
       axis_name: mesh axes over which all rows are sharded, inside `shard_map`. Row i
         means row i of the global array.
@@ -60,8 +74,8 @@ def info_nce(
 
     Returns:
       Loss of each query in nats, float32 [n] (float64 for float64 input); 0 where not
-      valid. Collapsed embeddings give log(m + k). If decoupled it may be negative, is 0
-      without negatives, and log(m - 1 + k) for collapsed embeddings.
+      valid. Collapsed embeddings give log(m + k + h). If decoupled it may be negative,
+      is 0 without negatives, and log(m - 1 + k + h) for collapsed embeddings.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
@@ -71,32 +85,49 @@ def info_nce(
     Source:
       CPC, https://arxiv.org/abs/1807.03748, equation 4; with a queue: MoCo,
       https://arxiv.org/abs/1911.05722, equation 1; decoupled: Decoupled Contrastive
-      Learning, https://arxiv.org/abs/2110.06848, equation 5.
+      Learning, https://arxiv.org/abs/2110.06848, equation 5; guide: GISTEmbed,
+      https://arxiv.org/abs/2402.16829; its limits: NV-Retriever,
+      https://arxiv.org/abs/2407.15831.
 
     >>> print(info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0))  # log(1 + 1 / e)
     [0.3132617 0.3132617]
     """
     _checks.flag("decoupled", decoupled)
-    if kernel is None:
-        kernel = kernels.cosine(temperature)
+    kernel = kernels.cosine(temperature) if kernel is None else kernel
     anchors, candidates = graphs.keyed(
         queries, keys, negatives, valid, axis_name, groups
     )
-    (negative,) = pairwise.reduce_pairs(
-        anchors,
-        candidates,
-        kernel=kernel,
-        reductions=(NEGATIVES,),
+    hard = apart.hard_of(anchors, hard_negatives, hard_negatives_valid)
+    n, m = queries.shape[0], keys.shape[0]
+    positive = kernels.matched(kernel, anchors.z, _own(candidates, n, m, axis_name))
+    of = apart.checked(
+        guide,
+        guide_limit,
+        positive.dtype,
+        queries=queries,
+        keys=keys,
+        negatives=negatives,
+        hard_negatives=hard_negatives,
+    )
+    guided = None
+    if of is not None:
+        given = of["queries"], of["keys"], of["negatives"]
+        nodes = graphs.keyed(*given, valid, axis_name)
+        similar = kernels.matched(
+            apart.COSINE, nodes[0].z, _own(nodes[1], n, m, axis_name)
+        )
+        limit = apart.limits(similar, guide_limit)
+        guided = apart.Guide(nodes, limit, of["hard_negatives"])
+    (negative,) = apart.negatives(
+        kernel,
+        (anchors, candidates),
+        guide=guided,
+        hard=hard,
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,
         impl=impl,
     )
-    own = candidates.z[: keys.shape[0]]
-    if keys.shape[0] > queries.shape[0]:
-        # Key i may live on another device than query i.
-        own = mesh.own_rows(mesh.all_rows(own, axis_name), queries.shape[0], axis_name)
-    positive = kernels.matched(kernel, anchors.z, own)
     if decoupled:
         counts, negative = softmax.with_negatives(negative, anchors.valid)
         return jnp.where(counts, negative - positive, 0)
@@ -104,12 +135,28 @@ def info_nce(
     return jnp.where(anchors.valid, loss, 0)
 
 
+def _own(
+    candidates: graphs.Nodes, n: int, m: int, axis_name: mesh.AxisName | None
+) -> jax.Array:
+    """The keys of this device's n queries, of m keys per device."""
+    own = candidates.z[:m]
+    if m == n:
+        return own
+    # Key i may live on another device than query i.
+    return mesh.own_rows(mesh.all_rows(own, axis_name), n, axis_name)
+
+
 def clip(
     images: jax.Array,
     texts: jax.Array,
     *,
+    hard_negatives: jax.Array | None = None,
+    hard_negatives_valid: jax.Array | None = None,
     temperature: ArrayLike = 0.07,
+    kernel: kernels.Kernel | None = None,
     groups: jax.Array | None = None,
+    guide: tuple[jax.Array, ...] | None = None,
+    guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -121,14 +168,26 @@ def clip(
         loss_i = (log sum_j exp(s_ij) + log sum_j exp(s_ji)) / 2 - s_ii
         s_ij   = cos(image_i, text_j) / temperature
 
-    Both directions come from one pass over the pairs.
+    Both directions come from one pass over the pairs. A guide drops false negatives as
+    in `info_nce`, in each direction by the anchor's limit: with g_ij its cosine of
+    image i and text j, text j is no negative of image i if g_ij > limit(g_ii), and
+    image i none of text j if g_ij > limit(g_jj).
 
     Args:
       images: embeddings [b, d]; any float dtype.
       texts: embeddings [b, d]; text i belongs to image i.
+      hard_negatives: texts [b, h, d], h that only the sum of their image sees.
+      hard_negatives_valid: which of them there are [b, h], where images have fewer.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      kernel: replaces the cosine and its temperature.
       groups: integers [b]; images and texts of different rows with one number are not
         negatives of each other, nor positives (see `uni_cl` for that).
+      guide: second embeddings of images [b, g], texts [b, g] and, where they are given,
+        of hard negatives [b, h, g]; constants.
+      guide_limit: how similar a negative may be in the guide: a function of the cosines
+        [b] of image and text there. None: as similar as the partner.
+        `lambda own: own - 0.05` leaves a margin, `lambda own: 0.95 * own` a relative
+        one, and `lambda own: 0.8` is a threshold.
       valid: pairs to keep [b].
       axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -137,35 +196,54 @@ def clip(
 
     Returns:
       Loss of each pair in nats, float32 [b] (float64 for float64 input); 0 where not
-      valid. Collapsed embeddings give log(b).
+      valid. Collapsed embeddings give log(b); with hard negatives the mean of that and
+      log(b + h).
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
       ValueError: if the shapes differ or are wrong, or temperature <= 0.
 
     Source:
-      CLIP, https://arxiv.org/abs/2103.00020, figure 3.
+      CLIP, https://arxiv.org/abs/2103.00020, figure 3; guide: GISTEmbed,
+      https://arxiv.org/abs/2402.16829; its limits: NV-Retriever,
+      https://arxiv.org/abs/2407.15831.
 
     >>> print(clip(jnp.eye(2), jnp.eye(2), temperature=1.0))  # log(1 + 1 / e)
     [0.3132617 0.3132617]
     """
     _checks.paired("images", images, "texts", texts)
-    kernel = kernels.cosine(temperature)
-    image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, groups)
-    of_image, of_text = pairwise.reduce_pairs(
-        image_nodes,
-        text_nodes,
-        kernel=kernel,
-        reductions=(NEGATIVES, NEGATIVES_OF_CANDIDATES),
+    kernel = kernels.cosine(temperature) if kernel is None else kernel
+    nodes = graphs.pairs(images, texts, valid, axis_name, groups)
+    hard = apart.hard_of(nodes[0], hard_negatives, hard_negatives_valid)
+    positive = kernels.matched(kernel, nodes[0].z, nodes[1].z)
+    of = apart.checked(
+        guide,
+        guide_limit,
+        positive.dtype,
+        images=images,
+        texts=texts,
+        hard_negatives=hard_negatives,
+    )
+    guided = None
+    if of is not None:
+        seconds = graphs.pairs(of["images"], of["texts"], valid, axis_name)
+        similar = kernels.matched(apart.COSINE, seconds[0].z, seconds[1].z)
+        limit = apart.limits(similar, guide_limit)
+        guided = apart.Guide(seconds, limit, of["hard_negatives"])
+    of_image, of_text = apart.negatives(
+        kernel,
+        nodes,
+        guide=guided,
+        hard=hard,
+        both=True,
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,
         impl=impl,
     )
-    positive = kernels.matched(kernel, image_nodes.z, text_nodes.z)
     to_text = softmax.cross_entropy(of_image, positive)
     to_image = softmax.cross_entropy(of_text, positive)
-    return jnp.where(image_nodes.valid, (to_text + to_image) / 2, 0)
+    return jnp.where(nodes[0].valid, (to_text + to_image) / 2, 0)
 
 
 def siglip(
@@ -174,6 +252,7 @@ def siglip(
     *,
     temperature: ArrayLike = 0.1,
     bias: ArrayLike = -10.0,
+    kernel: kernels.Kernel | None = None,
     groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
@@ -192,6 +271,7 @@ def siglip(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       bias: added to each logit; -10 begins where almost nothing matches.
         Differentiable.
+      kernel: replaces the cosine and its temperature; the bias stays.
       groups: integers [b]; images and texts of different rows with one number are not
         negatives of each other, nor positives.
       valid: pairs to keep [b].
@@ -218,7 +298,7 @@ def siglip(
     """
     _checks.paired("images", images, "texts", texts)
     _checks.scalar("bias", bias)
-    kernel = kernels.cosine(temperature)
+    kernel = kernels.cosine(temperature) if kernel is None else kernel
     image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, groups)
     (apart,) = pairwise.reduce_pairs(
         image_nodes,

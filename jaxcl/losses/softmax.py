@@ -91,6 +91,29 @@ def _softplus_jvp(
     return softplus(x), jax.nn.sigmoid(x) * tangent
 
 
+def joined(negatives: jax.Array, further: jax.Array) -> jax.Array:
+    """Adds negatives that are given individually to the log-sum-exp over the others.
+
+    Args:
+      negatives: log-sum-exp over negatives [n]; -inf for none.
+      further: logits [n, k] of further negatives; -inf where there is none.
+
+    Returns:
+      Log-sum-exp over both [n]; -inf for none.
+
+    >>> print(joined(jnp.array([0.0, -jnp.inf]), jnp.array([[0.0], [-jnp.inf]])))
+    [0.6931472      -inf]
+    """
+    logits = jnp.concatenate([negatives[:, None], further], axis=1)
+    member = logits != -jnp.inf
+    some = member.any(axis=1)
+    # Where there is no member, log(0) has no derivative: it sees zeros instead.
+    total = jax.nn.logsumexp(
+        jnp.where(member, logits, 0), axis=1, where=member | ~some[:, None]
+    )
+    return jnp.where(some, total, -jnp.inf)
+
+
 def of_positives(negatives: jax.Array, positive: jax.Array) -> jax.Array:
     """Computes the cross-entropy of rows whose positives are given individually.
 

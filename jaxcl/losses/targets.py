@@ -1,8 +1,6 @@
 """Losses whose target is given: as a dense graph, or by a second embedding."""
 
-import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
-from jaxcl.losses import softmax
+from jaxcl.losses import beside, softmax
 
 
 def graph_cross_entropy(
@@ -249,7 +247,7 @@ def similarity_distillation(
     partition, agreement = ask(
         anchors._replace(extra=jnp.where(potential != -jnp.inf, potential, 0)),
         *others,
-        kernel=_Beside(kernels.cosine(temperature), fixed, z.shape[1]),
+        kernel=beside.Beside(kernels.cosine(temperature), fixed, z.shape[1]),
         reductions=(
             pairwise.Reduction("logsumexp", graphs.others, _of_student),
             pairwise.Reduction("sum", graphs.others, _of_student_by_teacher),
@@ -274,37 +272,3 @@ def _of_student(pair: pairwise.Pair) -> jax.Array:
 
 def _of_student_by_teacher(pair: pairwise.Pair) -> jax.Array:
     return jnp.exp(pair.logits[1] - pair.anchor) * pair.logits[0]
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["first", "second"],
-    meta_fields=["width"],
-)
-@dataclasses.dataclass(frozen=True)
-class _Beside(kernels.Kernel):
-    """Two kernels of two embeddings that stand side by side; its logits are a pair.
-
-    The first `width` numbers are the first embedding. Each is normalized on its own.
-    """
-
-    first: kernels.Kernel
-    second: kernels.Kernel
-    width: int
-
-    def prepare(self, z: jax.Array, unit: jax.Array) -> tuple[Any, Any]:
-        parts = z[..., : self.width], z[..., self.width :]
-        prepared = [
-            kernel.prepare(part, kernels.unit(part))
-            for kernel, part in zip((self.first, self.second), parts, strict=True)
-        ]
-        return [vectors for vectors, _ in prepared], [
-            numbers for _, numbers in prepared
-        ]
-
-    def pair(self, x: Any, y: Any) -> Any:
-        return self.first.pair(x[0], y[0]), self.second.pair(x[1], y[1])
-
-    def elementwise(self, products: Any, row: Any, column: Any) -> Any:
-        members = zip((self.first, self.second), products, row, column, strict=True)
-        return tuple(kernel.elementwise(*each) for kernel, *each in members)

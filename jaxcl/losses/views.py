@@ -1,15 +1,14 @@
 """Losses of augmented views: a view is an anchor, its siblings are its positives."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
-from jaxcl.losses import softmax
-
-NEGATIVES = pairwise.Reduction("logsumexp", graphs.negatives)
+from jaxcl.losses import apart, softmax
 
 
 def nt_xent(
@@ -17,6 +16,8 @@ def nt_xent(
     *,
     temperature: ArrayLike = 0.5,
     groups: jax.Array | None = None,
+    guide: jax.Array | None = None,
+    guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -36,6 +37,12 @@ def nt_xent(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       groups: integers [b]; views of examples with one number are not negatives of each
         other, nor positives.
+      guide: second embeddings, constants, that drop false negatives: of each view
+        [b, v, g] or of each example [b, g].
+      guide_limit: how similar a negative may be in the guide: a function of the cosines
+        [b, v] of the anchor and its farthest positive there. None: as similar as that.
+        `lambda own: own - 0.05` leaves a margin; `lambda own: 0.8` is a threshold, as a
+        guide of examples needs.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -60,6 +67,8 @@ def nt_xent(
         views,
         kernel=kernels.cosine(temperature),
         groups=groups,
+        guide=guide,
+        guide_limit=guide_limit,
         valid=valid,
         axis_name=axis_name,
         exchange=exchange,
@@ -73,6 +82,8 @@ def kernel_info_nce(
     *,
     kernel: kernels.Kernel,
     groups: jax.Array | None = None,
+    guide: jax.Array | None = None,
+    guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -89,6 +100,12 @@ def kernel_info_nce(
         differentiable.
       groups: integers [b]; views of examples with one number are not negatives of each
         other, nor positives.
+      guide: second embeddings, constants, that drop false negatives: of each view
+        [b, v, g] or of each example [b, g].
+      guide_limit: how similar a negative may be in the guide: a function of the cosines
+        [b, v] of the anchor and its farthest positive there. None: as similar as that.
+        `lambda own: own - 0.05` leaves a margin; `lambda own: 0.8` is a threshold, as a
+        guide of examples needs.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -112,10 +129,10 @@ def kernel_info_nce(
      [1.0986 1.0986]]
     """
     nodes, positive = _compared(views, kernel, groups, valid, axis_name)
-    (negative,) = pairwise.reduce_pairs(
-        nodes,
-        kernel=kernel,
-        reductions=(NEGATIVES,),
+    (negative,) = apart.negatives(
+        kernel,
+        (nodes,),
+        guide=_guided(guide, guide_limit, views, positive.dtype, valid, axis_name),
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,
@@ -129,7 +146,10 @@ def dcl(
     views: jax.Array,
     *,
     temperature: ArrayLike = 0.1,
+    kernel: kernels.Kernel | None = None,
     groups: jax.Array | None = None,
+    guide: jax.Array | None = None,
+    guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
     exchange: str = "gather",
@@ -144,8 +164,15 @@ def dcl(
     Args:
       views: embeddings [b, v, d], v >= 2 views of each example; any float dtype.
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
+      kernel: replaces the cosine and its temperature.
       groups: integers [b]; views of examples with one number are not negatives of each
         other, nor positives.
+      guide: second embeddings, constants, that drop false negatives: of each view
+        [b, v, g] or of each example [b, g].
+      guide_limit: how similar a negative may be in the guide: a function of the cosines
+        [b, v] of the anchor and its farthest positive there. None: as similar as that.
+        `lambda own: own - 0.05` leaves a margin; `lambda own: 0.8` is a threshold, as a
+        guide of examples needs.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
       exchange: how embeddings travel between devices, "gather" or "ring".
@@ -168,12 +195,12 @@ def dcl(
     [[0.6931 0.6931]
      [0.6931 0.6931]]
     """
-    kernel = kernels.cosine(temperature)
+    kernel = kernels.cosine(temperature) if kernel is None else kernel
     nodes, positive = _compared(views, kernel, groups, valid, axis_name)
-    (negative,) = pairwise.reduce_pairs(
-        nodes,
-        kernel=kernel,
-        reductions=(NEGATIVES,),
+    (negative,) = apart.negatives(
+        kernel,
+        (nodes,),
+        guide=_guided(guide, guide_limit, views, positive.dtype, valid, axis_name),
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,
@@ -361,3 +388,36 @@ def _compared(
     nodes = graphs.views(views, valid, axis_name, groups)
     positive = kernels.matched_views(kernel, nodes.z.reshape(views.shape))
     return nodes, positive.reshape(nodes.z.shape[0], -1)
+
+
+def _guided(
+    guide: jax.Array | None,
+    guide_limit: apart.Limit | None,
+    views: jax.Array,
+    dtype: Any,
+    valid: jax.Array | None,
+    axis_name: mesh.AxisName | None,
+) -> apart.Guide | None:
+    """The guide of views, with the limit of each."""
+    if apart.absent(guide, guide_limit):
+        return None
+    assert guide is not None
+    b, v, _ = views.shape
+    if jnp.ndim(guide) == 2:
+        _checks.embeddings("guide", guide, "b g")
+        if guide_limit is None:
+            raise ValueError(
+                "guide_limit must be given with a guide of examples, in which views of "
+                "one example are equal, got None; try `lambda own: 0.8`"
+            )
+        guide = jnp.repeat(guide[:, None], v, axis=1)
+    _checks.embeddings("guide", guide, "b v g")
+    if guide.shape[:2] != (b, v):
+        raise ValueError(
+            f"guide must have a row for each of the views {(b, v)}, or of the examples "
+            f"{(b,)}, got {guide.shape}"
+        )
+    nodes = graphs.views(apart.constant(guide, dtype), valid, axis_name)
+    similar = kernels.matched_views(apart.COSINE, nodes.z.reshape(guide.shape))
+    limit = apart.limits(similar.min(axis=2), guide_limit)
+    return apart.Guide((nodes,), limit.reshape(-1))

@@ -94,6 +94,71 @@ def test_retrieval_equals_sorting_all_keys(k):
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+# Captions of 9 images, one of which has none, and captions of an image without rows.
+OF_QUERY, OF_KEY = RNG.integers(0, 10, N), np.arange(1, 10)
+IMAGES = (RNG.normal(size=(9, D)) + 0.5).astype(np.float32)
+CAPTIONS = np.where(OF_QUERY[:, None] > 0, IMAGES[OF_QUERY - 1], 0).astype(np.float32)
+CAPTIONS += (0.7 * RNG.normal(size=(N, D))).astype(np.float32)
+RANKS = (
+    pytest.param(CAPTIONS, IMAGES, OF_QUERY, OF_KEY, id="fewer keys"),
+    pytest.param(IMAGES, CAPTIONS, OF_KEY, OF_QUERY, id="several right keys"),
+)
+
+
+@pytest.mark.parametrize(("queries", "keys", "of_query", "of_key"), RANKS)
+@pytest.mark.parametrize("options", [{"impl": "reference"}, {"tile": 8}])
+def test_ranks_equal_counting_wrong_keys(queries, keys, of_query, of_key, options):
+    groups = jnp.asarray(of_query), jnp.asarray(of_key)
+    got = diagnostics.retrieval_ranks(queries, keys, groups=groups, **options)
+    expected = oracles.retrieval_ranks(queries, keys, of_query, of_key)
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_what_is_not_valid_neither_asks_nor_is_right_nor_wrong():
+    keep, key_keep = np.arange(9) % 4 != 1, KEEP
+    spoiled = np.where(keep[:, None], IMAGES, np.nan)
+    options = {"groups": (OF_KEY, OF_QUERY), "valid": (keep, key_keep)}
+    got = diagnostics.retrieval_ranks(spoiled, _spoiled(CAPTIONS), **options)
+    expected = oracles.retrieval_ranks(
+        IMAGES[keep], CAPTIONS[key_keep], OF_KEY[keep], OF_QUERY[key_keep]
+    )
+    np.testing.assert_array_equal(got[keep], expected)
+    assert np.isinf(got[~keep]).all()
+    accuracy = diagnostics.retrieval_accuracy(spoiled, _spoiled(CAPTIONS), 2, **options)
+    np.testing.assert_allclose(accuracy, (expected < 2).mean(), rtol=1e-6)
+
+
+def test_five_captions_of_an_image_are_all_right():
+    image = np.eye(4, dtype=np.float32)
+    text, of_text = np.repeat(image, 5, 0), np.arange(20) // 5
+    for queries, keys, groups in (
+        (text, image, (of_text, np.arange(4))),
+        (text, text, of_text),  # images repeated for each caption
+        (image, text, (np.arange(4), of_text)),
+    ):
+        assert diagnostics.retrieval_accuracy(queries, keys, groups=groups) == 1
+        wrong = jax.tree.map(lambda x: x[::-1], groups)
+        collapsed = np.ones_like(queries), np.ones_like(keys)
+        assert diagnostics.retrieval_accuracy(*collapsed, 3, groups=wrong) == 0
+
+
+def test_ranks_of_own_keys_are_those_of_groups_of_one():
+    got = diagnostics.retrieval_ranks(Z, KEYS)
+    grouped = diagnostics.retrieval_ranks(Z, KEYS, groups=np.arange(N))
+    np.testing.assert_array_equal(got, grouped)
+    recalls = [diagnostics.retrieval_accuracy(Z, KEYS, k) for k in (1, 3, N)]
+    np.testing.assert_allclose([(got < k).mean() for k in (1, 3, N)], recalls, 1e-6)
+
+
+def test_a_query_without_a_right_key_is_not_found():
+    groups = np.array([0, 7]), np.array([0, 1])
+    ranks = diagnostics.retrieval_ranks(Z[:2], Z[:2], groups=groups)
+    np.testing.assert_array_equal(ranks, [0, np.inf])
+    got = diagnostics.retrieval_accuracy(Z[:2], Z[:2], 10, groups=groups)
+    assert got == 0.5
+
+
 def test_further_keys_distract():
     more = np.concatenate([KEYS, Z + 0.01])
     got = diagnostics.retrieval_accuracy(Z, more, 2)
@@ -182,7 +247,15 @@ def test_gradients_are_finite_where_nothing_varies():
 
 def test_a_million_embeddings_need_no_square_matrix():
     z = jax.ShapeDtypeStruct((1_000_000, 8), jnp.float32)
-    for function in (diagnostics.uniformity_cosine, diagnostics.uniformity_potential):
+
+    def ranks(z):
+        return diagnostics.retrieval_ranks(z, z, groups=jnp.arange(len(z)) // 5)
+
+    for function in (
+        diagnostics.uniformity_cosine,
+        diagnostics.uniformity_potential,
+        ranks,
+    ):
         memory = jax.jit(function).lower(z).compile().memory_analysis()
         assert memory.temp_size_in_bytes < 2**30
 
@@ -204,7 +277,14 @@ def test_wrong_arguments_are_named():
         diagnostics.retrieval_accuracy(Z, KEYS, 0)
     with pytest.raises(TypeError, match="k must be an integer, got float"):
         diagnostics.retrieval_accuracy(Z, KEYS, 1.0)
-    with pytest.raises(ValueError, match="keys must have at least as many rows"):
+    with pytest.raises(ValueError, match=r"at least as many rows.* by groups which"):
         diagnostics.retrieval_accuracy(Z, KEYS[:3])
+    with pytest.raises(ValueError, match=r"groups of keys must have shape \(3,\)"):
+        diagnostics.retrieval_ranks(Z, KEYS[:3], groups=np.arange(N))
+    with pytest.raises(TypeError, match="groups of queries must be an integer array"):
+        diagnostics.retrieval_ranks(Z, KEYS, groups=Z[:, 0])
+    groups = np.arange(N), np.arange(3)
+    with pytest.raises(ValueError, match=r"valid of keys must have shape \(3,\)"):
+        diagnostics.retrieval_ranks(Z, KEYS[:3], groups=groups, valid=KEEP)
     with pytest.raises(ValueError, match="valid must have shape"):
         diagnostics.norm_cv(Z, valid=np.ones(3, bool))

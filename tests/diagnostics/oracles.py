@@ -33,6 +33,16 @@ def retrieval_accuracy(queries, keys, k):
     return found / len(queries)
 
 
+def retrieval_ranks(queries, keys, query_groups, key_groups):
+    """How many wrong keys are ahead of the best right one; infinite without any."""
+    ranks = []
+    for row, group in zip(unit(queries) @ unit(keys).T, query_groups, strict=True):
+        right = np.asarray(key_groups) == group
+        best = row[right].max() if right.any() else np.nan
+        ranks.append((row[~right] >= best).sum() if right.any() else np.inf)
+    return np.array(ranks)
+
+
 def anderson_darling(x):
     x = np.asarray(x, np.float64)
     y = np.sort((x - x.mean(0)) / x.std(0, ddof=1), axis=0)

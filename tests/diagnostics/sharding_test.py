@@ -17,9 +17,13 @@ Z = jnp.asarray(RNG.normal(size=(N, D)) + 0.3, jnp.float32)
 KEYS = Z + jnp.asarray(0.8 * RNG.normal(size=(N, D)), jnp.float32)
 MORE = jnp.concatenate([KEYS, Z[::-1] + 0.1])
 KEEP = jnp.arange(N) % 5 != 3
+GROUPS, MORE_GROUPS = jnp.arange(N) // 3, jnp.arange(2 * N) % N // 3
+ALL = Z, KEYS, MORE, KEEP, GROUPS, MORE_GROUPS
 
 
-def _everything(z, keys, more, keep, axis_name=None, exchange="gather"):
+def _everything(
+    z, keys, more, keep, groups, more_groups, axis_name=None, exchange="gather"
+):
     options = {"axis_name": axis_name, "exchange": exchange}
     masked = {"valid": keep, "axis_name": axis_name}
     return {
@@ -31,6 +35,9 @@ def _everything(z, keys, more, keep, axis_name=None, exchange="gather"):
         "masked_retrieval": diagnostics.retrieval_accuracy(
             z, keys, valid=keep, **options
         ),
+        "ranks": diagnostics.retrieval_ranks(
+            z, more, groups=(groups, more_groups), valid=(keep, None), **options
+        ),
         "potential": diagnostics.uniformity_potential(z, keys, valid=keep, **options),
         "mardia": diagnostics.mardia(z, **options),
         "henze_zirkler": diagnostics.henze_zirkler(z, **options),
@@ -40,7 +47,7 @@ def _everything(z, keys, more, keep, axis_name=None, exchange="gather"):
 
 @functools.cache
 def _whole():
-    return jax.jit(_everything)(Z, KEYS, MORE, KEEP)
+    return jax.jit(_everything)(*ALL)
 
 
 @pytest.mark.parametrize("exchange", ["gather", "ring"])
@@ -48,14 +55,15 @@ def test_sharding_changes_nothing(exchange):
     auto = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((8,), ("data",), axis_types=auto)
     rows = jax.P("data")
-    specs = dict.fromkeys(_whole(), jax.P()) | {"alignment_cosine": rows}
+    specs = dict.fromkeys(_whole(), jax.P())
+    specs |= {"alignment_cosine": rows, "ranks": rows}
     split = jax.shard_map(
         functools.partial(_everything, axis_name="data", exchange=exchange),
         mesh=mesh,
         in_specs=rows,
         out_specs=specs,
     )
-    got = jax.jit(split)(Z, KEYS, MORE, KEEP)
+    got = jax.jit(split)(*ALL)
     # Scores, such as of kurtosis, come in standard deviations and may lie near 0.
     chex.assert_trees_all_close(got, _whole(), rtol=1e-5, atol=1e-5)
 
@@ -64,6 +72,18 @@ def test_global_arrays_need_no_shard_map():
     mesh = jax.make_mesh((8,), ("data",))
     got = jax.jit(jaxcl.sharded(diagnostics.norm_cv, mesh))(Z, valid=KEEP)
     np.testing.assert_allclose(got, diagnostics.norm_cv(Z, valid=KEEP), rtol=1e-5)
+
+
+def test_ranks_of_global_arrays_are_split_by_rows_with_all_their_groups():
+    mesh = jax.make_mesh((8,), ("data",))
+    queries, of_query = Z[:8], GROUPS[:8]
+    options = {"groups": (of_query, MORE_GROUPS), "valid": (KEEP[:8], MORE_GROUPS > 0)}
+    got = jax.jit(jaxcl.sharded(diagnostics.retrieval_ranks, mesh))(
+        queries, MORE, **options
+    )
+    expected = diagnostics.retrieval_ranks(queries, MORE, **options)
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_a_fit_is_given_once():

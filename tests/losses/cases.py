@@ -54,13 +54,22 @@ TARGET = np.abs(random(ROWS, ROWS, seed=6))
 TARGET[TARGET < 0.5] = 0
 TARGET[4] = 0  # a node without edges
 
+# A second embedding, in which some are closer to an anchor than its positive.
+GUIDE = random(ROWS, 3, seed=10)
+GUIDE_OF_Y = GUIDE + random(ROWS, 3, seed=11)
+
 
 def take(constants, order):
-    """The constants of the rows in a new order."""
-    return {
-        name: x[order][:, order] if x.shape == (len(x), len(x)) else x[order]
-        for name, x in constants.items()
-    }
+    """The constants of the rows in a new order; some have several blocks of rows."""
+    rows = min(map(len, constants.values()), default=0)
+
+    def taken(x):
+        if x.shape == (rows, rows):
+            return x[order][:, order]
+        blocks = x.reshape(-1, rows, *x.shape[1:])[:, order]
+        return blocks.reshape(-1, *x.shape[1:])
+
+    return {name: taken(x) for name, x in constants.items()}
 
 
 def numbers(case, dtype):
@@ -159,6 +168,23 @@ def _views_case(name, kernel, z):
         {"z": z},
         parameters,
     )
+
+
+def _guided_case(name, loss, kernel, z, guide, **options):
+    make, log_kernel, parameters = KERNELS[kernel]
+
+    def limit(own):
+        return 0.9 * own
+
+    def run(a, p, **o):
+        return loss(a["z"], kernel=make(p), guide=a["guide"], guide_limit=limit, **o)
+
+    def oracle(a, p, valid):
+        return oracles.views(
+            a["z"], log_kernel(p), valid=valid, guide=a["guide"], limit=limit, **options
+        )
+
+    return Case(name, run, oracle, {"z": z}, parameters, {"guide": guide})
 
 
 def _sc_case(variant):
@@ -573,6 +599,110 @@ CASES = [
         TEMPERATURE,
         {"groups": LABELS},
     ),
+    Case(
+        "info_nce_with_hard_negatives_and_a_guide",
+        lambda a, p, **o: losses.info_nce(
+            a["x"],
+            a["y"],
+            negatives=a["queue"],
+            hard_negatives=a["hard"],
+            hard_negatives_valid=a["exist"],
+            guide=tuple(a[f"guide_of_{name}"] for name in ("x", "y", "queue", "hard")),
+            guide_limit=lambda own: own - 0.1,
+            **p,
+            **o,
+        ),
+        lambda a, p, valid: oracles.info_nce(
+            a["x"],
+            a["y"],
+            oracles.cosine(**p),
+            negatives=a["queue"],
+            hard=a["hard"],
+            exist=a["exist"],
+            valid=valid,
+            guide=[a[f"guide_of_{name}"] for name in ("x", "y", "queue", "hard")],
+            limit=lambda own: own - 0.1,
+        ),
+        {
+            "x": X,
+            "y": Y,
+            "queue": random(2 * ROWS, WIDTH, seed=4),
+            "hard": random(ROWS, 3, WIDTH, seed=8),
+        },
+        TEMPERATURE,
+        {
+            "exist": random(ROWS, 3, seed=9) < 0.7,
+            "guide_of_x": GUIDE,
+            "guide_of_y": GUIDE_OF_Y,
+            "guide_of_queue": random(2 * ROWS, 3, seed=12),
+            "guide_of_hard": random(ROWS, 3, 3, seed=13),
+        },
+    ),
+    Case(
+        "clip_with_hard_negatives_a_kernel_and_a_guide",
+        lambda a, p, **o: losses.clip(
+            a["x"],
+            a["y"],
+            hard_negatives=a["hard"],
+            kernel=kernels.laplacian(p["temperature"]),
+            guide=tuple(a[f"guide_of_{name}"] for name in ("x", "y", "hard")),
+            groups=a["groups"],
+            **o,
+        ),
+        lambda a, p, valid: oracles.clip(
+            a["x"],
+            a["y"],
+            oracles.exponential(1, p["temperature"]),
+            hard=a["hard"],
+            valid=valid,
+            guide=[a[f"guide_of_{name}"] for name in ("x", "y", "hard")],
+            limit=lambda own: own,
+            groups=a["groups"],
+        ),
+        {"x": X, "y": Y, "hard": random(ROWS, 2, WIDTH, seed=8)},
+        TEMPERATURE,
+        {
+            "groups": LABELS,
+            "guide_of_x": GUIDE,
+            "guide_of_y": GUIDE_OF_Y,
+            "guide_of_hard": random(ROWS, 2, 3, seed=13),
+        },
+    ),
+    _guided_case(
+        "kernel_info_nce_with_a_guide",
+        losses.kernel_info_nce,
+        "laplacian",
+        TWO,
+        np.stack([GUIDE, GUIDE_OF_Y], axis=1),
+    ),
+    _guided_case(
+        "dcl_with_a_kernel_and_a_guide",
+        losses.dcl,
+        "gaussian",
+        THREE,
+        np.stack([GUIDE, GUIDE_OF_Y, GUIDE + 0.3], axis=1),
+        decoupled=True,
+    ),
+    Case(
+        "siglip_with_a_kernel",
+        lambda a, p, **o: losses.siglip(
+            a["x"],
+            a["y"],
+            kernel=kernels.laplacian(p["temperature"]),
+            bias=p["bias"],
+            **o,
+        ),
+        lambda a, p, valid: oracles.siglip(
+            a["x"],
+            a["y"],
+            oracles.exponential(1, p["temperature"]),
+            bias=p["bias"],
+            valid=valid,
+        ),
+        {"x": X, "y": Y},
+        {"temperature": 0.5, "bias": 1.5},
+        softmax=False,
+    ),
     _sc_case("constant"),
     _sc_case("full"),
     _sc_case("official"),
@@ -593,6 +723,10 @@ REPEATED = {
     "uni_cl_inside",
     "sc_full",
     "sc_official",
+    "siglip_with_a_kernel",
+    "dcl_with_a_kernel_and_a_guide",
+    "kernel_info_nce_with_a_guide",
+    "clip_with_hard_negatives_a_kernel_and_a_guide",
     *(f"kernel_info_nce_{name}" for name in KERNELS if name != "arc_cosine_0"),
     *(f"f_micl_{name}" for name in oracles.F_DIVERGENCES if name != "chi2"),
 }

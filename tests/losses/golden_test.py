@@ -140,6 +140,8 @@ def test_collapse_costs_the_log_of_the_number_of_candidates():
         (losses.clip(flat, flat, groups=labels), np.array([4, 4, 4, 4, 5])),
         (losses.info_nce(flat, jnp.ones((7, 3)), negatives=jnp.ones((4, 3))), 11),
         (losses.info_nce(flat, flat, negatives=flat, decoupled=True), 9),
+        (losses.info_nce(flat, flat, hard_negatives=jnp.ones((5, 2, 3))), 7),
+        (losses.clip(flat, flat, hard_negatives=jnp.ones((5, 2, 3))), np.sqrt(5 * 7)),
         (losses.is_info_nce(flat, flat, flat), 4),
         (losses.dhel(views, temperature=1.0), 16 * np.e),
         (losses.graph_cross_entropy(flat, jnp.ones((5, 5)), kernel=kernel), 4),

@@ -119,7 +119,12 @@ def _tall(case):
 # All losses over one axis; what a mesh or an exchange cannot see is not repeated on the
 # others.
 FEW = [case.name for case in cases.FEW]
-ORDINARY = [case.name for case in cases.KINDS]
+# Their limits travel with the candidates, too.
+GUIDED = [
+    "clip_with_hard_negatives_a_kernel_and_a_guide",
+    "kernel_info_nce_with_a_guide",
+]
+ORDINARY = [*GUIDED, *(case.name for case in cases.KINDS)]
 PLACES = [
     pytest.param(
         case,
@@ -130,7 +135,7 @@ PLACES = [
     )
     for kind, exchange, some in [
         ("one axis", "gather", [case.name for case in cases.CASES]),
-        ("one axis", "ring", (*FEW, "graph_cross_entropy", "siglip")),
+        ("one axis", "ring", (*FEW, *GUIDED, "graph_cross_entropy", "siglip")),
         ("beside a model axis", "ring", FEW),
         ("two axes", "gather", FEW),
         ("two axes", "ring", FEW),

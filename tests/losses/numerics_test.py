@@ -23,19 +23,20 @@ def _trained(case):
     """
     rng = np.random.default_rng(0)
     centers = rng.standard_normal((ROWS, WIDTH))
-    labels = next((x for x in case.constants.values() if x.ndim == 1), None)
     of_row = np.arange(ROWS)
-    constants = {}
-    if labels is not None:
+    if any(x.ndim == 1 for x in case.constants.values()):
         of_row = np.arange(ROWS) // 3
-        constants = dict.fromkeys(case.constants, jnp.asarray(of_row))
     if "target" in case.constants:
         of_row = np.arange(ROWS) // 2
-        constants = {"target": jnp.asarray(np.equal.outer(of_row, of_row) * 1.0)}
-    if "teacher" in case.constants:
-        constants = {
-            name: jnp.asarray(rng.standard_normal((ROWS, 5))) for name in case.constants
-        }
+
+    def constant(name, x):
+        if name == "target":
+            return np.equal.outer(of_row, of_row) * 1.0
+        if x.ndim == 1:
+            return of_row
+        # A teacher, a guide, or a mask.
+        z = rng.standard_normal((ROWS * len(x) // cases.ROWS, *x.shape[1:]))
+        return z > 0 if x.dtype == bool else z
 
     def near(x):
         middle = x.shape[1:-1]
@@ -45,11 +46,15 @@ def _trained(case):
             return z
         return np.concatenate([z, rng.standard_normal((ROWS, WIDTH))])
 
-    apart = "queue" in case.arrays and "queue_labels" not in constants
-    arrays = {n: near(x) for n, x in case.arrays.items() if n != "queue" or not apart}
-    if apart:
-        arrays["queue"] = rng.standard_normal((ROWS, WIDTH))
-    return arrays, constants
+    def far(x):
+        return rng.standard_normal((ROWS * len(x) // cases.ROWS, *x.shape[1:-1], WIDTH))
+
+    apart = {"hard"} if "queue_labels" in case.constants else {"hard", "queue"}
+    arrays = {
+        name: (far if name in apart else near)(x) for name, x in case.arrays.items()
+    }
+    constants = {name: constant(name, x) for name, x in case.constants.items()}
+    return arrays, jax.tree.map(jnp.asarray, constants)
 
 
 KINDS = [

@@ -290,6 +290,20 @@ def test_open_clip_distill_clip(migrating, open_clip):
     )
 
 
+@THEIRS
+def test_open_clip_metrics_are_means_of_ranks(migrating):
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("open_clip_train.train").get_clip_metrics
+    x, y = random(40, 4), random(40, 4) + 0.7 * random(40, 4, seed=1)
+    of_both = theirs(*(normalized(torch.tensor(z)) for z in (x, y)), 1.0)
+    for way, arrays in (("image_to_text", (x, y)), ("text_to_image", (y, x))):
+        got = migrating["open_clip_metrics"](*arrays)
+        expected = {name: of_both[f"{way}_{name}"] for name in got}
+        assert 0.1 < expected["R@1"] < 0.9
+        for name, value in expected.items():
+            np.testing.assert_allclose(got[name], value, rtol=1e-6)
+
+
 # sentence-transformers
 
 
@@ -364,6 +378,99 @@ def test_sentence_transformers_cosine_similarity_is_a_regression():
         X,
         Y,
     )
+
+
+GUIDE = [random(6, 3, seed=seed) for seed in (7, 8, 9)]
+
+
+@pytest.fixture
+def gist_loss(monkeypatch):
+    """Their loss without models: of embeddings, beside those of the guide."""
+    torch = pytest.importorskip("torch")
+    module = pytest.importorskip(
+        "sentence_transformers.sentence_transformer.losses.gist_embed"
+    )
+    monkeypatch.setattr(module, "embed_columns", lambda model, features: model)
+
+    def of_options(anchors=True, positives=True, strategy="absolute", margin=0.0):
+        loss = module.GISTEmbedLoss.__new__(module.GISTEmbedLoss)
+        torch.nn.Module.__init__(loss)
+        vars(loss).update(
+            temperature=1 / 7,
+            margin_strategy=strategy,
+            margin=margin,
+            contrast_anchors=anchors,
+            contrast_positives=positives,
+            gather_across_devices=False,
+            must_retokenize=False,
+            similarity_fct=torch.nn.CosineSimilarity(dim=-1),
+            cross_entropy_loss=torch.nn.CrossEntropyLoss(),
+        )
+
+        def call(*z):
+            guide = [torch.tensor(x) for x in GUIDE[: len(z)]]
+            vars(loss).update(model=z, guide=guide)
+            return loss([{}] * len(z), None)
+
+        return of_torch(call)
+
+    return of_options
+
+
+@THEIRS
+@pytest.mark.parametrize("hard", [False, True])
+def test_sentence_transformers_gist(migrating, gist_loss, hard):
+    arrays = (X, Y, random(6, 4, seed=5)) if hard else (X, Y)
+
+    def ours(x, y, *hard):
+        guide = [jnp.asarray(z) for z in GUIDE[: 2 + len(hard)]]
+        return migrating["gist"](x, y, guide, *hard, margin=0.1, temperature=1 / 7)
+
+    assert_same(ours, gist_loss(margin=0.1), *arrays)
+
+
+@THEIRS
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize(
+    ("strategy", "limit"),
+    [
+        ("absolute", lambda own: own - 0.3),
+        ("relative", lambda own: own - 0.3 * jnp.abs(own)),
+    ],
+)
+def test_sentence_transformers_gist_of_one_kind_is_info_nce(
+    gist_loss, strategy, limit, hard
+):
+    arrays = (X, Y, random(6, 4, seed=5)) if hard else (X, Y)
+
+    def ours(x, y, negatives=None):
+        guide = tuple(jnp.asarray(z) for z in GUIDE[: len(arrays)])
+        loss = losses.info_nce(
+            x,
+            y,
+            negatives=negatives,
+            guide=guide,
+            guide_limit=limit,
+            temperature=1 / 7,
+        )
+        return loss.mean()
+
+    theirs = gist_loss(False, False, strategy, margin=0.3)
+    assert_same(ours, theirs, *arrays)
+    assert not np.isclose(
+        losses.info_nce(X, Y, temperature=1 / 7).mean(), theirs(*arrays)[0]
+    )
+
+
+@THEIRS
+def test_sentence_transformers_gist_without_positives_is_nt_xent(gist_loss):
+    guide = jnp.stack(GUIDE[:2], axis=1)
+
+    def ours(x, y):
+        views = jnp.stack([x, y], axis=1)
+        return losses.nt_xent(views, guide=guide, temperature=1 / 7)[:, 0].mean()
+
+    assert_same(ours, gist_loss(positives=False), X, Y)
 
 
 # pytorch-metric-learning
