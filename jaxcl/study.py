@@ -22,7 +22,7 @@ import numpy as np
 import tqdm
 from scipy import stats
 
-from jaxcl import _files, _tables, evaluation
+from jaxcl import _checks, _files, _tables, evaluation
 from jaxcl.training import settings as settings_lib
 
 PROBES = {
@@ -115,7 +115,10 @@ def run(
         for seed in seeds
         for name, changes in ((UNTRAINED, {}), *variants.items())
     ]
-    for _, settings in runs:  # what does not fit is said before anything is trained
+    # What does not fit is said before anything is trained, or a directory made.
+    for _, settings in runs:
+        _checks.settings(settings)
+    for _, settings in runs:
         _check(settings, may_change)
     rows = {
         name: Row(name, {key: [] for key in PROBES}, 0)

@@ -15,15 +15,15 @@ from collections.abc import Iterator
 
 from experiments.gaussianity import image_runs, measures, pictures
 from experiments.gaussianity.image_runs import Settings
-from jaxcl import _files
+from jaxcl import _checks, _files
 
 
 def main(s: Settings) -> dict[str, image_runs.Trained]:
     """Trains both encoders, writes a table and pictures, and returns the runs."""
+    _checks.settings(s)
+    is_photo = s.augmentation == "photographs"
+    _checks.unread(s, "jitter", unless=is_photo, which="augmentation 'photographs'")
     directory = _files.check_new("directory", s.directory)
-    for name in ("epochs", "measurements"):
-        if getattr(s, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(s, name)}")
     runs = {kind: image_runs.train(s, kind) for kind in ("contrastive", "supervised")}
 
     rows = [("untrained", runs["contrastive"].first.measures)]

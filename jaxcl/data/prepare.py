@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcl import _files, _optional
+from jaxcl import _checks, _files, _optional
 from jaxcl.data import batching, files, prepared
 from jaxcl.data import dataset as dataset_lib
 
@@ -49,7 +49,9 @@ class Settings:
     test: tuple[str, ...] = ()  # files of the split "test"; a .npz may serve both
     folder: str | None = None  # folder of images, instead of files
     stock: str | None = None  # a set TFDS knows, to download; needs 'jaxcl[prepare]'
-    resize: int | None = None  # pixels: scale the shorter side, cut the middle out
+    resize: _checks.Count | None = (
+        None  # pixels: scale the shorter side, cut the middle out
+    )
     data_dir: str | None = None  # default: $TFDS_DATA_DIR, else ~/tensorflow_datasets
     npz: str | None = None  # write this .npz instead, for machines without TFDS
     overwrite: bool = False  # replace what is there, once the new files are complete
@@ -580,6 +582,7 @@ def _source(name: str, data_dir: pathlib.Path) -> str:
 
 
 def _check(s: Settings) -> None:
+    _checks.settings(s)
     kinds = [
         flag
         for flag, given in (
@@ -609,5 +612,3 @@ def _check(s: Settings) -> None:
             "--name must be lower case letters, digits and underscores, starting with "
             f"a letter, got {s.name!r}"
         )
-    if s.resize is not None and s.resize < 1:
-        raise ValueError(f"--resize must be at least 1 pixel, got {s.resize}")

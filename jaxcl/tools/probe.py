@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxcl import _files, _tables, evaluation, pictures, recipes, training
+from jaxcl import _checks, _files, _tables, evaluation, pictures, recipes, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Settings:
     """Held-out images on which accuracy is measured."""
     source: str | None = None
     """Images with labels; None: the source of the run."""
-    step: int | None = None
+    step: _checks.Index | None = None
     """Checkpoint to probe; None is the newest."""
     average: bool = True
     """Whether to probe the moving average of the weights, where the run has one."""
-    k: int = 5
+    k: _checks.Count = 5
     """Neighbors that vote."""
-    per_class: int = 10
+    per_class: _checks.Count = 10
     """Labels per class of the few-label probe."""
-    draws: int = 5
+    draws: _checks.Count = 5
     """Draws of these few labels, over which accuracy is averaged."""
     linear: bool = True
     """Also fit logistic regressions; of raw pixels of many images it takes long."""
-    batch_size: int = 500
+    batch_size: _checks.Count = 500
     """Images encoded at a time."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of the draws."""
 
 
@@ -61,6 +61,7 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
       FileNotFoundError: if there is no such run, or it has no checkpoint.
       ValueError: if images have no labels, or are of another size.
     """
+    _checks.settings(s)
     # The encoder, untrained and pretrained. Frozen: probes see arrays only.
     pretrained = recipes.open_encoder(s.directory, step=s.step, average=s.average)
     source = s.source or pretrained.settings.get("source")
@@ -70,6 +71,11 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         )
     train = recipes.labelled(source, "train_split", s.train_split)
     test = recipes.labelled(source, "test_split", s.test_split)
+
+    # What labels are too few for is said before anything is encoded.
+    _checks.count("k", s.k, at_most=len(train.labels))
+    if s.linear:
+        evaluation.few_labels(train.labels, s.per_class, s.seed)
 
     def features(encoder: recipes.Encoder) -> list[np.ndarray]:
         return [
