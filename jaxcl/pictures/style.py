@@ -4,16 +4,21 @@ Nothing global in matplotlib is touched, so that a notebook's own settings stay 
 are. A picture appears whole or not at all, and missing folders are made.
 """
 
+import collections
+import functools
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Literal
 
+import matplotlib
 import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
+from matplotlib import font_manager
 from matplotlib.backends import backend_agg
 
-from jaxcl import _files
+from jaxcl import _files, _text
 
 # Ten colors that stay apart for color-blind readers (Paul Tol's "muted" and a gray),
 # ordered so that neighbors differ in lightness; shapes tell apart what is still close.
@@ -52,6 +57,46 @@ def save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
         figure.savefig(unfinished, format="png", dpi=_DPI)
 
 
+def literal(text: object, most: int = 60) -> str:
+    r"""Text of others, such as the name of a class, for a picture to show as it is.
+
+    Nothing in it is mathematics to matplotlib, or hides it from a legend. What cannot
+    be printed, or is in none of the fonts of `rcParams["font.family"]`, is escaped: a
+    box for every such letter would make names equal, and bring a warning each.
+
+    Args:
+      text: the text, or what `str` makes text of.
+      most: letters to keep; from the middle of longer text some are left out.
+
+    Returns:
+      What to give to matplotlib: `\$` shows a dollar.
+
+    >>> print(literal("5 $ to 6 $\n"), literal("beginning-and-end", most=10))
+    5 \$ to 6 \$\n begin…-end
+    """
+    families = matplotlib.rcParams["font.family"]
+    fonts = [font_manager.FontProperties(family=[each]) for each in families]
+    letters = _letters(tuple(font_manager.findfont(font) for font in fonts))
+    line = "".join(
+        letter if ord(letter) in letters else _text.escaped(letter)
+        for letter in _text.printable(text)
+    )
+    if len(line) > most:
+        end = (most - 1) // 2
+        line = (
+            line[: most - 1 - end] + "\N{HORIZONTAL ELLIPSIS}" + line[len(line) - end :]
+        )
+    # A legend leaves out what begins with an underscore.
+    return (" " if line.startswith("_") else "") + line.replace("$", r"\$")
+
+
+@functools.cache
+def _letters(paths: tuple[str, ...]) -> frozenset[int]:
+    """All that one of these fonts can draw."""
+    fonts = (font_manager.get_font(path) for path in paths)
+    return frozenset().union(*(font.get_charmap() for font in fonts))
+
+
 def plain(axes: mpl_axes.Axes) -> None:
     """A light grid, no box, legible numbers."""
     axes.grid(color="#DDDDDD", lw=0.8)
@@ -77,13 +122,13 @@ def legend_above(axes: mpl_axes.Axes, columns: int = 2) -> None:
 
 
 def legend_below(figure: mpl_figure.Figure, axes: mpl_axes.Axes, columns: int) -> None:
-    """One legend for all panels, of what one of them shows."""
+    """One legend for all panels, of what one of them shows; fewer columns if needed."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles,
         labels,
         loc="outside lower center",
-        ncols=columns,
+        ncols=fitting(figure.get_figwidth(), labels, 11, columns),
         frameon=False,
         fontsize=11,
     )
@@ -110,6 +155,32 @@ def heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
     text = "\n".join(line for line in (title, second) if line)
     if text:
         figure.suptitle(text, fontsize=13, x=0.02, ha="left", color=TEXT)
+
+
+def fitting(width: float, labels: Sequence[str], size: float, most: int) -> int:
+    """Columns of a legend that fit into a width in inches, at a size in points.
+
+    >>> fitting(4.0, ["a" * 20, "b"], 10, 5)
+    1
+    """
+    # A letter is some 0.6 of its size wide; handle and gaps take five sizes.
+    widest = size * (0.6 * max(map(len, labels), default=0) + 5) / 72
+    return max(1, min(most, len(labels), int(width / widest)))
+
+
+def distinct(names: Sequence[object], most: int = 30) -> list[str]:
+    """Names of classes as `literal` gives them, of which none is empty or twice there.
+
+    >>> distinct(["cat", "", "cat"])
+    ['cat (0)', '(1)', 'cat (2)']
+    """
+    shown = [literal(name, most) for name in names]
+    counts = collections.Counter(shown)
+    for c, name in enumerate(names):
+        if not shown[c].strip() or counts[shown[c]] > 1:
+            number = f" ({c})"
+            shown[c] = f"{literal(name, most - len(number))}{number}".strip()
+    return shown
 
 
 def marker_of(c: int) -> int:

@@ -5,6 +5,7 @@ probes and tools make as well: what a model is given is said once.
 """
 
 from jaxcl.recipes.images import MAY_CHANGE as MAY_CHANGE
+from jaxcl.recipes.images import WATCHED as WATCHED
 from jaxcl.recipes.images import Images as Images
 from jaxcl.recipes.images import check as check
 from jaxcl.recipes.images import describe as describe

@@ -131,7 +131,7 @@ STATISTICS: Mapping[str, tuple[Any, Any]] = {
 }
 
 # How many training images the monitors look at.
-_WATCHED = 5_000
+WATCHED = 5_000
 
 
 def open_images(s: Images) -> data.Dataset:
@@ -397,7 +397,7 @@ def make_monitors(
       A function of the state.
     """
     # An order that says nothing of the labels, of a set that is sorted by them.
-    few = data.permutation(data.size(images), 0, 0)[:_WATCHED]
+    few = data.permutation(data.size(images), 0, 0)[:WATCHED]
     encode = {layer: models.encode(described, layer) for layer in ("h", "z")}
     model, transform = models.build(described), make_transform(s, described.shape)
 

@@ -14,7 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxcl import _checks, _files, _tables, evaluation, pictures, recipes, training
+from jaxcl import (
+    _checks,
+    _files,
+    _tables,
+    data,
+    evaluation,
+    pictures,
+    recipes,
+    training,
+)
+
+# Images whose neighbors are drawn.
+_SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +120,6 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         },
     }
     _files.write_json(directory / "probe.json", record)
-    draw(directory, train, test, *found["pretrained encoder"])
-
     weights = ", moving average of the weights" if pretrained.averaged else ""
     print(
         f"\n{s.directory}, step {pretrained.step}{weights}: accuracy on "
@@ -121,7 +131,24 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         for name, each in scores.items()
     ]
     print(_tables.markdown(head, rows))
+    draw(
+        directory,
+        train,
+        test,
+        *found["pretrained encoder"],
+        watched=_watched(pretrained),
+    )
     return scores
+
+
+def _watched(encoder: recipes.Encoder) -> str:
+    """What the k-NN accuracy was measured on while training, if that can be told."""
+    s = encoder.settings
+    try:
+        n = data.size(data.open(s["source"], s["split"]))
+    except (KeyError, OSError, ValueError, ImportError):  # they may be elsewhere now
+        return "training images"
+    return f"{min(n, recipes.WATCHED):,} training images"
 
 
 def _flat(images: jax.Array) -> jax.Array:
@@ -136,17 +163,17 @@ def _scores(
     test: recipes.Labelled,
 ) -> evaluation.ProbeScores:
     options: dict[str, Any] = {"k": s.k, "num_classes": len(train.class_names)}
-    data = of_train, train.labels, of_test
+    given = of_train, train.labels, of_test
     if s.linear:
         return evaluation.probe_scores(
-            *data,
+            *given,
             test.labels,
             seed=s.seed,
             per_class=s.per_class,
             draws=s.draws,
             **options,
         )
-    predicted = evaluation.knn(*data, temperature=0.07, **options)
+    predicted = evaluation.knn(*given, temperature=0.07, **options)
     accuracy = evaluation.accuracy(predicted, test.labels)
     return evaluation.ProbeScores(accuracy, float("nan"), float("nan"))
 
@@ -157,6 +184,8 @@ def draw(
     test: recipes.Labelled,
     of_train: np.ndarray,
     of_test: np.ndarray,
+    *,
+    watched: str = "training images",
 ) -> None:
     """Writes the run's curves, a map of its embedding, and neighbors of images.
 
@@ -166,6 +195,7 @@ def draw(
       test: held-out images with labels.
       of_train: their representations [n, r].
       of_test: their representations [m, r].
+      watched: what the k-NN accuracy was measured on while training.
     """
     metrics = directory / "metrics.jsonl"
     lines = training.read_metrics(directory) if metrics.exists() else []
@@ -179,6 +209,7 @@ def draw(
             [line["step"] for line in neighbors],
             [line["knn"] for line in neighbors],
             title=directory.name,
+            knn_of=watched,
         )
     pictures.embedding_map(
         directory / "embedding.png",
@@ -187,24 +218,27 @@ def draw(
         class_names=test.class_names,
         title="pretrained h of held-out images",
     )
-    # The first images of each class, in turns, as many as fit.
-    turn = np.zeros(len(test.labels), int)
-    for c in np.unique(test.labels):
-        of_class = np.flatnonzero(test.labels == c)
-        turn[of_class] = np.arange(len(of_class))
-    first = np.lexsort([test.labels, turn])[:12]
-    chosen = first[np.argsort(test.labels[first], kind="stable")]
-    found = evaluation.nearest(of_test[chosen], of_train, 8)
+    # The first images of each class, as many of all as fit, of the first classes.
+    present = np.unique(test.labels)
+    each = max(1, _SHOWN // len(present))
+    chosen = np.concatenate(
+        [np.flatnonzero(test.labels == c)[:each] for c in present[:_SHOWN]]
+    )
+    k = min(8, len(of_train))
+    found = evaluation.nearest(of_test, of_train, k)
+    right = (train.labels[found.indices] == test.labels[:, None]).mean()
     # Of the training images only those that are shown.
-    shown, places = np.unique(found.indices, return_inverse=True)
+    shown, places = np.unique(found.indices[chosen], return_inverse=True)
     pictures.montage(
         directory / "neighbors.png",
         test.images[chosen],
         test.labels[chosen],
         train.images[shown],
         train.labels[shown],
-        places.reshape(found.indices.shape),
-        found.cosines,
+        places.reshape(len(chosen), k),
+        found.cosines[chosen],
         class_names=test.class_names,
         title="held-out images and their nearest training images",
+        note=f"{100 * right:.1f} % of the {k} nearest are over all "
+        f"{len(test.labels):,} held-out images",
     )
