@@ -211,7 +211,8 @@ def draw(
     style.heading(
         figure,
         f"{law}: encoders of one dimension take the same number of steps",
-        "theory: Gaussian embeddings left and right, the views' correlation between",
+        "theory: Gaussian embeddings left and right"
+        + (SHARES[0] in theory) * ", the views' correlation between",
     )
     style.legend_below(figure, axes[0, 0], len(dimensions) + 2)
     style.save(figure, path)

@@ -5,7 +5,7 @@ Every function takes arrays and a path, and writes one PNG.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import axes as mpl_axes
@@ -154,7 +154,7 @@ def embedding_map(
 
     figure = style.blank(8.4, 6.4)
     axes = figure.subplots()
-    present, names = np.unique(labels), style.distinct(class_names)
+    present, names = np.unique(labels), style.distinct(class_names, 24)
     size = float(np.clip(15_000 / len(h), 8, 32))
     for c in present:
         axes.scatter(
@@ -187,7 +187,7 @@ def embedding_map(
                 handle.set_sizes([50.0])  # type: ignore[attr-defined]
     else:
         method += f"; {len(present)} classes, colors repeat"
-    named = _name_clusters(axes, points, labels, present, names)
+    named = _name_clusters(axes, points, labels, present, style.distinct(class_names))
     if named < len(present):
         method += f"\n{named} of {len(present)} classes have a place of their own"
         method += " and are named there"
@@ -248,7 +248,10 @@ def montage(
     tall = queries.shape[1] / queries.shape[2]
     between, caption, aside, margin = 0.22, 0.52, 0.4, 0.2
     head = 1.15 if note else 0.95
-    names = style.distinct(class_names, 13)  # what fits under an image
+    names = style.distinct(class_names, 14)
+    # What fits under an image, also where names have wide letters.
+    room = 10 * (1 + between - 0.06)
+    sizes = [min(10.0, room / style.width(name, 10, "bold")) for name in names]
     title, note = style.literal(title), style.literal(note, 120)
     q, k = indices.shape
     width = 2 * margin + 1 + aside + k * (1 + between) - between
@@ -307,8 +310,9 @@ def montage(
     for i in range(q):
         y = head + i * (tall + caption)
         draw(queries[i], margin, y)
-        name = names[query_labels[i]]
-        write(name, margin + 0.5, y + tall + 0.06, 10, ha="center", weight="bold")
+        c = query_labels[i]
+        place = margin + 0.5, y + tall + 0.06
+        write(names[c], *place, sizes[c], ha="center", weight="bold")
         for j in range(k):
             x = first + j * (1 + between)
             label = key_labels[indices[i, j]]
@@ -330,7 +334,7 @@ def montage(
                 names[label],
                 x + 0.5,
                 y + tall + 0.07,
-                10,
+                sizes[label],
                 ha="center",
                 color=style.TEXT if same else _OTHER,
                 weight="normal" if same else "bold",
@@ -402,14 +406,21 @@ def _name_clusters(
                 place[0],
                 place[1],
                 names[c],
-                fontsize=12,
+                fontsize=min(12.0, 36 / style.width(names[c], 12, "bold")),
                 weight="bold",
                 color=style.TEXT,
-                ha="center",
+                ha=_inwards(place[0], points[:, 0]),
                 va="center",
                 path_effects=_halo(),
+                in_layout=False,  # the map does not shrink to make room for it
             )
     return len(written)
+
+
+def _inwards(x: float, of: np.ndarray) -> Literal["left", "center", "right"]:
+    """Where a text at x begins or ends, so that it stays in the picture."""
+    share = (x - of.min()) / max(np.ptp(of), 1e-30)
+    return "left" if share < 0.2 else "right" if share > 0.8 else "center"
 
 
 def _series(

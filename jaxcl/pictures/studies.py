@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import patches
+from matplotlib import patches, ticker
 
 from jaxcl.pictures import style
 
@@ -39,11 +39,8 @@ def dots(
     places = np.arange(len(names))[::-1]
     for axes, (label, of_probe) in zip(panels, accuracy.items(), strict=True):
         style.plain(axes)
-        percent = {
-            name: 100 * np.asarray(values)
-            for name, values in zip(names, of_probe, strict=True)
-        }
-        for (name, values), place in zip(percent.items(), places, strict=True):
+        percent = [100 * np.asarray(values) for values in of_probe]
+        for name, values, place in zip(names, percent, places, strict=True):
             color = style.QUIET if name == aside else style.COLORS[0]
             if name == baseline:
                 axes.axvline(values.mean(), color=style.COLORS[6], ls="--", lw=1.2)
@@ -51,18 +48,22 @@ def dots(
             axes.plot(
                 [values.mean()] * 2, [place - 0.3, place + 0.3], color=color, lw=2
             )
-        others = np.concatenate([v for name, v in percent.items() if name != aside])
+        others = np.concatenate(
+            [v for name, v in zip(names, percent, strict=True) if name != aside]
+        )
         low, high = np.min(others), np.max(others)
         margin = 0.08 * (high - low) + 0.1
-        if aside in percent and low - percent[aside].mean() > high - low:
+        row = list(names).index(aside) if aside in names else None
+        if row is not None and low - percent[row].mean() > high - low:
             # Far away: it would squeeze the rest.
             axes.set_xlim(low - 4 * margin, high + margin)
             axes.annotate(
-                f"\N{LEFTWARDS ARROW} {percent[aside].mean():.1f}",
-                (low - 3.6 * margin, places[list(percent).index(aside)]),
+                f"\N{LEFTWARDS ARROW} {percent[row].mean():.1f}",
+                (low - 3.6 * margin, places[row]),
                 color=style.QUIET,
                 va="center",
             )
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
         axes.set_xlabel(f"accuracy with {style.literal(label)} (%)")
     panels[0].set_yticks(places, style.distinct(names))
     style.save(figure, path)

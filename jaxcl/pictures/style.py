@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
-from matplotlib import font_manager
+from matplotlib import font_manager, textpath
 from matplotlib.backends import backend_agg
 
 from jaxcl import _files, _text
@@ -157,15 +157,26 @@ def heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
         figure.suptitle(text, fontsize=13, x=0.02, ha="left", color=TEXT)
 
 
-def fitting(width: float, labels: Sequence[str], size: float, most: int) -> int:
-    """Columns of a legend that fit into a width in inches, at a size in points.
+def width(text: str, size: float, weight: str = "normal") -> float:
+    """Of a line of text at a size in points, in inches."""
+    font = font_manager.FontProperties(weight=weight)
+    path = textpath.TextPath((0, 0), text, size=size, prop=font)
+    return max(float(path.get_extents().x1), 1.0) / 72  # an empty path has no extents
 
-    >>> fitting(4.0, ["a" * 20, "b"], 10, 5)
-    1
+
+def fitting(room: float, labels: Sequence[str], size: float, most: int) -> int:
+    """Columns of a legend that fit into a room in inches, at a size in points.
+
+    >>> fitting(4.0, ["a" * 30, "b" * 20, "c"], 10, 3)
+    2
     """
-    # A letter is some 0.6 of its size wide; handle and gaps take five sizes.
-    widest = size * (0.6 * max(map(len, labels), default=0) + 5) / 72
-    return max(1, min(most, len(labels), int(width / widest)))
+    # Handle and gaps of an entry take five sizes.
+    widths = [width(label, size) + 5 * size / 72 for label in labels]
+    for columns in range(min(most, len(labels)), 1, -1):
+        parts = np.array_split(np.array(widths), columns)
+        if sum(part.max() for part in parts) < room:
+            return columns
+    return 1
 
 
 def distinct(names: Sequence[object], most: int = 30) -> list[str]:

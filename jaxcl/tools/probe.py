@@ -239,6 +239,6 @@ def draw(
         found.cosines[chosen],
         class_names=test.class_names,
         title="held-out images and their nearest training images",
-        note=f"{100 * right:.1f} % of the {k} nearest are over all "
-        f"{len(test.labels):,} held-out images",
+        note=f"Over all {len(test.labels):,} held-out images: {100 * right:.1f} % of "
+        f"their {k} nearest",
     )
