@@ -299,17 +299,7 @@ def report(
     """
     if jax.process_index() != 0:
         return
-    from jaxcl.pictures import studies  # matplotlib is slow to import
-
     home = pathlib.Path(directory)
-    studies.dots(
-        home / "accuracy.png",
-        [row.name for row in rows],
-        {label: [row.accuracy[key] for row in rows] for key, label in PROBES.items()},
-        baseline=baseline,
-        aside=UNTRAINED,
-        title=title,
-    )
     record = {
         "settings": dataclasses.asdict(settings),
         "variants": variants,
@@ -322,6 +312,17 @@ def report(
     print(table(rows))
     for key in ("few_labels", "all_labels"):
         print(f"\n{report_differences(rows, baseline, key)}")
+    from jaxcl.pictures import studies, style  # matplotlib is slow to import
+
+    style.attempt(
+        studies.dots,
+        home / "accuracy.png",
+        [row.name for row in rows],
+        {label: [row.accuracy[key] for row in rows] for key, label in PROBES.items()},
+        baseline=baseline,
+        aside=UNTRAINED,
+        title=title,
+    )
 
 
 def report_differences(rows: Sequence[Row], baseline: str, key: str) -> str:

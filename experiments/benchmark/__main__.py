@@ -35,6 +35,7 @@ import tqdm
 from experiments.benchmark import chunks, loop, measure, peers, report
 from experiments.benchmark.settings import Settings
 from jaxcl import _checks, _cli, _files
+from jaxcl.pictures import style
 
 FILES = ("results.json", "benchmark.md", "time.png", "memory.png")
 
@@ -71,8 +72,8 @@ def main(s: Settings) -> list[dict[str, Any]]:
     record = {"machine": machine, "settings": dataclasses.asdict(s), "rows": rows}
     _files.write_json(home / "results.json", record)
     title = f"Value and gradient, float32, d = {s.width}\n{machine}"
-    report.plot(home / "time.png", rows, "seconds", "time (s)", title)
-    report.plot(home / "memory.png", rows, "mib", "memory (MiB)", title)
+    style.attempt(report.plot, home / "time.png", rows, "seconds", "time (s)", title)
+    style.attempt(report.plot, home / "memory.png", rows, "mib", "memory (MiB)", title)
     print(f"In {home}: {', '.join(FILES)}")
     return rows
 

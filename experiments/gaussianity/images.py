@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from experiments.gaussianity import image_runs, measures, pictures
 from experiments.gaussianity.image_runs import Settings
 from jaxcl import _checks, _files
+from jaxcl.pictures import style
 
 
 def main(s: Settings) -> dict[str, image_runs.Trained]:
@@ -28,23 +29,6 @@ def main(s: Settings) -> dict[str, image_runs.Trained]:
 
     rows = [("untrained", runs["contrastive"].first.measures)]
     rows += [(name, run.last.measures) for name, run in runs.items()]
-    moments = {
-        "held-out images": {
-            "untrained": runs["contrastive"].first,
-            **{name: run.last for name, run in runs.items()},
-        }
-    }
-    pictures.norms(directory / "norms.png", moments)
-    pictures.quantiles(directory / "quantiles.png", moments)
-    pictures.cosines(directory / "cosines.png", moments)
-    pictures.histories(
-        directory / "metrics.png",
-        [
-            pictures.History(name, i, 0, run.epochs, run.history)
-            for i, (name, run) in enumerate(runs.items())
-        ],
-        s.dimension,
-    )
     findings = list(conclude(s, runs))
     record = {
         "settings": dataclasses.asdict(s),
@@ -66,6 +50,25 @@ def main(s: Settings) -> dict[str, image_runs.Trained]:
     print(measures.table(rows, s.dimension))
     print(f"\nIn {s.directory}: results.json and pictures\n")
     print("\n".join(findings))
+
+    moments = {
+        "held-out images": {
+            "untrained": runs["contrastive"].first,
+            **{name: run.last for name, run in runs.items()},
+        }
+    }
+    style.attempt(pictures.norms, directory / "norms.png", moments)
+    style.attempt(pictures.quantiles, directory / "quantiles.png", moments)
+    style.attempt(pictures.cosines, directory / "cosines.png", moments)
+    style.attempt(
+        pictures.histories,
+        directory / "metrics.png",
+        [
+            pictures.History(name, i, 0, run.epochs, run.history)
+            for i, (name, run) in enumerate(runs.items())
+        ],
+        s.dimension,
+    )
     return runs
 
 

@@ -129,8 +129,6 @@ def main(s: Settings) -> dict[str, np.ndarray]:
     if s.law == "laplace":
         theory[TITLES[1]] = [inputs.view_correlation(s)] * len(s.dimensions)
     directory = pathlib.Path(s.directory)
-    path = directory / "sweep.png"
-    draw(path, s.batch_sizes, s.dimensions, found, first, theory, s.law)
     findings = list(conclude(s, found))
     record = {
         "settings": dataclasses.asdict(s),
@@ -157,6 +155,8 @@ def main(s: Settings) -> dict[str, np.ndarray]:
         print(_tables.markdown(["d", "untrained", *sizes, "theory"], lines))
     print(f"\nIn {s.directory}: results.json, sweep.png\n")
     print("\n".join(findings))
+    about = s.batch_sizes, s.dimensions, found, first, theory, s.law
+    style.attempt(draw, directory / "sweep.png", *about)
     return found
 
 

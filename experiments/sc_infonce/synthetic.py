@@ -24,7 +24,7 @@ import tqdm
 
 from experiments.sc_infonce import report, theory
 from jaxcl import _checks, _files, kernels, losses, models, training
-from jaxcl.pictures import studies
+from jaxcl.pictures import studies, style
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +193,16 @@ def main(s: Settings) -> list[dict[str, Any]]:
         bar.update()
     bar.close()
 
-    studies.matrices(
+    record = {"settings": dataclasses.asdict(s), "rows": rows}
+    record["cosines"] = {name: c.tolist() for name, c in cosines.items()}
+    _files.write_json(directory / "results.json", record)
+    print("\nlargest relative distance from the target, over pairs of states")
+    print("contrast: largest over smallest probability\n")
+    print(report.table(rows))
+    print(f"\nIn {directory}: targets.png, cosines.png, results.json\n")
+    print("\n".join(report.conclude(rows, s.steps)))
+    style.attempt(
+        studies.matrices,
         directory / "targets.png",
         [row["loss"] for row in rows],
         {
@@ -204,7 +213,8 @@ def main(s: Settings) -> list[dict[str, Any]]:
         title="Probability of a candidate by states, times (N - 1): 1 is chance",
         axes=("anchor's state", "candidate's state"),
     )
-    studies.matrices(
+    style.attempt(
+        studies.matrices,
         directory / "cosines.png",
         list(cosines),
         {"": list(cosines.values())},
@@ -212,12 +222,4 @@ def main(s: Settings) -> list[dict[str, Any]]:
         title="Mean cosine of two views, by their states",
         axes=("anchor's state", "candidate's state"),
     )
-    record = {"settings": dataclasses.asdict(s), "rows": rows}
-    record["cosines"] = {name: c.tolist() for name, c in cosines.items()}
-    _files.write_json(directory / "results.json", record)
-    print("\nlargest relative distance from the target, over pairs of states")
-    print("contrast: largest over smallest probability\n")
-    print(report.table(rows))
-    print(f"\nIn {directory}: targets.png, cosines.png, results.json\n")
-    print("\n".join(report.conclude(rows, s.steps)))
     return rows

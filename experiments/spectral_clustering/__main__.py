@@ -27,6 +27,7 @@ from experiments.spectral_clustering import draw
 from experiments.spectral_clustering import graph as graph_lib
 from experiments.spectral_clustering import theory as theory_lib
 from jaxcl import _checks, _cli, _files, diagnostics, graphs, kernels, losses
+from jaxcl.pictures import style
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +194,7 @@ def main(s: Settings) -> dict[str, float]:
             s.num_groups, s.group_size, s.eta, dimension, s.tau
         )
 
-    # Pictures and results.
+    # Results, and pictures of them.
     with _files.replacing(directory / "embeddings.npz") as path:
         np.savez(
             path,
@@ -203,14 +204,18 @@ def main(s: Settings) -> dict[str, float]:
             spectral_clusters=judged,
             learned_clusters=found,
         )
-    title = f"InfoNCE on a graph: {graph.about}"
-    draw.snapshots(directory, title, drawn, s.snapshots, kernel, groups, names)
-    draw.curves(directory, title, curves, theory, results["entropy of P"])
-    draw.partitions(directory, title, graph, groups, names, judged, found)
     record = {"settings": dataclasses.asdict(s), "results": results, "theory": theory}
     _files.write_json(directory / "results.json", {**record, "curves": curves})
     print(f"\nIn {directory}: results.json, embeddings.npz and pictures\n")
     print(theory_lib.report(results, theory, s.power == 2))
+
+    about = f"InfoNCE on a graph: {graph.about}"
+    for name, function, *drawn_of in (
+        ("snapshots", draw.snapshots, drawn, s.snapshots, kernel, groups, names),
+        ("curves", draw.curves, curves, theory, results["entropy of P"]),
+        ("agreement", draw.partitions, graph, groups, names, judged, found),
+    ):
+        style.attempt(function, directory / f"{name}.png", about, *drawn_of)
     return results
 
 

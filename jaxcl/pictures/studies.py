@@ -54,8 +54,8 @@ def dots(
         low, high = np.min(others), np.max(others)
         margin = 0.08 * (high - low) + 0.1
         row = list(names).index(aside) if aside in names else None
-        if row is not None and low - percent[row].mean() > high - low:
-            # Far away: it would squeeze the rest.
+        if row is not None and low - percent[row].max() > max(high - low, 5 * margin):
+            # Far away, all of it: it would squeeze the rest.
             axes.set_xlim(low - 4 * margin, high + margin)
             axes.annotate(
                 f"\N{LEFTWARDS ARROW} {percent[row].mean():.1f}",

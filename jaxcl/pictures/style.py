@@ -8,7 +8,8 @@ import collections
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import matplotlib
@@ -55,6 +56,28 @@ def save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
         raise ValueError(f"path must end in .png, got {str(path)!r}")
     with _files.replacing(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=_DPI)
+
+
+def attempt(
+    draw: Callable[..., object],
+    path: str | os.PathLike,
+    *arguments: object,
+    **options: object,
+) -> None:
+    """Draws, but for what fails, which is a warning: numbers outlive their pictures.
+
+    Args:
+      draw: a function of the following.
+      path: of the picture.
+      arguments: of the function.
+      options: of the function.
+    """
+    try:
+        draw(path, *arguments, **options)
+    except Exception as error:
+        warnings.warn(
+            f"{path} was not drawn, {type(error).__name__}: {error}", stacklevel=2
+        )
 
 
 def literal(text: object, most: int = 60) -> str:

@@ -24,6 +24,7 @@ from jaxcl import (
     recipes,
     training,
 )
+from jaxcl.pictures import style
 
 # Images whose neighbors are drawn.
 _SHOWN = 12
@@ -202,7 +203,8 @@ def draw(
     losses = [line for line in lines if "loss" in line]
     neighbors = [line for line in lines if line.get("knn") is not None]
     if losses:
-        pictures.learning_curves(
+        style.attempt(
+            pictures.learning_curves,
             directory / "curves.png",
             [line["step"] for line in losses],
             [line["loss"] for line in losses],
@@ -211,7 +213,8 @@ def draw(
             title=directory.name,
             knn_of=watched,
         )
-    pictures.embedding_map(
+    style.attempt(
+        pictures.embedding_map,
         directory / "embedding.png",
         of_test,
         test.labels,
@@ -229,7 +232,8 @@ def draw(
     right = (train.labels[found.indices] == test.labels[:, None]).mean()
     # Of the training images only those that are shown.
     shown, places = np.unique(found.indices[chosen], return_inverse=True)
-    pictures.montage(
+    style.attempt(
+        pictures.montage,
         directory / "neighbors.png",
         test.images[chosen],
         test.labels[chosen],

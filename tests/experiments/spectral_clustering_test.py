@@ -14,6 +14,7 @@ from experiments.spectral_clustering import __main__ as script
 from experiments.spectral_clustering import graph as graph_lib
 from experiments.spectral_clustering import theory
 from jaxcl import diagnostics
+from jaxcl.pictures import style
 
 ROOT = pathlib.Path(__file__).parents[2]
 CORA = ROOT.parent / "shared" / "data" / "graphs" / "cora.npz"
@@ -99,6 +100,19 @@ def test_the_expected_values_are_those_of_the_specification():
     # Where no closed form is known, none is claimed.
     assert expected(2, num_groups=4) == {}
     assert expected(eta=0.97) == {}
+
+
+def test_pictures_that_fail_are_warnings_and_numbers_are_kept(tmp_path, monkeypatch):
+    def fail(figure, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(style, "save", fail)
+    with pytest.warns(UserWarning, match="was not drawn, OSError") as caught:
+        results = _run(tmp_path)
+    names = [str(warning.message).split(" ")[0] for warning in caught]
+    pictures = ("snapshots.png", "curves.png", "agreement.png")
+    assert names == [str(tmp_path / name) for name in pictures]
+    assert json.loads((tmp_path / "results.json").read_text())["results"] == results
 
 
 def test_no_closed_form_is_claimed_for_another_kernel(tmp_path, capsys):
