@@ -172,7 +172,8 @@ def embedding_map(
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_color("#BBBBBB")
-    if len(present) <= len(style.COLORS) * len(style.MARKERS):
+    listed = len(present) <= len(style.COLORS) * len(style.MARKERS)
+    if listed:
         legend = axes.legend(
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
@@ -189,8 +190,10 @@ def embedding_map(
         method += f"; {len(present)} classes, colors repeat"
     named = _name_clusters(axes, points, labels, present, style.distinct(class_names))
     if named < len(present):
-        method += f"\n{named} of {len(present)} classes have a place of their own"
-        method += " and are named there"
+        method += (
+            f"\n{named} of {len(present)} classes lie together and are named there"
+        )
+        method += ", the others in the legend" * listed
     style.heading(figure, style.literal(title), f"{len(h):,} points, {method}")
     style.save(figure, path)
 

@@ -204,7 +204,7 @@ class PicturesTest(parameterized.TestCase):
         self.labels = np.random.default_rng(0).integers(3, size=41)
         self.assertEmpty(named())
         said = self.captured(self.draw_map).get_suptitle()
-        self.assertIn("0 of 3 classes have a place of their own", said)
+        self.assertIn("0 of 3 classes lie together and are named", said)
 
     def test_many_classes_and_few_points_are_drawn(self):
         for n, r, classes in ((100, 3, 100), (3, 4, 2), (2, 2, 1)):
