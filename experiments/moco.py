@@ -21,13 +21,24 @@ the last layer of the head has no bias; and the linear probe is that of
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 import jaxcl
-from jaxcl import _cli, augment, data, kernels, losses, models, recipes, study, training
+from jaxcl import (
+    _checks,
+    _cli,
+    augment,
+    data,
+    kernels,
+    losses,
+    models,
+    recipes,
+    study,
+    training,
+)
 
 Kernel = Literal["cosine", "gaussian", "laplacian", "power_half", "simple_sum"]
 
@@ -42,35 +53,35 @@ class Settings(recipes.Images):
     """Held-out part of the source on which accuracy is measured."""
     projector: Literal["normalized", "plain"] = "plain"
     """Whether the projector's hidden layer is batch-normalized."""
-    kernels: tuple[Kernel, ...] = ("cosine", "simple_sum")
+    kernels: Annotated[tuple[Kernel, ...], _checks.Different] = ("cosine", "simple_sum")
     """What compares queries with keys; "cosine" is MoCo's own InfoNCE."""
     decoupled: bool = False
     """Leaves the positive out of the denominator, as the code of Kernel-InfoNCE."""
-    temperature: float = 0.2
+    temperature: _checks.Positive = 0.2
     """Divides cosines, or distance^power; in a sum that of the Gaussian."""
-    second_temperature: float = 0.2
+    second_temperature: _checks.Positive = 0.2
     """Of the exponential member of "simple_sum"."""
-    power: float = 1.0
-    """Of the distance in the exponential member of "simple_sum", > 0."""
+    power: _checks.Positive = 1.0
+    """Of the distance in the exponential member of "simple_sum"."""
     mixture: Literal["kernels", "losses"] = "kernels"
     """What "simple_sum" adds: kernels, as the paper, or losses, as its code."""
-    weight: float = 0.5
+    weight: _checks.Share = 0.5
     """Of the exponential member of "simple_sum"; the Gaussian has the rest."""
-    queue_size: int = 512
+    queue_size: _checks.Count = 512
     """Keys in the queue, a multiple of the batch size."""
-    momentum: float = 0.99
+    momentum: Annotated[float, _checks.inside("[0, 1)")] = 0.99
     """Of the key encoder's parameters, per step."""
-    epochs: int = 150
+    epochs: _checks.Count = 150
     """Passes over the images."""
-    warmup_epochs: int = 0
+    warmup_epochs: _checks.Index = 0
     """Passes during which the learning rate rises from 0."""
     optimizer: Literal["adamw", "lars", "sgd"] = "sgd"
     """SGD has a momentum of 0.9, and decays all parameters."""
-    learning_rate: float = 0.06
+    learning_rate: _checks.Positive = 0.06
     """At the first step; it falls along a cosine."""
-    weight_decay: float = 5e-4
+    weight_decay: _checks.NotNegative = 5e-4
     """Of all parameters, through the gradient."""
-    evaluate_every: int = 150
+    evaluate_every: _checks.Count = 150
     """Steps between two measurements of the monitors."""
 
 
@@ -119,8 +130,6 @@ MAY_CHANGE = (*recipes.MAY_CHANGE, "test_split")
 def make_loss(s: Settings) -> Callable[..., jax.Array]:
     """Returns loss(queries [b, d], keys [b, d], negatives=[k, d], groups=[b])."""
     [name] = s.kernels
-    if not 0 <= s.weight <= 1:
-        raise ValueError(f"weight must lie in [0, 1], got {s.weight:g}")
     gaussian = kernels.gaussian(s.temperature)
     members = gaussian, kernels.exponential(s.power, s.second_temperature)
     weights = (1 - s.weight, s.weight)
@@ -159,7 +168,7 @@ def pretrain(s: Settings) -> training.TrainState:
     # Model, optimizer, and a second encoder and a queue to begin with.
     described = recipes.describe(s, shape)
     params, stats = recipes.initialize(s, described)
-    tx = recipes.make_optimizer(s, images)
+    apply, tx = recipes.make_apply(described), recipes.make_optimizer(s, images)
     key = jax.random.key(s.seed)
     queue = training.create_queue(jax.random.fold_in(key, 2), s.queue_size, s.embedding)
     memory = {"queue": queue, "key_state": jax.tree.map(jnp.copy, stats)}
@@ -173,7 +182,6 @@ def pretrain(s: Settings) -> training.TrainState:
 
     # Loss: queries learn, keys and queue are constants.
     loss = jaxcl.sharded(make_loss(s), mesh)
-    apply = recipes.make_apply(described)
     groups = jnp.zeros(s.batch_size, int)  # keys of other images are not negatives
 
     def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
@@ -181,9 +189,8 @@ def pretrain(s: Settings) -> training.TrainState:
         slow = {"params": state.average["model"], **state.memory["key_state"]}
         keys, key_state = apply(slow, views[:, 1])
         keys = jax.lax.stop_gradient(kernels.unit(keys["z"]))
-        queries, changed = apply(
-            {"params": params["model"], **state.model_state}, views[:, 0]
-        )
+        fast = {"params": params["model"], **state.model_state}
+        queries, changed = apply(fast, views[:, 0])
         queue = state.memory["queue"]
         values = loss(queries["z"], keys, negatives=queue.keys, groups=groups)
         memory = {"queue": training.push(queue, keys), "key_state": key_state}
@@ -213,22 +220,15 @@ def pretrain(s: Settings) -> training.TrainState:
 def main(s: Settings) -> list[study.Row]:
     """Trains by each kernel, probes the encoders, and prints a table."""
     recipes.start(s)
-    if s.queue_size % s.batch_size:
-        raise ValueError(
-            f"queue_size must be divisible by the {s.batch_size} rows of a batch, "
-            f"got {s.queue_size}"
-        )
-    if len(set(s.kernels)) != len(s.kernels) or not s.kernels:
-        raise ValueError(f"kernels must be one or more different ones, got {s.kernels}")
-    recipes.labelled(s.source, "test_split", s.test_split)  # before anything is trained
+    _checks.divisible("queue_size", s.queue_size, s.batch_size, f"{s.batch_size} rows")
+    recipes.check_study(s, s.test_split)
 
     def features(s: Settings, trained: bool) -> study.Features:
         return study.Features(*recipes.probe_features(s, trained, s.test_split))
 
     variants: dict[str, Any] = {name: {"kernels": (name,)} for name in s.kernels}
-    rows = study.run(
-        study.Study(pretrain, features), s, variants, [s.seed], may_change=MAY_CHANGE
-    )
+    of_moco = study.Study(pretrain, features)
+    rows = study.run(of_moco, s, variants, [s.seed], may_change=MAY_CHANGE)
     study.report(
         s.directory,
         rows,

@@ -12,7 +12,7 @@ is measured by `python -m experiments.linear_probe DIRECTORY`.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ class Settings(recipes.Images):
         "sup_con",
     ] = "nt_xent"
     """Loss; "sup_con" uses the labels."""
-    temperature: float = 0.5
+    temperature: _checks.Positive = 0.5
     """Divides similarities; smaller is sharper."""
     kernel: Literal[
         "gaussian",
@@ -69,28 +69,28 @@ class Settings(recipes.Images):
     ] = "gaussian"
     """Of "kernel_info_nce" and "kcl". Its temperature divides distance^power; the sums
     are of a Gaussian and an exponential kernel."""
-    weight: float = 0.5
+    weight: _checks.Share = 0.5
     """Of the sums' exponential member, in [0, 1]; the Gaussian has the rest."""
-    power: float = 1.0
-    """Of the distance in the sums' exponential member, > 0."""
-    second_temperature: float | None = None
+    power: _checks.Positive = 1.0
+    """Of the distance in the sums' exponential member."""
+    second_temperature: _checks.Positive | None = None
     """Of the sums' exponential member; None: the same as of the Gaussian."""
-    arc_scale: float = 1.0
+    arc_scale: Annotated[float, _checks.inside("(0, 1]")] = 1.0
     """Of the angle in arc-cosine kernels, in (0, 1]; they have no temperature."""
-    alpha: float = 1.0
+    alpha: _checks.Finite = 1.0
     """Scale of the target of "sc_info_nce"."""
-    beta: float = 0.0
+    beta: _checks.Finite = 0.0
     """Bias of the target of "sc_info_nce"."""
     variant: Literal["constant", "full", "official"] = "constant"
     """Form of "sc_info_nce"; the authors' image runs had "official"."""
-    penalty: float = 0.0
+    penalty: _checks.NotNegative = 0.0
     """Factor c of the penalty on norm and entropy of z, which is added with the weight
     c 2 (1 - penalty_alignment) / (d temperature); 1 is the theory's threshold."""
-    penalty_scale: float = 0.5
+    penalty_scale: _checks.Positive = 0.5
     """Pins the radius of z near sqrt(d / (2 penalty_scale))."""
-    penalty_alignment: float = 0.0
+    penalty_alignment: _checks.Share = 0.0
     """Mean cosine of positives that is expected, in [0, 1]; 0 is on the safe side."""
-    tile: int | None = None
+    tile: _checks.Count | None = None
     """Edge of a tile of pairs; changes memory and speed, not results."""
 
 
@@ -99,7 +99,6 @@ MAY_CHANGE = (*recipes.MAY_CHANGE, "tile")
 
 def make_kernel(s: Settings) -> kernels.Kernel:
     t, second = s.temperature, s.second_temperature or s.temperature
-    _checks.between("weight", s.weight, 0, 1)
     members = kernels.gaussian(t), kernels.exponential(s.power, second)
     weights = (1 - s.weight, s.weight)
     return {
@@ -155,11 +154,6 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
 
 def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., Any]:
     """Adds the penalty that pins the radius of z, over all views of a batch."""
-    if not (s.penalty >= 0 and 0 <= s.penalty_alignment <= 1):
-        raise ValueError(
-            "penalty must be >= 0 and penalty_alignment in [0, 1], got "
-            f"{s.penalty:g} and {s.penalty_alignment:g}"
-        )
     weight = s.penalty * 2 * (1 - s.penalty_alignment) / (s.embedding * s.temperature)
 
     def penalized(z: jax.Array, labels: Any, axis_name: str) -> jax.Array:
@@ -171,13 +165,24 @@ def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., An
     return penalized if s.penalty else loss
 
 
+def check(s: Settings) -> None:
+    fewest = 3 if s.loss == "is_info_nce" else 2
+    _checks.count("num_views", s.num_views, fewest, 2 if s.loss == "dhel" else jnp.inf)
+    used = s.kernel if s.loss in ("kernel_info_nce", "kcl") else ""
+    for names, read, which in (
+        ("kernel", bool(used), "losses 'kernel_info_nce' and 'kcl'"),
+        ("weight power second_temperature", used.endswith("_sum"), "a sum of kernels"),
+        ("arc_scale", used.startswith("arc"), "an arc-cosine kernel"),
+        ("alpha beta variant", s.loss == "sc_info_nce", "loss 'sc_info_nce'"),
+        ("penalty_scale penalty_alignment", s.penalty > 0, "a penalty above 0"),
+    ):
+        _checks.unread(s, names, unless=read, which=which)
+
+
 def main(s: Settings) -> training.TrainState:
     recipes.start(s)
+    check(s)
     mesh, rows, whole = jaxcl.data_parallel()
-    if s.num_views < (3 if s.loss == "is_info_nce" else 2):
-        raise ValueError(
-            f"num_views must be at least 2, and 3 for is_info_nce, got {s.num_views}"
-        )
 
     # Data: a function of the step, so a resumed run sees what an unbroken one would.
     images = recipes.open_images(s)
@@ -190,10 +195,9 @@ def main(s: Settings) -> training.TrainState:
     # Model and optimizer.
     described = recipes.describe(s, shape)
     params, stats = recipes.initialize(s, described, len(images.class_names or ()))
-    tx = recipes.make_optimizer(s, images)
+    apply, tx = recipes.make_apply(described), recipes.make_optimizer(s, images)
     state = training.create_state(params, stats, tx, average=s.average > 0)
     state = data.put(state, whole)
-    apply = recipes.make_apply(described)
 
     # Loss: views of the batch, their embeddings [b, v, d], and what these cost.
     loss = jaxcl.sharded(add_penalty(s, make_loss(s)), mesh)
@@ -208,14 +212,11 @@ def main(s: Settings) -> training.TrainState:
         variables = {"params": params["model"], **state.model_state}
         out, changed = encode(variables, batch["image"], key)
         values = loss(out["z"], batch.get("label"))
-        norm = jnp.linalg.norm(out["z"], axis=-1).mean()
-        metrics = {"embedding_norm": norm}
-        if (
-            "probe" in params
-        ):  # learns beside the model; the loss stays the number it is
-            of_probe, accuracy = evaluation.online_probe(
-                params["probe"], out["h"][:, 0], batch["label"]
-            )
+        metrics = {"embedding_norm": jnp.linalg.norm(out["z"], axis=-1).mean()}
+        # A probe learns beside the model; the loss stays the number that it is.
+        if "probe" in params:
+            h, labels = out["h"][:, 0], batch["label"]
+            of_probe, accuracy = evaluation.online_probe(params["probe"], h, labels)
             values = values + (of_probe - jax.lax.stop_gradient(of_probe))
             metrics["linear"] = accuracy
         return training.Outcome(values, changed, metrics=metrics)

@@ -22,7 +22,7 @@ import numpy as np
 import tqdm
 from scipy import stats
 
-from jaxcl import _files, _tables, evaluation
+from jaxcl import _checks, _files, _tables, evaluation
 from jaxcl.training import settings as settings_lib
 
 PROBES = {
@@ -115,7 +115,10 @@ def run(
         for seed in seeds
         for name, changes in ((UNTRAINED, {}), *variants.items())
     ]
-    for _, settings in runs:  # what does not fit is said before anything is trained
+    # What does not fit is said before anything is trained, or a directory made.
+    for _, settings in runs:
+        _checks.settings(settings)
+    for _, settings in runs:
         _check(settings, may_change)
     rows = {
         name: Row(name, {key: [] for key in PROBES}, 0)
@@ -296,17 +299,7 @@ def report(
     """
     if jax.process_index() != 0:
         return
-    from jaxcl.pictures import studies  # matplotlib is slow to import
-
     home = pathlib.Path(directory)
-    studies.dots(
-        home / "accuracy.png",
-        [row.name for row in rows],
-        {label: [row.accuracy[key] for row in rows] for key, label in PROBES.items()},
-        baseline=baseline,
-        aside=UNTRAINED,
-        title=title,
-    )
     record = {
         "settings": dataclasses.asdict(settings),
         "variants": variants,
@@ -319,6 +312,17 @@ def report(
     print(table(rows))
     for key in ("few_labels", "all_labels"):
         print(f"\n{report_differences(rows, baseline, key)}")
+    from jaxcl.pictures import studies, style  # matplotlib is slow to import
+
+    style.attempt(
+        studies.dots,
+        home / "accuracy.png",
+        [row.name for row in rows],
+        {label: [row.accuracy[key] for row in rows] for key, label in PROBES.items()},
+        baseline=baseline,
+        aside=UNTRAINED,
+        title=title,
+    )
 
 
 def report_differences(rows: Sequence[Row], baseline: str, key: str) -> str:

@@ -11,9 +11,11 @@ PACKAGE = pathlib.Path(jaxcl.__file__).parent
 
 LEVELS = {
     "_optional": -2,
+    "_text": -2,
     "_checks": -1,
     "_cli": -1,
     "_files": -1,
+    "_checksums": -1,
     "_tables": -1,
     "mesh": 0,
     "graphs": 1,

@@ -8,6 +8,7 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib import figure as mpl_figure
 
 from jaxcl import study
 from jaxcl.pictures import studies
@@ -174,6 +175,34 @@ def test_a_report_keeps_what_was_there_beside_it(tmp_path, capsys):
     assert "it is results_2.json now" in write(three)
     kept = json.loads((tmp_path / "results_2.json").read_text())
     assert [row["name"] for row in kept["rows"]] == [study.UNTRAINED, "a"]
+
+
+def test_numbers_outlive_a_picture_that_fails(tmp_path, capsys, monkeypatch):
+    def full(figure, path, **_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mpl_figure.Figure, "savefig", full)
+    rows = _rows(**{study.UNTRAINED: [0.2, 0.2]}, a=[0.5, 0.6])
+    said = {"settings": Settings("here"), "variants": {}, "title": "t", "baseline": "a"}
+    with pytest.warns(UserWarning, match=r"accuracy\.png was not drawn, OSError.*left"):
+        study.report(tmp_path, rows, **said)
+    assert "| a " in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_an_arrow_stands_for_a_row_aside_only_if_none_of_it_is_seen(
+    tmp_path, monkeypatch
+):
+    figures = []
+    monkeypatch.setattr(studies.style, "save", lambda figure, _: figures.append(figure))
+    for aside in ([0.5, 0.6], [0.5, 0.89], [0.895, 0.9]):
+        accuracy = {"5-NN": [aside, [0.9, 0.91], [0.9, 0.92]]}
+        how = {"baseline": "a", "aside": "first"}
+        studies.dots(tmp_path / "x.png", ["first", "a", "b"], accuracy, **how)
+        [axes] = figures.pop().axes
+        low, _ = axes.get_xlim()
+        assert bool(axes.texts) == (100 * max(aside) < low)
+        assert axes.texts or low < 100 * min(aside)
 
 
 def test_programs_are_shared_within_and_left_alone_afterwards(monkeypatch):

@@ -34,7 +34,8 @@ import tqdm
 
 from experiments.benchmark import chunks, loop, measure, peers, report
 from experiments.benchmark.settings import Settings
-from jaxcl import _cli, _files
+from jaxcl import _checks, _cli, _files
+from jaxcl.pictures import style
 
 FILES = ("results.json", "benchmark.md", "time.png", "memory.png")
 
@@ -42,9 +43,9 @@ FILES = ("results.json", "benchmark.md", "time.png", "memory.png")
 def main(s: Settings) -> list[dict[str, Any]]:
     # JAX would take most of a GPU for itself, and torch could not run beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    _checks.settings(s)
     for n in s.sizes:
-        if n < 2 or n % 2:
-            raise ValueError(f"sizes must be even, at least 2, got {n}")
+        _checks.divisible("sizes", n, 2, "2 views of an example")
     now = f"{datetime.datetime.now():%Y-%m-%d_%H%M%S}"
     directory = s.directory or f"runs/benchmark/{now}"
     for name in FILES:
@@ -71,8 +72,8 @@ def main(s: Settings) -> list[dict[str, Any]]:
     record = {"machine": machine, "settings": dataclasses.asdict(s), "rows": rows}
     _files.write_json(home / "results.json", record)
     title = f"Value and gradient, float32, d = {s.width}\n{machine}"
-    report.plot(home / "time.png", rows, "seconds", "time (s)", title)
-    report.plot(home / "memory.png", rows, "mib", "memory (MiB)", title)
+    style.attempt(report.plot, home / "time.png", rows, "seconds", "time (s)", title)
+    style.attempt(report.plot, home / "memory.png", rows, "mib", "memory (MiB)", title)
     print(f"In {home}: {', '.join(FILES)}")
     return rows
 

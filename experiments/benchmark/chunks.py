@@ -10,7 +10,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ import tqdm
 
 import jaxcl
 from experiments.benchmark import report
-from jaxcl import _files, _tables, losses, models, training
+from jaxcl import _checks, _files, _tables, losses, models, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +29,19 @@ class Settings:
 
     directory: str = "runs/benchmark_chunks"
     """Where chunks.md and results.json go."""
-    chunks: tuple[int, ...] = (1, 2, 4, 8, 16)
+    chunks: Annotated[tuple[_checks.Count, ...], _checks.Different] = (1, 2, 4, 8, 16)
     """Numbers of chunks."""
-    devices: tuple[int, ...] = (1,)
+    devices: Annotated[tuple[_checks.Count, ...], _checks.Different] = (1,)
     """Numbers of devices; on a CPU, JAX_NUM_CPU_DEVICES=4 makes four."""
     encoder: Literal["patches", "convolutions"] = "patches"
     """Three dense layers over patches of 4 x 4 pixels, or three convolutions."""
-    batch_size: int = 256
+    batch_size: _checks.Several = 256
     """Images per step, over all devices."""
-    size: int = 32
+    size: _checks.Count = 32
     """Edge of an image in pixels."""
-    width: int = 32
+    width: _checks.Count = 32
     """Channels of the first convolution, or an eighth of those of a patch."""
-    repeats: int = 3
+    repeats: _checks.Count = 3
     """Steps of each that are timed, interleaved."""
 
 
@@ -83,7 +83,10 @@ def by_hand(encode: Any, chunks: int) -> Any:
 
 
 def main(s: Settings) -> list[dict[str, Any]]:
+    _checks.settings(s)
     home = _files.check_new("directory", s.directory)
+    if s.encoder == "patches":
+        _checks.divisible("size", s.size, 4, "4 pixels of a patch")
     most = len(jax.devices())
     if max(s.devices) > most:
         raise ValueError(
@@ -91,11 +94,8 @@ def main(s: Settings) -> list[dict[str, Any]]:
         )
     cases = [(d, c) for d in s.devices for c in s.chunks]
     for devices, chunks in cases:
-        if s.batch_size % (devices * chunks):
-            raise ValueError(
-                f"batch_size must be divisible by {devices} devices times {chunks} "
-                f"chunks, got {s.batch_size}"
-            )
+        parts = f"{devices} devices times {chunks} chunks"
+        _checks.divisible("batch_size", s.batch_size, devices * chunks, parts)
     steps, rows = [], []
     for devices, chunks in tqdm.tqdm(cases, unit="program"):
         step, row = prepare(s, devices, chunks)

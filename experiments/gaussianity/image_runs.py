@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ import optax
 
 import jaxcl
 from experiments.gaussianity import measures
-from jaxcl import augment, data, evaluation, losses, models, recipes, training
+from jaxcl import _checks, augment, data, evaluation, losses, models, recipes, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,31 +32,31 @@ class Settings:
     """Held-out images that are measured."""
     augmentation: Literal["characters", "photographs"] = "characters"
     """Affine maps and noise, or crops, flips and colors without blur."""
-    jitter: float = 1.0
+    jitter: Annotated[float, _checks.inside("[0, 2.5]")] = 1.0
     """Strength of the colors of "photographs"; 1 as in the paper."""
     encoder: Literal["small", "resnet18"] = "small"
     """Three convolutions and a dense layer, or a residual network."""
-    width: int = 16
+    width: _checks.Count = 16
     """Channels of its first stage; 64 is the usual residual network."""
-    dimension: int = 128
+    dimension: _checks.Several = 128
     """Size d of the output that the loss and the tests read."""
     loss: Literal["info_nce", "nt_xent"] = "info_nce"
     """Contrastive loss: of one direction as in the paper, or among all views."""
-    temperature: float = 0.1
+    temperature: _checks.Positive = 0.1
     """Divides cosines."""
-    batch_size: int = 128
+    batch_size: _checks.Several = 128
     """Images per step; the paper has 256."""
-    epochs: int = 100
+    epochs: _checks.Count = 100
     """Passes over the images, as in the paper."""
-    learning_rate: float = 1e-3
+    learning_rate: _checks.Positive = 1e-3
     """Of AdamW, constant."""
-    weight_decay: float = 1e-4
+    weight_decay: _checks.NotNegative = 1e-4
     """Of weights, apart from the gradient; the paper's may be added to it."""
-    measurements: int = 10
+    measurements: _checks.Count = 10
     """Moments at which encoders are measured, besides the start."""
-    max_samples: int = 5000
+    max_samples: Annotated[int, _checks.whole(20)] = 5000
     """Embeddings that the tests see at most; the paper does not say."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of parameters, batches and views."""
 
 

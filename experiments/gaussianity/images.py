@@ -15,36 +15,20 @@ from collections.abc import Iterator
 
 from experiments.gaussianity import image_runs, measures, pictures
 from experiments.gaussianity.image_runs import Settings
-from jaxcl import _files
+from jaxcl import _checks, _files
+from jaxcl.pictures import style
 
 
 def main(s: Settings) -> dict[str, image_runs.Trained]:
     """Trains both encoders, writes a table and pictures, and returns the runs."""
+    _checks.settings(s)
+    is_photo = s.augmentation == "photographs"
+    _checks.unread(s, "jitter", unless=is_photo, which="augmentation 'photographs'")
     directory = _files.check_new("directory", s.directory)
-    for name in ("epochs", "measurements"):
-        if getattr(s, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(s, name)}")
     runs = {kind: image_runs.train(s, kind) for kind in ("contrastive", "supervised")}
 
     rows = [("untrained", runs["contrastive"].first.measures)]
     rows += [(name, run.last.measures) for name, run in runs.items()]
-    moments = {
-        "held-out images": {
-            "untrained": runs["contrastive"].first,
-            **{name: run.last for name, run in runs.items()},
-        }
-    }
-    pictures.norms(directory / "norms.png", moments)
-    pictures.quantiles(directory / "quantiles.png", moments)
-    pictures.cosines(directory / "cosines.png", moments)
-    pictures.histories(
-        directory / "metrics.png",
-        [
-            pictures.History(name, i, 0, run.epochs, run.history)
-            for i, (name, run) in enumerate(runs.items())
-        ],
-        s.dimension,
-    )
     findings = list(conclude(s, runs))
     record = {
         "settings": dataclasses.asdict(s),
@@ -66,6 +50,25 @@ def main(s: Settings) -> dict[str, image_runs.Trained]:
     print(measures.table(rows, s.dimension))
     print(f"\nIn {s.directory}: results.json and pictures\n")
     print("\n".join(findings))
+
+    moments = {
+        "held-out images": {
+            "untrained": runs["contrastive"].first,
+            **{name: run.last for name, run in runs.items()},
+        }
+    }
+    style.attempt(pictures.norms, directory / "norms.png", moments)
+    style.attempt(pictures.quantiles, directory / "quantiles.png", moments)
+    style.attempt(pictures.cosines, directory / "cosines.png", moments)
+    style.attempt(
+        pictures.histories,
+        directory / "metrics.png",
+        [
+            pictures.History(name, i, 0, run.epochs, run.history)
+            for i, (name, run) in enumerate(runs.items())
+        ],
+        s.dimension,
+    )
     return runs
 
 

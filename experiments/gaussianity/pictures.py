@@ -114,7 +114,8 @@ def cosines(path: pathlib.Path, moments: Moments) -> None:
         middle = np.linspace(-0.99, 0.99, 199)
         panel.set_ylim(0, 2.2 * embeddings.cosine_density(middle, d).max())
         panel.set_yticks([])
-    style.heading(figure, "Cosines of embeddings", "the highest bars are cut")
+    cut = any(panel.dataLim.y1 > panel.get_ylim()[1] for panel, *_ in panels)
+    style.heading(figure, "Cosines of embeddings", cut * "the highest bars are cut")
     style.legend_below(figure, panels[0][0], 3)
     style.save(figure, path)
 

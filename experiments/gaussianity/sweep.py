@@ -11,7 +11,7 @@ number of epochs, hence small batches more steps.
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,10 @@ import numpy as np
 import tqdm
 
 from experiments.gaussianity import encoders, inputs
-from jaxcl import _files, _tables, diagnostics, training
+from jaxcl import _checks, _files, _tables, diagnostics, training
 from jaxcl.pictures import style
+
+Sizes = Annotated[tuple[_checks.Several, ...], _checks.Different]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,21 +33,21 @@ class Settings(inputs.Scales):
     """Where the table and the picture go; one that holds results is refused."""
     law: inputs.Name = "laplace"
     """Law to draw inputs from."""
-    batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
+    batch_sizes: Sizes = (8, 16, 32, 64, 128)
     """N; the paper has 48 and 96 as well."""
-    dimensions: tuple[int, ...] = (32, 64, 128)
+    dimensions: Sizes = (32, 64, 128)
     """d; the paper has 256 and 512 as well."""
-    seeds: int = 2
+    seeds: _checks.Count = 2
     """Encoders for each; the band in the picture is their range."""
-    steps: int = 500
+    steps: _checks.Count = 500
     """Optimization steps."""
-    num_test: int = 2000
+    num_test: _checks.Several = 2000
     """Held-out inputs that are measured."""
-    temperature: float = 0.1
+    temperature: _checks.Positive = 0.1
     """Divides cosines."""
-    learning_rate: float = 1e-3
+    learning_rate: _checks.Positive = 1e-3
     """Of Adam, constant."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of inputs, parameters and views."""
 
 
@@ -108,11 +110,8 @@ def train(s: Settings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(s: Settings) -> None:
-    _files.check_new("directory", pathlib.Path(s.directory))
-    if not s.batch_sizes or min(s.batch_sizes) < 2:
-        raise ValueError(f"batch_sizes must be at least 2 each, got {s.batch_sizes}")
-    if not s.dimensions or min(s.dimensions) < 2:
-        raise ValueError(f"dimensions must be at least 2 each, got {s.dimensions}")
+    _checks.settings(s)
+    _files.check_new("directory", s.directory)
 
 
 def main(s: Settings) -> dict[str, np.ndarray]:
@@ -130,8 +129,6 @@ def main(s: Settings) -> dict[str, np.ndarray]:
     if s.law == "laplace":
         theory[TITLES[1]] = [inputs.view_correlation(s)] * len(s.dimensions)
     directory = pathlib.Path(s.directory)
-    path = directory / "sweep.png"
-    draw(path, s.batch_sizes, s.dimensions, found, first, theory, s.law)
     findings = list(conclude(s, found))
     record = {
         "settings": dataclasses.asdict(s),
@@ -158,6 +155,8 @@ def main(s: Settings) -> dict[str, np.ndarray]:
         print(_tables.markdown(["d", "untrained", *sizes, "theory"], lines))
     print(f"\nIn {s.directory}: results.json, sweep.png\n")
     print("\n".join(findings))
+    about = s.batch_sizes, s.dimensions, found, first, theory, s.law
+    style.attempt(draw, directory / "sweep.png", *about)
     return found
 
 
@@ -212,7 +211,8 @@ def draw(
     style.heading(
         figure,
         f"{law}: encoders of one dimension take the same number of steps",
-        "theory: Gaussian embeddings left and right, the views' correlation between",
+        "theory: Gaussian embeddings left and right"
+        + (SHARES[0] in theory) * ", the views' correlation between",
     )
     style.legend_below(figure, axes[0, 0], len(dimensions) + 2)
     style.save(figure, path)

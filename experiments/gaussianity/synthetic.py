@@ -23,6 +23,7 @@ from experiments.gaussianity import synthetic_runs as runs_lib
 from experiments.gaussianity import synthetic_settings as settings
 from experiments.gaussianity.synthetic_settings import Settings
 from jaxcl import _files
+from jaxcl.pictures import style
 
 # By law, then by what was minimized.
 Runs = dict[inputs.Name, dict[str, runs_lib.Trained]]
@@ -45,7 +46,6 @@ def main(s: Settings) -> Runs:
     for name, of_input in runs.items():
         rows.append((f"{name}, untrained", of_input["InfoNCE"].first.measures))
         rows += [(f"{name}, {k}", run.last.measures) for k, run in of_input.items()]
-    draw(s, runs)
     findings = list(conclusions.conclude(s, runs))
     record = {
         "settings": dataclasses.asdict(s),
@@ -74,6 +74,7 @@ def main(s: Settings) -> Runs:
     print(measures.table(rows, s.dimension))
     print(f"\nIn {s.directory}: results.json and pictures\n")
     print("\n".join(findings))
+    draw(s, runs)
     return runs
 
 
@@ -87,10 +88,11 @@ def draw(s: Settings, runs: Runs) -> None:
         }
         for name, of_input in runs.items()
     }
-    pictures.norms(directory / "norms.png", moments)
-    pictures.quantiles(directory / "quantiles.png", moments)
-    pictures.cosines(directory / "cosines.png", moments)
-    pictures.histories(
+    style.attempt(pictures.norms, directory / "norms.png", moments)
+    style.attempt(pictures.quantiles, directory / "quantiles.png", moments)
+    style.attempt(pictures.cosines, directory / "cosines.png", moments)
+    style.attempt(
+        pictures.histories,
         directory / "metrics.png",
         [
             pictures.History(f"{name}, {kind}", i, j, run.epochs, run.history)
@@ -99,7 +101,8 @@ def draw(s: Settings, runs: Runs) -> None:
         ],
         s.dimension,
     )
-    pictures.radii(
+    style.attempt(
+        pictures.radii,
         directory / "radius.png",
         {name: {k: run.norm for k, run in of.items()} for name, of in runs.items()},
         math.sqrt(s.dimension / (2 * s.lam)),

@@ -1,9 +1,10 @@
 """The settings of the synthetic runs, and what follows from them."""
 
 import dataclasses
+from typing import Annotated
 
 from experiments.gaussianity import encoders, inputs
-from jaxcl import _files
+from jaxcl import _checks, _files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,41 +13,45 @@ class Settings(inputs.Scales):
 
     directory: str = "runs/gaussianity_synthetic"
     """Where the table and the pictures go; one that holds results is refused."""
-    laws: tuple[inputs.Name, ...] = ("laplace", "mixture", "binary")
+    laws: Annotated[tuple[inputs.Name, ...], _checks.Different] = (
+        "laplace",
+        "mixture",
+        "binary",
+    )
     """Laws to draw inputs from."""
-    num_train: int = 5120
+    num_train: _checks.Several = 5120
     """Inputs to learn from."""
-    num_test: int = 2000
+    num_test: Annotated[int, _checks.whole(20)] = 2000
     """Held-out inputs that are measured."""
     encoder: encoders.Name = "linear"
     """A linear map as in the paper, or one hidden layer of ReLU before it."""
-    hidden: int = 512
+    hidden: _checks.Count = 512
     """Units of that layer."""
     bias: bool = False
     """Whether the last layer has one; it moves the mean away from 0 for long."""
-    dimension: int = 64
+    dimension: _checks.Several = 64
     """Size d of the embedding."""
-    temperature: float = 0.1
+    temperature: _checks.Positive = 0.1
     """Divides cosines."""
-    batch_size: int = 128
+    batch_size: _checks.Several = 128
     """Inputs in a batch, and candidates of each anchor."""
-    epochs: int = 20
+    epochs: _checks.Count = 20
     """Passes over the inputs."""
-    learning_rate: float = 3e-3
+    learning_rate: _checks.Positive = 3e-3
     """Of Adam, constant; the paper has 1e-3, and many more steps."""
-    beta_factor: float = 1.0
+    beta_factor: _checks.NotNegative = 1.0
     """Weight beta of the penalty, as a multiple of 2 (1 - eta) / (temperature d), from
     which on theory promises a Gaussian optimum; 0 trains no encoder with it."""
-    eta: float | None = None
+    eta: _checks.Share | None = None
     """Mildness of the augmentation in [0, 1]; None is the correlation of two views for
     laplace, and 0, the safe choice, for the others."""
-    lam: float = 0.5
+    lam: _checks.Positive = 0.5
     """lambda of the penalty: it pins the norm at sqrt(d / (2 lambda))."""
-    measurements: int = 10
+    measurements: _checks.Count = 10
     """Moments at which encoders are measured, besides the start."""
-    max_samples: int = 5000
+    max_samples: Annotated[int, _checks.whole(20)] = 5000
     """Embeddings that the tests for normality see at most; the paper does not say."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of inputs, parameters, batches and views."""
 
 
@@ -81,16 +86,14 @@ def beta_of(s: Settings, name: inputs.Name) -> float:
 
 def check(s: Settings) -> None:
     """Refuses settings that cannot run, before anything is trained."""
+    _checks.settings(s)
     _files.check_new("directory", s.directory)
-    if not s.laws or len(set(s.laws)) < len(s.laws):
-        raise ValueError(f"laws must be different ones, got {s.laws}")
-    for name, holds, expected in (
-        ("batch_size", 2 <= s.batch_size <= s.num_train, "in [2, num_train]"),
-        ("signal", 0 < s.signal <= 1, "in (0, 1]"),
-        ("eta", s.eta is None or 0 <= s.eta <= 1, "in [0, 1]"),
-        ("beta_factor", s.beta_factor >= 0, "at least 0"),
-        ("epochs", s.epochs >= 1, "at least 1"),
-        ("measurements", s.measurements >= 1, "at least 1"),
+    _checks.count("batch_size", s.batch_size, 2, at_most=s.num_train)
+    for names, read, which in (
+        ("hidden", s.encoder == "mlp", "encoder 'mlp'"),
+        ("eta lam", s.beta_factor > 0, "a beta_factor above 0"),
+        ("signal view_noise view_dropout view_scale", "laplace" in s.laws, "laplace"),
+        ("components", "mixture" in s.laws, "mixture"),
+        ("flip", "binary" in s.laws, "binary"),
     ):
-        if not holds:
-            raise ValueError(f"{name} must be {expected}, got {getattr(s, name)}")
+        _checks.unread(s, names, unless=read, which=which)

@@ -4,14 +4,14 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from experiments.kernel_infonce import pretraining
 from experiments.kernel_infonce import rows as rows_lib
-from jaxcl import recipes, study
+from jaxcl import _checks, recipes, study
 
 # The paper's gain in points of linear accuracy: CIFAR-10, ResNet-50, 400 epochs.
 PUBLISHED = ("simple sum", 1.1)
@@ -30,7 +30,7 @@ class Settings:
     tuned: str | None = None
     """File of `search` with hyperparameters; None: for digits and mnist those found on
     digits, for others the defaults of the paper's code."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[_checks.Seed, ...], _checks.Different] = (0,)
     """Of parameters, batches and views; several give standard deviations."""
     instead: tyro.conf.OmitArgPrefixes[recipes.Instead] = recipes.Instead()  # noqa: RUF009
 
@@ -53,12 +53,14 @@ def read_tuned(path: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 
 def main(s: Settings) -> list[study.Row]:
+    _checks.settings(s)
     named = pretraining.protocol(s.protocol, s.kernels, s.instead, s.directory)
     tuned = named.tuned if s.tuned is None else read_tuned(s.tuned, s.kernels)
     variants = {
         name: rows_lib.variant(named.settings, name, tuned.get(name, {}))
         for name in s.kernels
     }
+    recipes.check_study(named.settings, named.settings.test_split)
     rows = study.run(
         pretraining.STUDY,
         named.settings,

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from jaxcl import kernels, losses, recipes
+from jaxcl import _checks, kernels, losses, recipes
 
 BASELINE = "Gaussian (SimCLR)"
 
@@ -20,15 +20,15 @@ class Training(recipes.Images):
 
     row: str = BASELINE
     """Name of the row."""
-    temperature: float = 0.5
+    temperature: _checks.Positive = 0.5
     """Divides distance^power, in a sum that of the Gaussian; smaller is sharper."""
-    second_temperature: float | None = None
+    second_temperature: _checks.Positive | None = None
     """Of a sum's exponential member; None: the same as of the Gaussian."""
-    weight: float = 0.5
+    weight: _checks.Share = 0.5
     """Of a sum's exponential member, in [0, 1]; the Gaussian has the rest."""
-    power: float = 1.0
-    """Of the distance in a sum's exponential member, > 0."""
-    arc_scale: float = 1.0
+    power: _checks.Positive = 1.0
+    """Of the distance in a sum's exponential member."""
+    arc_scale: Annotated[float, _checks.inside("(0, 1]")] = 1.0
     """Of the angle in arc-cosine kernels, in (0, 1]; they have no temperature."""
     test_split: str = "test"
     """Images on which accuracy is measured."""
@@ -70,8 +70,6 @@ def members(s: Training) -> tuple[kernels.Kernel, kernels.Kernel]:
 
 
 def weights(s: Training) -> tuple[float, float]:
-    if not 0 <= s.weight <= 1:
-        raise ValueError(f"weight must lie in [0, 1], got {s.weight:g}")
     return 1 - s.weight, s.weight
 
 
@@ -89,7 +87,6 @@ def of_losses(combine: Callable[..., kernels.Kernel]) -> Callable[..., Loss]:
             )
             return weights(s)[0] * first + weights(s)[1] * second
 
-        weights(s)  # wrong ones are named before anything runs
         return loss
 
     return make_loss

@@ -8,7 +8,17 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 import jaxcl
-from jaxcl import augment, data, kernels, losses, models, recipes, study, training
+from jaxcl import (
+    _checks,
+    augment,
+    data,
+    kernels,
+    losses,
+    models,
+    recipes,
+    study,
+    training,
+)
 
 # A loss of embeddings [b, v, d] with a value per anchor; takes axis_name.
 Loss = Callable[..., jax.Array]
@@ -20,11 +30,11 @@ class Training(recipes.Images):
 
     loss: str = "SC-InfoNCE"
     """That, or the name of another loss."""
-    temperature: float = 0.15
+    temperature: _checks.Positive = 0.15
     """Divides cosines; smaller is sharper."""
-    alpha: float = 1.0
+    alpha: _checks.Finite = 1.0
     """Scale of the target."""
-    beta: float = 0.0
+    beta: _checks.Finite = 0.0
     """Bias of the target."""
     variant: Literal["constant", "full", "official"] = "constant"
     """Form of SC-InfoNCE; the authors' image runs had "official"."""

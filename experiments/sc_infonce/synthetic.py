@@ -14,7 +14,7 @@ same views.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ import optax
 import tqdm
 
 from experiments.sc_infonce import report, theory
-from jaxcl import _files, kernels, losses, models, training
-from jaxcl.pictures import studies
+from jaxcl import _checks, _files, kernels, losses, models, training
+from jaxcl.pictures import studies, style
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,21 +34,26 @@ class Settings:
 
     directory: str = "runs/sc_infonce"
     """Where the table and the pictures go; one that holds results is refused."""
-    settings: tuple[str, ...] = ("1,0", "1.5,0.5", "0.8,-0.2", "1.5,0")
+    settings: Annotated[tuple[str, ...], _checks.Different] = (
+        "1,0",
+        "1.5,0.5",
+        "0.8,-0.2",
+        "1.5,0",
+    )
     """Pairs alpha,beta of SC-InfoNCE; exact where alpha - beta = 1."""
-    temperature: float = 1.0
+    temperature: _checks.Positive = 1.0
     """Divides cosines; the authors' synthetic experiment has 1."""
-    batch_size: int = 1000
+    batch_size: _checks.Several = 1000
     """Candidates N of each anchor, in training and in what is measured."""
-    steps: int = 800
+    steps: Annotated[int, _checks.whole(11)] = 800
     """Optimization steps of each encoder."""
-    learning_rate: float = 3e-3
+    learning_rate: _checks.Positive = 3e-3
     """Highest rate of Adam; 10 steps of warm-up, then cosine."""
-    noise: float = 0.1
+    noise: _checks.NotNegative = 0.1
     """Standard deviation of features around their state's; 0.3 hides some states."""
-    test_batches: int = 20
+    test_batches: _checks.Count = 20
     """Batches over which probabilities are measured."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of parameters and views."""
 
 
@@ -157,14 +162,8 @@ def others(t: float) -> dict[str, Callable[[jax.Array], jax.Array]]:
 
 
 def main(s: Settings) -> list[dict[str, Any]]:
+    _checks.settings(s)
     directory = _files.check_new("directory", s.directory)
-    for name, smallest in (("batch_size", 2), ("steps", 11), ("test_batches", 1)):
-        if getattr(s, name) < smallest:
-            raise ValueError(
-                f"{name} must be at least {smallest}, got {getattr(s, name)}"
-            )
-    if not s.noise >= 0:
-        raise ValueError(f"noise must be at least 0, got {s.noise:g}")
     known, further = cases(s), others(s.temperature)
 
     rows = []
@@ -194,7 +193,16 @@ def main(s: Settings) -> list[dict[str, Any]]:
         bar.update()
     bar.close()
 
-    studies.matrices(
+    record = {"settings": dataclasses.asdict(s), "rows": rows}
+    record["cosines"] = {name: c.tolist() for name, c in cosines.items()}
+    _files.write_json(directory / "results.json", record)
+    print("\nlargest relative distance from the target, over pairs of states")
+    print("contrast: largest over smallest probability\n")
+    print(report.table(rows))
+    print(f"\nIn {directory}: targets.png, cosines.png, results.json\n")
+    print("\n".join(report.conclude(rows, s.steps)))
+    style.attempt(
+        studies.matrices,
         directory / "targets.png",
         [row["loss"] for row in rows],
         {
@@ -205,7 +213,8 @@ def main(s: Settings) -> list[dict[str, Any]]:
         title="Probability of a candidate by states, times (N - 1): 1 is chance",
         axes=("anchor's state", "candidate's state"),
     )
-    studies.matrices(
+    style.attempt(
+        studies.matrices,
         directory / "cosines.png",
         list(cosines),
         {"": list(cosines.values())},
@@ -213,12 +222,4 @@ def main(s: Settings) -> list[dict[str, Any]]:
         title="Mean cosine of two views, by their states",
         axes=("anchor's state", "candidate's state"),
     )
-    record = {"settings": dataclasses.asdict(s), "rows": rows}
-    record["cosines"] = {name: c.tolist() for name, c in cosines.items()}
-    _files.write_json(directory / "results.json", record)
-    print("\nlargest relative distance from the target, over pairs of states")
-    print("contrast: largest over smallest probability\n")
-    print(report.table(rows))
-    print(f"\nIn {directory}: targets.png, cosines.png, results.json\n")
-    print("\n".join(report.conclude(rows, s.steps)))
     return rows

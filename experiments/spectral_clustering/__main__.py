@@ -16,7 +16,7 @@ steps and sizes are ours: the settings of the paper's figure are not known to us
 """
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,8 @@ from sklearn import cluster
 from experiments.spectral_clustering import draw
 from experiments.spectral_clustering import graph as graph_lib
 from experiments.spectral_clustering import theory as theory_lib
-from jaxcl import _cli, _files, diagnostics, graphs, kernels, losses
+from jaxcl import _checks, _cli, _files, diagnostics, graphs, kernels, losses
+from jaxcl.pictures import style
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,33 +43,33 @@ class Settings:
     and y [n] if there are labels."""
     largest_component: bool = False
     """Of a file's graph keep the largest connected component only."""
-    num_groups: int = 3
+    num_groups: _checks.Several = 3
     """Of "groups"."""
-    group_size: int = 20
+    group_size: _checks.Several = 20
     """Nodes in each group of "groups"."""
-    eta: float = 0.0
+    eta: Annotated[float, _checks.inside("[0, 1)")] = 0.0
     """Share of each row of "groups" that leads to other groups."""
-    num_images: int = 400
+    num_images: _checks.Several = 400
     """Nodes of "digits"."""
-    views: int = 8
+    views: _checks.Count = 8
     """Augmented views of each image by which "digits" compares two images."""
-    neighbors: int = 10
+    neighbors: _checks.Several = 10
     """Heaviest edges that each row of "digits" keeps."""
-    num_clusters: int | None = None
+    num_clusters: _checks.Several | None = None
     """Clusters to look for; None = as many as there are groups or labels."""
-    dimension: int | None = None
+    dimension: _checks.Several | None = None
     """Of the vectors, >= 2; None = 2 for "groups", else the number of clusters."""
-    tau: float = 0.5
+    tau: _checks.Positive = 0.5
     """Of the kernel exp(-|u|^power / (2 tau)); smaller is sharper."""
-    power: float = 2.0
-    """Of the distance, > 0: 2 is the Gaussian kernel, 1 the Laplacian."""
-    step_size: float = 0.5
+    power: _checks.Positive = 2.0
+    """Of the distance: 2 is the Gaussian kernel, 1 the Laplacian."""
+    step_size: _checks.Positive = 0.5
     """Of plain gradient descent; each vector's gradient is cut to length 1 before."""
-    snapshots: tuple[int, ...] = (0, 50, 200, 500, 1000)
+    snapshots: tuple[_checks.Index, ...] = (0, 50, 200, 500, 1000)
     """Steps that are drawn, increasing; the last one ends the run."""
-    record_every: int = 10
+    record_every: _checks.Count = 10
     """Steps between two points of the curves; each of the first ten is one."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of the first vectors, of the views and of k-means."""
 
 
@@ -81,12 +82,20 @@ def open_graph(s: Settings) -> graph_lib.Graph:
 
 
 def check(s: Settings) -> None:
+    _checks.settings(s)
     if s.snapshots[:1] != (0,) or list(s.snapshots) != sorted(set(s.snapshots)):
         raise ValueError(f"snapshots must increase and begin at 0, got {s.snapshots}")
-    if s.record_every < 1 or s.step_size <= 0:
-        raise ValueError("record_every and step_size must be positive")
-    if not s.tau > 0:
-        raise ValueError(f"tau must be positive, got {s.tau:g}")
+    if s.graph == "digits" and s.neighbors >= s.num_images:
+        raise ValueError(
+            f"neighbors must be less than num_images {s.num_images}, got {s.neighbors}"
+        )
+    of_file = s.graph not in ("groups", "digits")
+    for names, read, which in (
+        ("num_groups group_size eta", s.graph == "groups", "graph 'groups'"),
+        ("num_images views neighbors", s.graph == "digits", "graph 'digits'"),
+        ("largest_component", of_file, "the graph of a file"),
+    ):
+        _checks.unread(s, names, unless=read, which=which)
 
 
 def purity(z: jax.Array, groups: jax.Array) -> jax.Array:
@@ -185,7 +194,7 @@ def main(s: Settings) -> dict[str, float]:
             s.num_groups, s.group_size, s.eta, dimension, s.tau
         )
 
-    # Pictures and results.
+    # Results, and pictures of them.
     with _files.replacing(directory / "embeddings.npz") as path:
         np.savez(
             path,
@@ -195,14 +204,18 @@ def main(s: Settings) -> dict[str, float]:
             spectral_clusters=judged,
             learned_clusters=found,
         )
-    title = f"InfoNCE on a graph: {graph.about}"
-    draw.snapshots(directory, title, drawn, s.snapshots, kernel, groups, names)
-    draw.curves(directory, title, curves, theory, results["entropy of P"])
-    draw.partitions(directory, title, graph, groups, names, judged, found)
     record = {"settings": dataclasses.asdict(s), "results": results, "theory": theory}
     _files.write_json(directory / "results.json", {**record, "curves": curves})
     print(f"\nIn {directory}: results.json, embeddings.npz and pictures\n")
     print(theory_lib.report(results, theory, s.power == 2))
+
+    about = f"InfoNCE on a graph: {graph.about}"
+    for name, function, *drawn_of in (
+        ("snapshots", draw.snapshots, drawn, s.snapshots, kernel, groups, names),
+        ("curves", draw.curves, curves, theory, results["entropy of P"]),
+        ("agreement", draw.partitions, graph, groups, names, judged, found),
+    ):
+        style.attempt(function, directory / f"{name}.png", about, *drawn_of)
     return results
 
 

@@ -20,7 +20,7 @@ LABELS = {
 
 
 def snapshots(
-    directory: pathlib.Path,
+    path: pathlib.Path,
     title: str,
     drawn: Sequence[np.ndarray],
     steps: Sequence[int],
@@ -31,12 +31,11 @@ def snapshots(
     def similarity(z: np.ndarray) -> np.ndarray:
         return np.exp(kernel(jnp.asarray(z), jnp.asarray(z)))
 
-    path = directory / "snapshots.png"
     pictures.snapshots(path, drawn, similarity, steps, groups, names, title=title)
 
 
 def curves(
-    directory: pathlib.Path,
+    path: pathlib.Path,
     title: str,
     recorded: Sequence[dict[str, float]],
     theory: dict[str, float],
@@ -48,7 +47,7 @@ def curves(
     }
     levels[LABELS["H/n"]]["entropy of the graph"] = entropy
     pictures.curves(
-        directory / "curves.png",
+        path,
         [record["step"] for record in recorded],
         {label: [r[name] for r in recorded] for name, label in LABELS.items()},
         levels,
@@ -58,7 +57,7 @@ def curves(
 
 
 def partitions(
-    directory: pathlib.Path,
+    path: pathlib.Path,
     title: str,
     graph: graph_lib.Graph,
     groups: np.ndarray,
@@ -71,7 +70,7 @@ def partitions(
     last = int(judged.max())  # as many eigenvectors as clusters
     _, vectors = linalg.eigh(laplacian, subset_by_index=(0, last))
     pictures.partitions(
-        directory / "agreement.png",
+        path,
         graph.p,
         np.asarray(kernels.unit(jnp.asarray(vectors, jnp.float32))),
         groups,

@@ -31,12 +31,6 @@ class Graph(NamedTuple):
 def of_groups(num_groups: int, group_size: int, eta: float) -> Graph:
     """Equal weight on the own group, and a share eta on all other nodes."""
     c, m = num_groups, group_size
-    if c < 2 or m < 2:
-        raise ValueError(
-            f"num_groups and group_size must be at least 2, got {c} and {m}"
-        )
-    if not 0 <= eta < 1:
-        raise ValueError(f"eta must lie in [0, 1), got {eta}")
     groups = np.repeat(np.arange(c), m)
     inside = np.asarray(graphs.views_graph(jnp.asarray(groups)))
     outside = (groups[:, None] != groups[None]) / (m * (c - 1))
@@ -55,11 +49,6 @@ def of_digits(num_images: int, num_views: int, neighbors: int, seed: int) -> Gra
     divided by their sums. It estimates how often augmentation takes two images to the
     same view. Labels are not used.
     """
-    if not 2 <= neighbors < num_images or num_views < 1:
-        raise ValueError(
-            "neighbors must lie in [2, num_images) and views be at least 1, got "
-            f"{neighbors}, {num_images} and {num_views}"
-        )
     images = data.to_memory(data.open("digits", f"train[:{num_images}]"))
     n = data.size(images)
     key = jax.random.fold_in(jax.random.key(seed), 1)

@@ -22,11 +22,11 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from jaxcl import _files, _optional
+from jaxcl import _checks, _files, _optional
 from jaxcl.data import dataset as dataset_lib
 from jaxcl.data import files, folders, image_files, prepared
 from jaxcl.data import splits as splits_lib
@@ -52,19 +52,32 @@ class Settings:
     several frames. What was done, left out and cannot be read is said at the end.
     """
 
-    name: str = ""  # name of the new set: lower case letters, digits, underscores
-    train: tuple[str, ...] = ()  # files of the split "train"
-    test: tuple[str, ...] = ()  # files of the split "test"; a .npz may serve both
-    folder: str | None = None  # folder of images, instead of files
-    stock: str | None = None  # a set TFDS knows, to download; needs 'jaxcl[prepare]'
-    resize: int | None = None  # pixels: scale the shorter side, cut the middle out
-    held_out: float = 0.0  # share of the images drawn evenly over the classes as "test"
-    ground: int = 128  # gray level under transparent images: neither white nor black
-    max_unreadable: float = 0.01  # share of a folder's images that may be left out
-    max_pixels: int = 178_956_970  # of one image; a larger one is not read
-    data_dir: str | None = None  # default: $TFDS_DATA_DIR, else ~/tensorflow_datasets
-    npz: str | None = None  # write this .npz instead, for machines without TFDS
-    overwrite: bool = False  # replace what is there, once the new files are complete
+    name: str = ""
+    """Of the new set: lower case letters, digits, underscores."""
+    train: tuple[str, ...] = ()
+    """Files of the split "train"."""
+    test: tuple[str, ...] = ()
+    """Files of the split "test"; a .npz may serve both."""
+    folder: str | None = None
+    """Folder of images, instead of files."""
+    stock: str | None = None
+    """A set TFDS knows, to download; needs 'jaxcl[prepare]'."""
+    resize: _checks.Count | None = None
+    """Pixels: scale the shorter side, cut the middle out."""
+    held_out: Annotated[float, _checks.inside("[0, 1)")] = 0.0
+    """Share of the images drawn evenly over the classes as "test"."""
+    ground: Annotated[int, _checks.whole(0, 255)] = 128
+    """Gray level under transparent images; 128 is neither white nor black."""
+    max_unreadable: _checks.Share = 0.01
+    """Share of a folder's images that may be left out."""
+    max_pixels: _checks.Count = 178_956_970
+    """Of one image; a larger one is not read."""
+    data_dir: str | None = None
+    """Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    npz: str | None = None
+    """Write this .npz instead, for machines without TFDS."""
+    overwrite: bool = False
+    """Replace what is there, once the new files are complete."""
 
 
 def main(s: Settings) -> str:
@@ -591,6 +604,7 @@ def _source(name: str, data_dir: pathlib.Path) -> str:
 
 
 def _check(s: Settings) -> None:
+    _checks.settings(s)
     kinds = [
         flag
         for flag, given in (
@@ -620,13 +634,3 @@ def _check(s: Settings) -> None:
             "--name must be lower case letters, digits and underscores, starting with "
             f"a letter, got {s.name!r}"
         )
-    if s.resize is not None and s.resize < 1:
-        raise ValueError(f"--resize must be at least 1 pixel, got {s.resize}")
-    if not 0 <= s.held_out < 1:
-        raise ValueError(f"--held_out must lie in [0, 1), got {s.held_out:g}")
-    if not 0 <= s.ground <= 255:
-        raise ValueError(f"--ground must lie in [0, 255], got {s.ground}")
-    if not 0 <= s.max_unreadable <= 1:
-        raise ValueError(f"--max_unreadable must lie in [0, 1], got {s.max_unreadable}")
-    if s.max_pixels < 1:
-        raise ValueError(f"--max_pixels must be at least 1, got {s.max_pixels}")

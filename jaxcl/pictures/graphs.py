@@ -43,9 +43,11 @@ def snapshots(
     )
     figure = style.blank(max(2.5 * count + 1.6, 8.0), 6.7)
     below = f"kernel, sorted by group{_averaged(len(groups))}"
-    style.heading(figure, title, f"above: {what}\nbelow: {below}")
-    cells = figure.add_gridspec(2, count)
+    style.heading(figure, style.literal(title, 90), f"above: {what}\nbelow: {below}")
+    # The scale of the matrices has a column of its own: panels stand one above another.
+    cells = figure.add_gridspec(2, count + 1, width_ratios=[1] * count + [0.05])
     basis = np.eye(d) if d <= 3 else _principal(drawn[-1])
+    reach = 1.2 if d <= 3 else 1.1 * max(np.abs(z @ basis).max() for z in drawn)
     order = np.argsort(groups, kind="stable")
     matrices = [block_means(similarity(z[order])) for z in drawn]
     # A sharp kernel is small nearly everywhere; all steps have one scale.
@@ -59,18 +61,19 @@ def snapshots(
         if d == 2:
             angle = np.linspace(0, 2 * np.pi, 200)
             axes.plot(np.cos(angle), np.sin(angle), color="#CCCCCC", lw=1, zorder=0)
-        if d <= 3:
-            limits: dict[str, Any] = {f"{a}lim": (-1.2, 1.2) for a in "xyz"[:d]}
-            axes.set(**limits)
+        # One scale for all steps, so that moving apart looks like it.
+        limits: dict[str, Any] = {
+            f"{a}lim": (-reach, reach) for a in "xyz"[: min(d, 3)]
+        }
+        axes.set(**limits if d <= 3 else {k: limits[k] for k in ("xlim", "ylim")})
         lower = figure.add_subplot(cells[1, i])
         shown = _matrix(lower, matrices[i], most)
         if i == 0:
             lower.set_ylabel("node i", fontsize=11)
         lower.set_xlabel("node j", fontsize=11)
     beyond = "max" if most < 0.999 else "neither"
-    figure.colorbar(
-        shown, ax=figure.axes[1::2], shrink=0.8, label="kernel", pad=0.01, extend=beyond
-    )
+    scale = figure.add_subplot(cells[1, count])
+    figure.colorbar(shown, cax=scale, label="kernel", extend=beyond)
     _legend(figure, axes)
     style.save(figure, path)
 
@@ -95,7 +98,7 @@ def curves(
       title: of the picture.
     """
     figure = style.blank(3.8 * len(panels), 4.2)
-    style.heading(figure, title)
+    style.heading(figure, style.literal(title, 90))
     drawn = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (label, values) in zip(drawn, panels.items(), strict=True):
         style.plain(axes)
@@ -109,7 +112,7 @@ def curves(
                 color=style.COLORS[color],
                 lw=1.6,
                 dashes=dashes,
-                label=f"{name}, {value:.4f}",
+                label=f"{style.literal(name)}, {value:.4f}",
             )
         if of_panel:
             style.legend_above(axes, columns=1)
@@ -151,7 +154,9 @@ def partitions(
     figure = style.blank(13.2, 4.8)
     score = metrics.adjusted_rand_score(first[1], second[1])
     style.heading(
-        figure, title, f"adjusted Rand index of the two partitions: {score:.3f}"
+        figure,
+        style.literal(title, 90),
+        f"adjusted Rand index of the two partitions: {score:.3f}",
     )
     left, middle, right = figure.subplots(1, 3)
     order = np.argsort(groups, kind="stable")
@@ -182,8 +187,8 @@ def partitions(
     right.set_xticks(range(counts.shape[1]), range(1, counts.shape[1] + 1))
     right.set_yticks(range(counts.shape[0]), range(1, counts.shape[0] + 1))
     right.set_title("nodes in both clusters", fontsize=12)
-    right.set_xlabel(second[0], fontsize=11)
-    right.set_ylabel(first[0], fontsize=11)
+    right.set_xlabel(style.literal(second[0]), fontsize=11)
+    right.set_ylabel(style.literal(first[0]), fontsize=11)
     _legend(figure, middle)
     style.save(figure, path)
 
@@ -225,7 +230,7 @@ def _matrix(axes: mpl_axes.Axes, values: np.ndarray, most: float) -> Any:
 def _scatter(
     axes: mpl_axes.Axes, points: np.ndarray, groups: np.ndarray, names: Sequence[str]
 ) -> None:
-    size = float(np.clip(6_000 / len(points), 4, 36))
+    size, names = float(np.clip(6_000 / len(points), 4, 36)), style.distinct(names)
     for c in np.unique(groups):
         axes.scatter(
             *points[groups == c].T,
@@ -237,21 +242,23 @@ def _scatter(
             edgecolors="white",
             label=names[c],
         )
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", adjustable="box" if points.shape[1] == 3 else "datalim")
     axes.set(xticks=[], yticks=[])
-    if points.shape[1] == 3:
+    if points.shape[1] == 2:
+        axes.set_box_aspect(1)  # as the matrices beside it
+    else:
         axes.set(zticks=[])
 
 
 def _legend(figure: mpl_figure.Figure, axes: mpl_axes.Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 12:
-        return
+    if len(labels) > len(style.COLORS) * len(style.MARKERS):
+        return  # colors repeat: it would tell nothing
     drawn = figure.legend(
         handles,
         labels,
         loc="outside lower left",
-        ncols=min(len(labels), 10),
+        ncols=style.fitting(figure.get_figwidth(), labels, 10, 10),
         frameon=False,
         fontsize=10,
     )

@@ -5,7 +5,7 @@ Every function takes arrays and a path, and writes one PNG.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import axes as mpl_axes
@@ -26,18 +26,21 @@ def learning_curves(
     baselines: Mapping[str, float] | None = None,
     title: str = "",
     loss_unit: str = "nats per anchor",
+    knn_of: str = "",
 ) -> None:
     """Draws the loss and the k-NN accuracy against the step, side by side.
 
     Args:
       path: the PNG to write.
       steps: optimization steps of the losses [n], increasing.
-      loss: [n]; of more than 60 values a moving average is drawn over them.
+      loss: [n]; of more than 60 values a moving average is drawn over them, each mean
+        in the middle of what it is of.
       knn_steps: optimization steps of the accuracies [m]; may be empty.
       knn_accuracy: in [0, 1], [m].
       baselines: accuracies in [0, 1] drawn as level lines, by name.
       title: of the whole picture.
       loss_unit: unit of the loss.
+      knn_of: what the k-NN accuracy is measured on: "1,300 training images".
 
     Raises:
       ValueError: if the lengths of steps and values differ, or path is not a PNG.
@@ -48,14 +51,12 @@ def learning_curves(
     left, right = figure.subplots(1, 2, sharex=True)
 
     left.set_ylabel(f"loss ({loss_unit})")
-    window = max(1, len(loss) // 30)
+    window = 2 * (len(loss) // 60) + 1  # odd: it has a middle
     if window > 1:
         left.plot(steps, loss, color=style.COLORS[3], lw=0.8, label="each record")
-        average = np.convolve(loss, np.ones(window) / window, mode="valid")
-        center = (window - 1) // 2
         left.plot(
-            steps[center : center + len(average)],
-            average,
+            steps[window // 2 : len(steps) - window // 2],
+            np.convolve(loss, np.ones(window) / window, mode="valid"),
             color=style.COLORS[0],
             lw=2,
             label=f"mean of {window} records",
@@ -65,7 +66,8 @@ def learning_curves(
         marker = "o" if len(loss) <= 20 else None
         left.plot(steps, loss, color=style.COLORS[0], lw=2, marker=marker, ms=4)
 
-    right.set_ylabel("k-NN accuracy (%)")
+    among = f"\nof {style.literal(knn_of)}" if knn_of else ""
+    right.set_ylabel(f"k-NN accuracy (%){among}")
     right.plot(
         knn_steps,
         100 * knn_accuracy,
@@ -82,7 +84,7 @@ def learning_curves(
             color=(style.COLORS[4], style.COLORS[9])[i % 2],
             lw=1.6,
             dashes=dashes[i % len(dashes)],
-            label=f"{name}, {100 * value:.1f} %",
+            label=f"{style.literal(name, 30)}, {100 * value:.1f} %",
         )
     if baselines:
         style.legend_above(right)
@@ -90,15 +92,17 @@ def learning_curves(
         right.set_yticks([])
         right.text(0.5, 0.5, "not measured", transform=right.transAxes, ha="center")
     else:
-        # Room for the number above the last point, whatever the range.
-        right.margins(y=0.12)
+        # Room for the number beside the last point, whatever the range; on the side
+        # that the curve does not come from.
+        falls = len(knn_accuracy) > 1 and knn_accuracy[-1] < knn_accuracy[-2]
+        right.margins(y=0.15)
         right.annotate(
             f"{100 * knn_accuracy[-1]:.1f} %",
             (knn_steps[-1], 100 * knn_accuracy[-1]),
-            xytext=(0, 6),
+            xytext=(0, -6 if falls else 6),
             textcoords="offset points",
             ha="right",
-            va="bottom",
+            va="top" if falls else "bottom",
             fontsize=11,
             color=style.COLORS[2],
             path_effects=_halo(),
@@ -108,7 +112,7 @@ def learning_curves(
         axes.set_xlabel("optimization step")
         axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-    style.heading(figure, title)
+    style.heading(figure, style.literal(title))
     style.save(figure, path)
 
 
@@ -150,7 +154,7 @@ def embedding_map(
 
     figure = style.blank(8.4, 6.4)
     axes = figure.subplots()
-    present = np.unique(labels)
+    present, names = np.unique(labels), style.distinct(class_names, 24)
     size = float(np.clip(15_000 / len(h), 8, 32))
     for c in present:
         axes.scatter(
@@ -161,14 +165,15 @@ def embedding_map(
             marker=style.MARKERS[style.marker_of(c)],
             linewidths=0.3,
             edgecolors="white",
-            label=class_names[c],
+            label=names[c],
         )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_color("#BBBBBB")
-    if len(present) <= len(style.COLORS) * len(style.MARKERS):
+    listed = len(present) <= len(style.COLORS) * len(style.MARKERS)
+    if listed:
         legend = axes.legend(
             loc="center left",
             bbox_to_anchor=(1.01, 0.5),
@@ -183,8 +188,13 @@ def embedding_map(
                 handle.set_sizes([50.0])  # type: ignore[attr-defined]
     else:
         method += f"; {len(present)} classes, colors repeat"
-    _name_clusters(axes, points, labels, present, class_names)
-    style.heading(figure, title, f"{len(h):,} points, {method}")
+    named = _name_clusters(axes, points, labels, present, style.distinct(class_names))
+    if named < len(present):
+        method += (
+            f"\n{named} of {len(present)} classes lie together and are named there"
+        )
+        method += ", the others in the legend" * listed
+    style.heading(figure, style.literal(title), f"{len(h):,} points, {method}")
     style.save(figure, path)
 
 
@@ -199,6 +209,7 @@ def montage(
     *,
     class_names: Sequence[str],
     title: str = "",
+    note: str = "",
 ) -> None:
     """Draws each query beside its nearest neighbors, framed by right and wrong.
 
@@ -213,6 +224,7 @@ def montage(
       cosines: their cosine with the query [q, k].
       class_names: one per class.
       title: of the picture.
+      note: a line below it, such as the same share over all queries there are.
 
     Raises:
       ValueError: for wrong shapes, values or labels out of range, or a path that is
@@ -237,7 +249,13 @@ def montage(
 
     # One inch is the width of an image; everything is placed in inches.
     tall = queries.shape[1] / queries.shape[2]
-    between, caption, aside, head, margin = 0.22, 0.52, 0.4, 0.95, 0.2
+    between, caption, aside, margin = 0.22, 0.52, 0.4, 0.2
+    head = 1.15 if note else 0.95
+    names = style.distinct(class_names, 14)
+    # What fits under an image, also where names have wide letters.
+    room = 10 * (1 + between - 0.06)
+    sizes = [min(10.0, room / style.width(name, 10, "bold")) for name in names]
+    title, note = style.literal(title), style.literal(note, 120)
     q, k = indices.shape
     width = 2 * margin + 1 + aside + k * (1 + between) - between
     width = max(width, 7.0)
@@ -267,12 +285,15 @@ def montage(
     # A bold letter is some 0.65 of its size wide; the legend takes 1.9 inches.
     fitting = 72 * (width - 1.9) / (0.65 * max(len(title), 1))
     write(title, margin, 0.12, min(13.0, fitting), weight="bold")
+    classes = len(np.unique(query_labels))
     write(
-        f"{right} of {q * k} neighbors are of the query's class. Below: class, cosine",
+        f"{right} of {q * k} neighbors shown are of the query's class "
+        f"({classes} of {len(class_names)} classes). Below: class, cosine",
         margin,
         0.4,
-        10,
+        9.5,
     )
+    write(note, margin, 0.6, 9.5)
     first = margin + 1 + aside
     write(
         "query",
@@ -292,8 +313,9 @@ def montage(
     for i in range(q):
         y = head + i * (tall + caption)
         draw(queries[i], margin, y)
-        name = _short(class_names[query_labels[i]])
-        write(name, margin + 0.5, y + tall + 0.06, 10, ha="center", weight="bold")
+        c = query_labels[i]
+        place = margin + 0.5, y + tall + 0.06
+        write(names[c], *place, sizes[c], ha="center", weight="bold")
         for j in range(k):
             x = first + j * (1 + between)
             label = key_labels[indices[i, j]]
@@ -312,10 +334,10 @@ def montage(
                 )
             )
             write(
-                _short(class_names[label]),
+                names[label],
                 x + 0.5,
                 y + tall + 0.07,
-                10,
+                sizes[label],
                 ha="center",
                 color=style.TEXT if same else _OTHER,
                 weight="normal" if same else "bold",
@@ -336,11 +358,6 @@ def montage(
 
 def _halo() -> list[patheffects.AbstractPathEffect]:
     return [patheffects.withStroke(linewidth=3, foreground="white")]
-
-
-def _short(name: str) -> str:
-    """What fits under an image."""
-    return name if len(name) <= 13 else name[:12] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _plane(h: np.ndarray, seed: int, max_tsne: int) -> tuple[np.ndarray, str]:
@@ -367,11 +384,15 @@ def _name_clusters(
     points: np.ndarray,
     labels: np.ndarray,
     present: np.ndarray,
-    class_names: Sequence[str],
-) -> None:
-    """Writes names into the map where a class has a place of its own, and room."""
+    names: Sequence[str],
+) -> int:
+    """Writes names into the map where a class has a place of its own, and room.
+
+    Returns:
+      How many.
+    """
     span = np.ptp(points, axis=0).max()
-    written: list[np.ndarray] = []
+    written: list[tuple[np.ndarray, np.ndarray]] = []
     for c in present:
         members = points[labels == c]
         # The member nearest to the median: inside the class also if it is a ring.
@@ -380,20 +401,29 @@ def _name_clusters(
         around = np.argsort(np.square(points - place).sum(axis=1))[:15]
         if np.mean(labels[around] == c) < 0.6:
             continue  # in a mixed cloud the name would promise a cluster
-        room = np.array([0.012 * (len(class_names[c]) + 8), 0.05]) * span
-        if all(np.any(np.abs(place - other) > room) for other in written):
-            written.append(place)
+        # Names stand apart, by half the widths of both.
+        reach = np.array([0.006 * (len(names[c]) + 4), 0.025]) * span
+        if all(np.any(np.abs(place - at) > reach + far) for at, far in written):
+            written.append((place, reach))
             axes.text(
                 place[0],
                 place[1],
-                class_names[c],
-                fontsize=12,
+                names[c],
+                fontsize=min(12.0, 36 / style.width(names[c], 12, "bold")),
                 weight="bold",
                 color=style.TEXT,
-                ha="center",
+                ha=_inwards(place[0], points[:, 0]),
                 va="center",
                 path_effects=_halo(),
+                in_layout=False,  # the map does not shrink to make room for it
             )
+    return len(written)
+
+
+def _inwards(x: float, of: np.ndarray) -> Literal["left", "center", "right"]:
+    """Where a text at x begins or ends, so that it stays in the picture."""
+    share = (x - of.min()) / max(np.ptp(of), 1e-30)
+    return "left" if share < 0.2 else "right" if share > 0.8 else "center"
 
 
 def _series(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import patches
+from matplotlib import patches, ticker
 
 from jaxcl.pictures import style
 
@@ -31,17 +31,16 @@ def dots(
     """
     figure = style.blank(12, 1.6 + 0.33 * len(names))
     style.heading(
-        figure, title, "a dot is a seed, the line their mean; dashed: " + baseline
+        figure,
+        style.literal(title, 100),
+        f"a dot is a seed, the line their mean; dashed: {style.literal(baseline)}",
     )
     panels = figure.subplots(1, len(accuracy), sharey=True, squeeze=False)[0]
     places = np.arange(len(names))[::-1]
     for axes, (label, of_probe) in zip(panels, accuracy.items(), strict=True):
         style.plain(axes)
-        percent = {
-            name: 100 * np.asarray(values)
-            for name, values in zip(names, of_probe, strict=True)
-        }
-        for (name, values), place in zip(percent.items(), places, strict=True):
+        percent = [100 * np.asarray(values) for values in of_probe]
+        for name, values, place in zip(names, percent, places, strict=True):
             color = style.QUIET if name == aside else style.COLORS[0]
             if name == baseline:
                 axes.axvline(values.mean(), color=style.COLORS[6], ls="--", lw=1.2)
@@ -49,20 +48,24 @@ def dots(
             axes.plot(
                 [values.mean()] * 2, [place - 0.3, place + 0.3], color=color, lw=2
             )
-        others = np.concatenate([v for name, v in percent.items() if name != aside])
+        others = np.concatenate(
+            [v for name, v in zip(names, percent, strict=True) if name != aside]
+        )
         low, high = np.min(others), np.max(others)
         margin = 0.08 * (high - low) + 0.1
-        if aside in percent and low - percent[aside].mean() > high - low:
-            # Far away: it would squeeze the rest.
+        row = list(names).index(aside) if aside in names else None
+        if row is not None and low - percent[row].max() > max(high - low, 5 * margin):
+            # Far away, all of it: it would squeeze the rest.
             axes.set_xlim(low - 4 * margin, high + margin)
             axes.annotate(
-                f"\N{LEFTWARDS ARROW} {percent[aside].mean():.1f}",
-                (low - 3.6 * margin, places[list(percent).index(aside)]),
+                f"\N{LEFTWARDS ARROW} {percent[row].mean():.1f}",
+                (low - 3.6 * margin, places[row]),
                 color=style.QUIET,
                 va="center",
             )
-        axes.set_xlabel(f"accuracy with {label} (%)")
-    panels[0].set_yticks(places, names)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        axes.set_xlabel(f"accuracy with {style.literal(label)} (%)")
+    panels[0].set_yticks(places, style.distinct(names))
     style.save(figure, path)
 
 
@@ -89,7 +92,7 @@ def grid(
     """
     height, width = len(rows[1]), len(columns[1])
     figure = style.blank(len(numbers) * (1.2 + 0.75 * width) + 0.6, 1.7 + 0.62 * height)
-    style.heading(figure, title, second)
+    style.heading(figure, style.literal(title, 100), style.literal(second, 100))
     panels = figure.subplots(1, len(numbers), squeeze=False)[0]
     for axes, (label, values) in zip(panels, numbers.items(), strict=True):
         axes.imshow(values, cmap="cividis", aspect="auto")
@@ -103,11 +106,11 @@ def grid(
             frame = patches.Rectangle((j - 0.46, i - 0.46), 0.92, 0.92)
             frame.set(fill=False, ec=style.COLORS[6], lw=2.5)
             axes.add_patch(frame)
-        axes.set_title(label, fontsize=11)
+        axes.set_title(style.literal(label), fontsize=11)
         axes.set_xticks(range(width), [f"{x:g}" for x in columns[1]])
         axes.set_yticks(range(height), [f"{x:g}" for x in rows[1]])
-        axes.set_xlabel(columns[0], fontsize=11)
-    panels[0].set_ylabel(rows[0], fontsize=11)
+        axes.set_xlabel(style.literal(columns[0]), fontsize=11)
+    panels[0].set_ylabel(style.literal(rows[0]), fontsize=11)
     style.save(figure, path)
 
 
@@ -160,8 +163,8 @@ def matrices(
                 panel.text(j, i, f"{value:.2f}", color=color, **place)
             panel.set_xticks(range(matrix.shape[1]))
             panel.set_yticks(range(matrix.shape[0]))
-    for panel, name in zip(panels[0], titles, strict=True):
+    for panel, name in zip(panels[0], style.distinct(titles), strict=True):
         panel.set_title(name, fontsize=10)
-    style.heading(figure, title)
+    style.heading(figure, style.literal(title, 100))
     figure.supxlabel(axes[1], fontsize=10)
     style.save(figure, path)

@@ -4,16 +4,22 @@ Nothing global in matplotlib is touched, so that a notebook's own settings stay 
 are. A picture appears whole or not at all, and missing folders are made.
 """
 
+import collections
+import functools
 import os
 import pathlib
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+import matplotlib
 import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
+from matplotlib import font_manager, textpath
 from matplotlib.backends import backend_agg
 
-from jaxcl import _files
+from jaxcl import _files, _text
 
 # Ten colors that stay apart for color-blind readers (Paul Tol's "muted" and a gray),
 # ordered so that neighbors differ in lightness; shapes tell apart what is still close.
@@ -52,6 +58,68 @@ def save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
         figure.savefig(unfinished, format="png", dpi=_DPI)
 
 
+def attempt(
+    draw: Callable[..., object],
+    path: str | os.PathLike,
+    *arguments: object,
+    **options: object,
+) -> None:
+    """Draws, but for what fails, which is a warning: numbers outlive their pictures.
+
+    Args:
+      draw: a function of the following.
+      path: of the picture.
+      arguments: of the function.
+      options: of the function.
+    """
+    try:
+        draw(path, *arguments, **options)
+    except Exception as error:
+        warnings.warn(
+            f"{path} was not drawn, {type(error).__name__}: {error}", stacklevel=2
+        )
+
+
+def literal(text: object, most: int = 60) -> str:
+    r"""Text of others, such as the name of a class, for a picture to show as it is.
+
+    Nothing in it is mathematics to matplotlib, or hides it from a legend. What cannot
+    be printed, or is in none of the fonts of `rcParams["font.family"]`, is escaped: a
+    box for every such letter would make names equal, and bring a warning each.
+
+    Args:
+      text: the text, or what `str` makes text of.
+      most: letters to keep; from the middle of longer text some are left out.
+
+    Returns:
+      What to give to matplotlib: `\$` shows a dollar.
+
+    >>> print(literal("5 $ to 6 $\n"), literal("beginning-and-end", most=10))
+    5 \$ to 6 \$\n begin…-end
+    """
+    families = matplotlib.rcParams["font.family"]
+    fonts = [font_manager.FontProperties(family=[each]) for each in families]
+    letters = _letters(tuple(font_manager.findfont(font) for font in fonts))
+    line = "".join(
+        letter if ord(letter) in letters else _text.escaped(letter)
+        for letter in _text.printable(text)
+    )
+    if len(line) > most:
+        end = (most - 1) // 2
+        line = (
+            line[: most - 1 - end] + "\N{HORIZONTAL ELLIPSIS}" + line[len(line) - end :]
+        )
+    # A legend leaves out what begins with an underscore.
+    return (" " if line.startswith("_") else "") + line.replace("$", r"\$")
+
+
+@functools.cache
+def _letters(paths: tuple[str, ...]) -> frozenset[int]:
+    """All that one of these fonts can draw."""
+    fonts = (font_manager.get_font(path) for path in paths)
+    return frozenset().union(*(font.get_charmap() for font in fonts))
+
+
 def plain(axes: mpl_axes.Axes) -> None:
     """A light grid, no box, legible numbers."""
     axes.grid(color="#DDDDDD", lw=0.8)
@@ -77,13 +145,13 @@ def legend_above(axes: mpl_axes.Axes, columns: int = 2) -> None:
 
 
 def legend_below(figure: mpl_figure.Figure, axes: mpl_axes.Axes, columns: int) -> None:
-    """One legend for all panels, of what one of them shows."""
+    """One legend for all panels, of what one of them shows; fewer columns if needed."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles,
         labels,
         loc="outside lower center",
-        ncols=columns,
+        ncols=fitting(figure.get_figwidth(), labels, 11, columns),
         frameon=False,
         fontsize=11,
     )
@@ -110,6 +178,43 @@ def heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
     text = "\n".join(line for line in (title, second) if line)
     if text:
         figure.suptitle(text, fontsize=13, x=0.02, ha="left", color=TEXT)
+
+
+def width(text: str, size: float, weight: str = "normal") -> float:
+    """Of a line of text at a size in points, in inches."""
+    font = font_manager.FontProperties(weight=weight)
+    path = textpath.TextPath((0, 0), text, size=size, prop=font)
+    return max(float(path.get_extents().x1), 1.0) / 72  # an empty path has no extents
+
+
+def fitting(room: float, labels: Sequence[str], size: float, most: int) -> int:
+    """Columns of a legend that fit into a room in inches, at a size in points.
+
+    >>> fitting(4.0, ["a" * 30, "b" * 20, "c"], 10, 3)
+    2
+    """
+    # Handle and gaps of an entry take five sizes.
+    widths = [width(label, size) + 5 * size / 72 for label in labels]
+    for columns in range(min(most, len(labels)), 1, -1):
+        parts = np.array_split(np.array(widths), columns)
+        if sum(part.max() for part in parts) < room:
+            return columns
+    return 1
+
+
+def distinct(names: Sequence[object], most: int = 30) -> list[str]:
+    """Names of classes as `literal` gives them, of which none is empty or twice there.
+
+    >>> distinct(["cat", "", "cat"])
+    ['cat (0)', '(1)', 'cat (2)']
+    """
+    shown = [literal(name, most) for name in names]
+    counts = collections.Counter(shown)
+    for c, name in enumerate(names):
+        if not shown[c].strip() or counts[shown[c]] > 1:
+            number = f" ({c})"
+            shown[c] = f"{literal(name, most - len(number))}{number}".strip()
+    return shown
 
 
 def marker_of(c: int) -> int:

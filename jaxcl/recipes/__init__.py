@@ -5,7 +5,9 @@ probes and tools make as well: what a model is given is said once.
 """
 
 from jaxcl.recipes.images import MAY_CHANGE as MAY_CHANGE
+from jaxcl.recipes.images import WATCHED as WATCHED
 from jaxcl.recipes.images import Images as Images
+from jaxcl.recipes.images import check as check
 from jaxcl.recipes.images import describe as describe
 from jaxcl.recipes.images import image_size as image_size
 from jaxcl.recipes.images import initialize as initialize
@@ -24,6 +26,7 @@ from jaxcl.recipes.protocols import Instead as Instead
 from jaxcl.recipes.protocols import replaced as replaced
 from jaxcl.recipes.runs import Encoder as Encoder
 from jaxcl.recipes.runs import Labelled as Labelled
+from jaxcl.recipes.runs import check_study as check_study
 from jaxcl.recipes.runs import labelled as labelled
 from jaxcl.recipes.runs import open_encoder as open_encoder
 from jaxcl.recipes.runs import probe_features as probe_features

@@ -4,14 +4,23 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcl import augment, data, diagnostics, evaluation, losses, models, training
+from jaxcl import (
+    _checks,
+    augment,
+    data,
+    diagnostics,
+    evaluation,
+    losses,
+    models,
+    training,
+)
 
 Monitor = Literal[
     "knn", "linear", "alignment", "uniformity", "effective_rank", "norm_cv"
@@ -34,60 +43,60 @@ class Images:
     of the memory."""
     augmentation: Literal["characters", "photographs", "moco"] = "characters"
     """Affine maps and noise; crops, flips and colors of SimCLR; or of MoCo v2."""
-    jitter: float = 0.5
+    jitter: Annotated[float, _checks.inside("[0, 2.5]")] = 0.5
     """Strength of the colors of "photographs"; 1 for ImageNet, 0.5 for CIFAR."""
     blur: bool = False
     """Whether "photographs" are blurred, as ImageNet's are and CIFAR's are not."""
     pixels: Literal["unit", "cifar", "imagenet"] = "unit"
     """Pixels in [0, 1], or standardized by the channels' statistics of a data set."""
-    num_views: int = 2
+    num_views: _checks.Several = 2
     """Augmented versions of each image; losses of pairs take the first two."""
     encoder: Literal["small", "resnet18", "resnet34", "resnet50"] = "small"
     """Three convolutions and a dense layer, or a residual network."""
-    width: int = 32
+    width: _checks.Count = 32
     """Channels of the encoder's first stage; 64 is the usual residual network."""
     stem: Literal["small", "imagenet"] = "small"
     """Stem of a residual network: 3x3 for images of about 32 pixels, or 7x7."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In which the model computes; parameters and losses are float32."""
-    embedding: int = 128
+    embedding: _checks.Count = 128
     """Size d of the embedding z that the loss sees."""
     projector: Literal["normalized", "plain"] = "normalized"
     """Whether the projector's hidden layer is batch-normalized."""
     projector_norm: bool = False
     """Whether z is batch-normalized, without a bias, as the last step of the model."""
-    batch_size: int = 128
+    batch_size: _checks.Several = 128
     """Images per step, over all devices."""
-    chunks: int = 1
+    chunks: _checks.Count = 1
     """Parts in which a batch goes through the encoder, to save memory; the loss sees
     the whole batch. Batch statistics are those of a part. Meant for accelerators: on a
     CPU gradients of convolutions become slow."""
-    epochs: int = 300
+    epochs: _checks.Count = 300
     """Passes over the images."""
-    warmup_epochs: int = 20
+    warmup_epochs: _checks.Index = 20
     """Passes during which the learning rate rises from 0."""
     optimizer: Literal["adamw", "lars", "sgd"] = "adamw"
     """LARS is meant for batches of thousands; SGD has a momentum of 0.9."""
-    learning_rate: float = 2e-3
+    learning_rate: _checks.Positive = 2e-3
     """Highest rate, after the warm-up."""
-    weight_decay: float = 1e-4
+    weight_decay: _checks.NotNegative = 1e-4
     """Of weights; biases and normalizations have none, but with SGD."""
-    average: float = 0.0
+    average: Annotated[float, _checks.inside("[0, 1)")] = 0.0
     """Momentum of a moving average of the weights, such as 0.999, which is probed and
     exported in place of them; 0: none."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of parameters, batches and views."""
     monitors: tuple[Monitor, ...] = ("knn",)
     """Measured while training, on training images: accuracy of k-NN; of a linear probe
     that learns beside the model and does not touch it; alignment and uniformity of z;
     effective rank and spread of the norms of h."""
-    log_every: int = 50
+    log_every: _checks.Count = 50
     """Steps between two lines of metrics."""
-    evaluate_every: int = 300
+    evaluate_every: _checks.Count = 300
     """Steps between two measurements of the monitors."""
-    save_every: int = 500
+    save_every: _checks.Count = 500
     """Steps between two checkpoints."""
-    max_steps: int | None = None
+    max_steps: _checks.Count | None = None
     """Stops early after this many steps; the schedule stays that of all epochs."""
     progress: bool = True
     """Whether a bar shows loss and speed."""
@@ -95,9 +104,9 @@ class Images:
     """Joins the other processes of a pod or cluster first; run one on each host."""
     coordinator: str | None = None
     """HOST:PORT of process 0, where no cluster is detected; implies `distributed`."""
-    num_processes: int | None = None
+    num_processes: _checks.Count | None = None
     """Number of processes, where no cluster is detected."""
-    process_id: int | None = None
+    process_id: _checks.Index | None = None
     """Which of them this one is, from 0."""
 
 
@@ -124,12 +133,18 @@ STATISTICS: Mapping[str, tuple[Any, Any]] = {
 }
 
 # How many training images the monitors look at.
-_WATCHED = 5_000
+WATCHED = 5_000
 
 
 def open_images(s: Images) -> data.Dataset:
-    """The images of the settings, in memory if they fit there."""
-    return data.to_memory(data.open(s.source, s.split))
+    """The images of the settings, in memory if they fit there.
+
+    Raises:
+      ValueError: if they are fewer than a batch, or the run would have too many steps.
+    """
+    images = data.open(s.source, s.split)
+    check_size(s, data.size(images))
+    return data.to_memory(images)
 
 
 def image_size(images: data.Dataset) -> tuple[int, ...]:
@@ -140,7 +155,7 @@ def image_size(images: data.Dataset) -> tuple[int, ...]:
 def last_step(s: Images, images: data.Dataset) -> int:
     """Steps after which a run ends."""
     total = s.epochs * _steps_per_epoch(s, images)
-    return min(total, s.max_steps or total)
+    return total if s.max_steps is None else min(total, s.max_steps)
 
 
 def _steps_per_epoch(s: Images, images: data.Dataset) -> int:
@@ -164,21 +179,68 @@ def start(s: Images) -> None:
       s: settings.
 
     Raises:
-      ValueError: if the batch does not fit the devices and chunks, or processes are
-        named of which none is found.
+      ValueError: as `check`, or if processes are named of which none is found.
     """
+    _checks.settings(s)
     training.join_processes(
         s.distributed,
         coordinator=s.coordinator,
         num_processes=s.num_processes,
         process_id=s.process_id,
     )
-    parts = jax.device_count() * s.chunks
-    if s.batch_size % parts:
-        in_chunks = f" times {s.chunks} chunks" if s.chunks > 1 else ""
+    check(s)
+    _checks.unread(
+        s,
+        "jitter blur",
+        unless=s.augmentation == "photographs",
+        which="augmentation 'photographs'",
+    )
+    _checks.unread(s, "stem", unless=s.encoder != "small", which="a residual network")
+
+
+def check(s: Images) -> None:
+    """Refuses settings that cannot run, before anything is opened or written.
+
+    Args:
+      s: settings.
+
+    Raises:
+      TypeError: if a number is of another type than its field.
+      ValueError: if one is out of bounds, the warm-up is no shorter than the run, or
+        the batch does not fit the devices and chunks.
+    """
+    _checks.settings(s)
+    if s.epochs <= s.warmup_epochs:
         raise ValueError(
-            f"batch_size must be divisible by the {jax.device_count()} devices"
-            f"{in_chunks}, got {s.batch_size}"
+            f"epochs must be more than warmup_epochs {s.warmup_epochs}, got {s.epochs}"
+        )
+    devices = jax.device_count()
+    in_chunks = f" times {s.chunks} chunks" if s.chunks > 1 else ""
+    _checks.divisible(
+        "batch_size", s.batch_size, devices * s.chunks, f"{devices} devices{in_chunks}"
+    )
+
+
+def check_size(s: Images, n: int) -> None:
+    """Refuses a data set that the settings do not fit.
+
+    Args:
+      s: settings.
+      n: number of its images.
+
+    Raises:
+      ValueError: if they are fewer than a batch, or the run would have too many steps.
+    """
+    if s.batch_size > n:
+        raise ValueError(
+            f"batch_size must be at most the {n:,} images of {s.source!r} "
+            f"{s.split!r}, got {s.batch_size}"
+        )
+    most = (2**31 - 1) // (n // s.batch_size)  # JAX counts steps in 32 bits
+    if s.epochs > most:
+        raise ValueError(
+            f"epochs must be at most {most:,}, of {n // s.batch_size:,} steps each, "
+            f"got {s.epochs}"
         )
 
 
@@ -246,10 +308,6 @@ def _moco_transform(
 def make_optimizer(s: Images, images: data.Dataset) -> optax.GradientTransformation:
     """The optimizer of the settings, with a warm-up and a cosine over all epochs."""
     steps_per_epoch = _steps_per_epoch(s, images)
-    if s.epochs <= s.warmup_epochs:
-        raise ValueError(
-            f"epochs must be more than warmup_epochs {s.warmup_epochs}, got {s.epochs}"
-        )
     schedule = training.warmup_cosine(
         s.learning_rate, s.warmup_epochs * steps_per_epoch, s.epochs * steps_per_epoch
     )
@@ -341,7 +399,7 @@ def make_monitors(
       A function of the state.
     """
     # An order that says nothing of the labels, of a set that is sorted by them.
-    few = data.permutation(data.size(images), 0, 0)[:_WATCHED]
+    few = data.permutation(data.size(images), 0, 0)[:WATCHED]
     encode = {layer: models.encode(described, layer) for layer in ("h", "z")}
     model, transform = models.build(described), make_transform(s, described.shape)
 

@@ -13,6 +13,9 @@ from jaxcl import data, evaluation, models, training
 from jaxcl.recipes import images as images_lib
 from jaxcl.training import checkpoints
 
+# Labels of each class that `evaluation.probe_scores` draws.
+_PER_CLASS = 10
+
 
 class Encoder(NamedTuple):
     """A frozen encoder.
@@ -118,6 +121,29 @@ def labelled(source: str, name: str, split: str) -> Labelled:
         )
     labels = np.asarray(found.columns["label"][np.arange(data.size(found))])
     return Labelled(found.columns["image"], labels, found.class_names)
+
+
+def check_study(s: images_lib.Images, test_split: str) -> None:
+    """Refuses settings whose runs could not be trained and probed, before any of it.
+
+    Args:
+      s: settings that the runs share.
+      test_split: held-out part of their source.
+
+    Raises:
+      ValueError: as `check`; if the images are fewer than a batch; or if a part has no
+        labels, or too few of a class for the probes.
+    """
+    images_lib.check(s)
+    train, _ = _parts(s.source, s.split, test_split)
+    images_lib.check_size(s, len(train.labels))
+    classes, counts = np.unique(train.labels, return_counts=True)
+    if counts.min() < _PER_CLASS:
+        fewest = train.class_names[classes[counts.argmin()]]
+        raise ValueError(
+            f"split must have at least {_PER_CLASS} images of each class for the "
+            f"probes, got {counts.min()} of {fewest!r} in {s.split!r}"
+        )
 
 
 def probe_features(

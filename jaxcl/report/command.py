@@ -21,7 +21,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from jaxcl import _files
+from jaxcl import _checks, _files
 from jaxcl.report import (
     comparisons,
     moments,
@@ -54,13 +54,13 @@ class Settings:
     """Other embeddings [m, d], a key or a file: how well are they told from these?"""
     normalize: bool = False
     """Divide every row by its norm before everything but the norms' own statistics."""
-    max_samples: int = 5000
+    max_samples: Annotated[int, _checks.whole(20)] = 5000
     """Rows, drawn at random, that tests and cosines see; at least 20."""
-    directions: int = 256
+    directions: _checks.Count = 256
     """Random orthonormal directions that are tested like coordinates; at most d."""
-    k: int = 5
+    k: _checks.Count = 5
     """Neighbor whose cosine distance is the other score of out-of-distribution."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of all that is random."""
     json: bool = False
     """Print one JSON object instead of the verdict."""
@@ -138,12 +138,7 @@ def main(s: Settings) -> results.Results:
 
 def _check(s: Settings) -> pathlib.Path:
     """The directory to write, if the settings make sense."""
-    if s.max_samples < 20:
-        raise ValueError(f"max_samples must be at least 20, got {s.max_samples}")
-    if min(s.directions, s.k) < 1:
-        raise ValueError(
-            f"directions and k must be at least 1, got {s.directions} and {s.k}"
-        )
+    _checks.settings(s)
     if s.labels and s.pairs:
         raise ValueError("labels and pairs both say what a positive is: give one")
     directory = pathlib.Path(s.out or f"runs/report/{pathlib.Path(s.file).stem}")

@@ -14,7 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from jaxcl import _files, _tables, evaluation, pictures, recipes, training
+from jaxcl import (
+    _checks,
+    _files,
+    _tables,
+    data,
+    evaluation,
+    pictures,
+    recipes,
+    training,
+)
+from jaxcl.pictures import style
+
+# Images whose neighbors are drawn.
+_SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,21 +42,21 @@ class Settings:
     """Held-out images on which accuracy is measured."""
     source: str | None = None
     """Images with labels; None: the source of the run."""
-    step: int | None = None
+    step: _checks.Index | None = None
     """Checkpoint to probe; None is the newest."""
     average: bool = True
     """Whether to probe the moving average of the weights, where the run has one."""
-    k: int = 5
+    k: _checks.Count = 5
     """Neighbors that vote."""
-    per_class: int = 10
+    per_class: _checks.Count = 10
     """Labels per class of the few-label probe."""
-    draws: int = 5
+    draws: _checks.Count = 5
     """Draws of these few labels, over which accuracy is averaged."""
     linear: bool = True
     """Also fit logistic regressions; of raw pixels of many images it takes long."""
-    batch_size: int = 500
+    batch_size: _checks.Count = 500
     """Images encoded at a time."""
-    seed: int = 0
+    seed: _checks.Seed = 0
     """Of the draws."""
 
 
@@ -61,6 +74,7 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
       FileNotFoundError: if there is no such run, or it has no checkpoint.
       ValueError: if images have no labels, or are of another size.
     """
+    _checks.settings(s)
     # The encoder, untrained and pretrained. Frozen: probes see arrays only.
     pretrained = recipes.open_encoder(s.directory, step=s.step, average=s.average)
     source = s.source or pretrained.settings.get("source")
@@ -70,6 +84,11 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         )
     train = recipes.labelled(source, "train_split", s.train_split)
     test = recipes.labelled(source, "test_split", s.test_split)
+
+    # What labels are too few for is said before anything is encoded.
+    _checks.count("k", s.k, at_most=len(train.labels))
+    if s.linear:
+        evaluation.few_labels(train.labels, s.per_class, s.seed)
 
     def features(encoder: recipes.Encoder) -> list[np.ndarray]:
         return [
@@ -102,8 +121,6 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         },
     }
     _files.write_json(directory / "probe.json", record)
-    draw(directory, train, test, *found["pretrained encoder"])
-
     weights = ", moving average of the weights" if pretrained.averaged else ""
     print(
         f"\n{s.directory}, step {pretrained.step}{weights}: accuracy on "
@@ -115,7 +132,24 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         for name, each in scores.items()
     ]
     print(_tables.markdown(head, rows))
+    draw(
+        directory,
+        train,
+        test,
+        *found["pretrained encoder"],
+        watched=_watched(pretrained),
+    )
     return scores
+
+
+def _watched(encoder: recipes.Encoder) -> str:
+    """What the k-NN accuracy was measured on while training, if that can be told."""
+    s = encoder.settings
+    try:
+        n = data.size(data.open(s["source"], s["split"]))
+    except (KeyError, OSError, ValueError, ImportError):  # they may be elsewhere now
+        return "training images"
+    return f"{min(n, recipes.WATCHED):,} training images"
 
 
 def _flat(images: jax.Array) -> jax.Array:
@@ -130,10 +164,10 @@ def _scores(
     test: recipes.Labelled,
 ) -> evaluation.ProbeScores:
     options: dict[str, Any] = {"k": s.k, "num_classes": len(train.class_names)}
-    data = of_train, train.labels, of_test
+    given = of_train, train.labels, of_test
     if s.linear:
         return evaluation.probe_scores(
-            *data,
+            *given,
             test.labels,
             seed=s.seed,
             per_class=s.per_class,
@@ -142,7 +176,7 @@ def _scores(
             **options,
         )
     evaluation.warn_of_unseen(train.labels, test.labels, train.class_names)
-    predicted = evaluation.knn(*data, temperature=0.07, **options)
+    predicted = evaluation.knn(*given, temperature=0.07, **options)
     accuracy = evaluation.accuracy(predicted, test.labels)
     return evaluation.ProbeScores(accuracy, float("nan"), float("nan"))
 
@@ -153,6 +187,8 @@ def draw(
     test: recipes.Labelled,
     of_train: np.ndarray,
     of_test: np.ndarray,
+    *,
+    watched: str = "training images",
 ) -> None:
     """Writes the run's curves, a map of its embedding, and neighbors of images.
 
@@ -162,45 +198,53 @@ def draw(
       test: held-out images with labels.
       of_train: their representations [n, r].
       of_test: their representations [m, r].
+      watched: what the k-NN accuracy was measured on while training.
     """
     metrics = directory / "metrics.jsonl"
     lines = training.read_metrics(directory) if metrics.exists() else []
     losses = [line for line in lines if "loss" in line]
     neighbors = [line for line in lines if line.get("knn") is not None]
     if losses:
-        pictures.learning_curves(
+        style.attempt(
+            pictures.learning_curves,
             directory / "curves.png",
             [line["step"] for line in losses],
             [line["loss"] for line in losses],
             [line["step"] for line in neighbors],
             [line["knn"] for line in neighbors],
             title=directory.name,
+            knn_of=watched,
         )
-    pictures.embedding_map(
+    style.attempt(
+        pictures.embedding_map,
         directory / "embedding.png",
         of_test,
         test.labels,
         class_names=test.class_names,
         title="pretrained h of held-out images",
     )
-    # The first images of each class, in turns, as many as fit.
-    turn = np.zeros(len(test.labels), int)
-    for c in np.unique(test.labels):
-        of_class = np.flatnonzero(test.labels == c)
-        turn[of_class] = np.arange(len(of_class))
-    first = np.lexsort([test.labels, turn])[:12]
-    chosen = first[np.argsort(test.labels[first], kind="stable")]
-    found = evaluation.nearest(of_test[chosen], of_train, 8)
+    # The first images of each class, as many of all as fit, of the first classes.
+    present = np.unique(test.labels)
+    each = max(1, _SHOWN // len(present))
+    chosen = np.concatenate(
+        [np.flatnonzero(test.labels == c)[:each] for c in present[:_SHOWN]]
+    )
+    k = min(8, len(of_train))
+    found = evaluation.nearest(of_test, of_train, k)
+    right = (train.labels[found.indices] == test.labels[:, None]).mean()
     # Of the training images only those that are shown.
-    shown, places = np.unique(found.indices, return_inverse=True)
-    pictures.montage(
+    shown, places = np.unique(found.indices[chosen], return_inverse=True)
+    style.attempt(
+        pictures.montage,
         directory / "neighbors.png",
         test.images[chosen],
         test.labels[chosen],
         train.images[shown],
         train.labels[shown],
-        places.reshape(found.indices.shape),
-        found.cosines,
+        places.reshape(len(chosen), k),
+        found.cosines[chosen],
         class_names=test.class_names,
         title="held-out images and their nearest training images",
+        note=f"Over all {len(test.labels):,} held-out images: {100 * right:.1f} % of "
+        f"their {k} nearest",
     )

@@ -259,7 +259,7 @@ def inputs(tmp_path):
         ("--name made --test a.npz", "--test needs --train"),
         ("--name made --npz o.npz --train a.npz", "got both"),
         ("--npz o.zip --train a.npz", r"--npz must end in \.npz"),
-        ("--name made --train a.npz --resize 0", "--resize must be at least 1"),
+        ("--name made --train a.npz --resize 0", "resize must be at least 1, got 0"),
         ("--name made --train gone.npz", "gone.npz: there is no such file"),
         ("--name made --train a.npz names.npz", "agree on the class names"),
         ("--name made --train a.npz --test names.npz", "agree on the class names"),

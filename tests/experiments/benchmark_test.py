@@ -177,7 +177,10 @@ def test_a_wrong_flag_ends_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark", *flags])
     with pytest.raises(SystemExit) as ended:
         script.cli()
-    assert ended.value.code == "ValueError: sizes must be even, at least 2, got 7"
+    assert (
+        ended.value.code
+        == "ValueError: sizes must be divisible by the 2 views of an example, got 7"
+    )
     assert not (tmp_path / "new").exists()
 
 

@@ -356,12 +356,12 @@ def test_both_encoders_of_images_start_as_one_and_end_apart(tmp_path, loss):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 1000}, r"batch_size must be in \[2, num_train\], got 1000"),
-        ({"signal": 0.0}, r"signal must be in \(0, 1\], got 0.0"),
-        ({"eta": 2.0}, r"eta must be in \[0, 1\], got 2.0"),
+        ({"batch_size": 1000}, r"batch_size must be at most \d+, got 1000"),
+        ({"signal": 0.0}, r"signal must lie in \(0, 1\], got 0"),
+        ({"eta": 2.0}, r"eta must lie in \[0, 1\], got 2"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"laws": ("binary", "binary")}, "laws must be different ones"),
-        ({"beta_factor": -1.0}, "beta_factor must be at least 0, got -1.0"),
+        ({"laws": ("binary", "binary")}, "laws must be one or more different ones"),
+        ({"beta_factor": -1.0}, r"beta_factor must lie in \[0, inf\), got -1"),
     ],
 )
 def test_settings_that_cannot_run_are_named(tmp_path, changes, message):
@@ -431,7 +431,7 @@ def test_a_wrong_flag_is_answered_with_those_of_its_own_script(
 def test_the_command_line_ends_with_the_error_and_no_traceback(tmp_path, monkeypatch):
     flags = ["synthetic", "--directory", str(tmp_path), "--batch_size", "1"]
     monkeypatch.setattr(sys, "argv", ["gaussianity", *flags])
-    with pytest.raises(SystemExit, match="ValueError: batch_size must be in"):
+    with pytest.raises(SystemExit, match="ValueError: batch_size must be at least 2"):
         __main__.cli()
 
 

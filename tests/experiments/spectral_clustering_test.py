@@ -14,14 +14,18 @@ from experiments.spectral_clustering import __main__ as script
 from experiments.spectral_clustering import graph as graph_lib
 from experiments.spectral_clustering import theory
 from jaxcl import diagnostics
+from jaxcl.pictures import style
 
 ROOT = pathlib.Path(__file__).parents[2]
 CORA = ROOT.parent / "shared" / "data" / "graphs" / "cora.npz"
 
-TINY = script.Settings(group_size=5, snapshots=(0, 40), record_every=20, neighbors=5)
+TINY = script.Settings(snapshots=(0, 40), record_every=20)
+# What each graph reads, which no other one may be given.
+GRAPHS = {"groups": {"group_size": 5}, "digits": {"neighbors": 5}}
 
 
 def _run(directory, **changes):
+    changes = GRAPHS.get(changes.get("graph", "groups"), {}) | changes
     settings = dataclasses.replace(TINY, directory=str(directory), **changes)
     return script.main(settings)
 
@@ -96,6 +100,19 @@ def test_the_expected_values_are_those_of_the_specification():
     # Where no closed form is known, none is claimed.
     assert expected(2, num_groups=4) == {}
     assert expected(eta=0.97) == {}
+
+
+def test_pictures_that_fail_are_warnings_and_numbers_are_kept(tmp_path, monkeypatch):
+    def fail(figure, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(style, "save", fail)
+    with pytest.warns(UserWarning, match="was not drawn, OSError") as caught:
+        results = _run(tmp_path)
+    names = [str(warning.message).split(" ")[0] for warning in caught]
+    pictures = ("snapshots.png", "curves.png", "agreement.png")
+    assert names == [str(tmp_path / name) for name in pictures]
+    assert json.loads((tmp_path / "results.json").read_text())["results"] == results
 
 
 def test_no_closed_form_is_claimed_for_another_kernel(tmp_path, capsys):
@@ -184,15 +201,20 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, weights, words):
     ("changes", "words"),
     [
         ({"snapshots": (0, 10, 5)}, "snapshots must increase and begin at 0"),
-        ({"snapshots": (-5, 0)}, "snapshots must increase and begin at 0"),
-        ({"num_groups": 1}, "num_groups and group_size must be at least 2, got 1"),
+        ({"snapshots": (-5, 0)}, "snapshots must be at least 0, got -5"),
+        ({"snapshots": (5, 10)}, "snapshots must increase and begin at 0"),
+        ({"num_groups": 1}, "num_groups must be at least 2, got 1"),
         ({"eta": 1.0}, r"eta must lie in \[0, 1\), got 1"),
         ({"num_clusters": 15}, r"num_clusters must lie in \[2, 15\), got 15"),
         ({"dimension": 0}, "dimension must be at least 2, got 0"),
         ({"step_size": 0.0}, "step_size must be positive"),
         ({"power": 0.0}, "power must be positive and finite, got 0"),
-        ({"tau": 0.0}, "tau must be positive, got 0"),
-        ({"graph": "digits", "neighbors": 400}, r"neighbors must lie in \[2, num"),
+        ({"tau": 0.0}, "tau must be positive and finite, got 0"),
+        (
+            {"graph": "digits", "neighbors": 400},
+            "neighbors must be less than num_images 400, got 400",
+        ),
+        ({"views": 3}, "views must be left at 8, since only graph 'digits' reads it"),
     ],
 )
 def test_wrong_settings_are_named_before_anything_is_written(tmp_path, changes, words):

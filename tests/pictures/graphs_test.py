@@ -53,6 +53,28 @@ def test_each_snapshot_shows_its_matrix_sorted_by_group(tmp_path, d):
     assert _count(path, "#fde725") > 2 * 200**2
 
 
+@pytest.mark.parametrize("d", [2, 5])
+def test_points_stand_above_their_matrices_and_all_steps_have_one_scale(
+    tmp_path, monkeypatch, d
+):
+    figures = []
+    monkeypatch.setattr(graphs.style, "save", lambda figure, _: figures.append(figure))
+    z = np.random.default_rng(0).standard_normal((12, d))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    draw = (tmp_path / "x.png", [z, z / 2], lambda x: x @ x.T, (0, 5), GROUPS, NAMES)
+    graphs.snapshots(*draw)
+    [figure] = figures
+    figure.canvas.draw()
+    upper, lower = figure.axes[0:4:2], figure.axes[1:4:2]
+    for above, below in zip(upper, lower, strict=True):
+        places = [axes.get_window_extent() for axes in (above, below)]
+        np.testing.assert_allclose(
+            (places[0].x0, places[0].x1), (places[1].x0, places[1].x1), atol=1
+        )
+    assert upper[0].get_xlim() == upper[1].get_xlim()
+    assert upper[0].get_ylim() == upper[1].get_ylim()
+
+
 def test_levels_of_theory_are_drawn_where_they_belong(tmp_path):
     path = tmp_path / "curves.png"
     steps, panels = [0, 1, 10], {"loss": [2.0, 1.0, 0.5], "share": [0.1, 0.2, 0.9]}

@@ -154,6 +154,29 @@ class PicturesTest(parameterized.TestCase):
         expected = np.random.default_rng(0).random((5, *shape))[0].squeeze()
         np.testing.assert_allclose(images[0].get_array(), expected, atol=1 / 255)
 
+    @parameterized.parameters(60, 119, 120, 200)
+    def test_a_mean_is_drawn_in_the_middle_of_what_it_is_of(self, num):
+        steps = 7 * np.arange(num) + 3
+        # Of a straight line, means in the middle lie on the line.
+        figure = self.captured(
+            lambda: pictures.learning_curves(self.path, steps, 2 * steps + 1, [], [])
+        )
+        x, y = figure.axes[0].lines[-1].get_data()
+        np.testing.assert_allclose(y, 2 * x + 1, rtol=1e-12)
+        self.assertLen(figure.axes[0].lines, 2)
+
+    def test_the_last_accuracy_is_written_where_the_curve_does_not_come_from(self):
+        for last, side in ((0.4, "top"), (0.6, "bottom")):
+            figure = self.captured(
+                lambda last=last: pictures.learning_curves(
+                    self.path, [1], [1], [1, 2], [0.5, last], knn_of="9 images"
+                )
+            )
+            [number] = figure.axes[1].texts
+            self.assertEqual(number.get_text(), f"{100 * last:.1f} %")
+            self.assertEqual(number.get_verticalalignment(), side)
+            self.assertIn("of 9 images", figure.axes[1].get_ylabel())
+
     def test_many_points_are_laid_out_by_principal_components(self):
         points, method = runs._plane(self.h, seed=0, max_tsne=40)
         centered = self.h - self.h.mean(axis=0)
@@ -180,6 +203,8 @@ class PicturesTest(parameterized.TestCase):
         self.assertCountEqual(named(), self.names)
         self.labels = np.random.default_rng(0).integers(3, size=41)
         self.assertEmpty(named())
+        said = self.captured(self.draw_map).get_suptitle()
+        self.assertIn("0 of 3 classes lie together and are named", said)
 
     def test_many_classes_and_few_points_are_drawn(self):
         for n, r, classes in ((100, 3, 100), (3, 4, 2), (2, 2, 1)):

@@ -220,7 +220,7 @@ class BadInputTest(Case):
             self.refused(error, message, path, **settings)
 
         refused(ValueError, "max_samples must be at least 20, got 19", max_samples=19)
-        refused(ValueError, "directions and k.*got 0 and 5", directions=0)
+        refused(ValueError, "directions must be at least 1, got 0", directions=0)
         refused(ValueError, "give one", labels=labels, pairs=other)
         refused(ValueError, "key is for .npz", key="z")
         refused(ValueError, "pairs must have shape.*599", z[:-1], pairs=other)

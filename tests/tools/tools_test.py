@@ -9,7 +9,7 @@ import pytest
 
 from experiments import simclr
 from jaxcl import __main__ as command
-from jaxcl import data, models, recipes
+from jaxcl import data, models, pictures, recipes
 from jaxcl.tools import probe
 from jaxcl.training import checkpoints
 from tests.pictures import legible
@@ -131,6 +131,35 @@ def test_a_run_is_probed_and_drawn_and_stays_as_it_is(trained, capsys):
         "pretrained encoder",
     }
     assert before == {p: p.read_bytes() for p in files}
+
+
+def test_neighbors_are_drawn_of_every_class_and_counted_over_all_images(
+    tmp_path, monkeypatch
+):
+    random = np.random.default_rng(0)
+    train_y, test_y = np.arange(60) % 10, np.sort(np.arange(45) % 10)
+    h = [
+        np.eye(10)[y] + random.standard_normal((len(y), 10)) for y in (train_y, test_y)
+    ]
+    of_train, of_test = (x.astype(np.float32) for x in h)
+    names = tuple("abcdefghij")
+    parts = [
+        recipes.Labelled(np.zeros((len(y), 4, 4), np.uint8), y, names)
+        for y in (train_y, test_y)
+    ]
+    drawn = {}
+
+    def montage(*arguments, note, **options):
+        drawn["labels"], drawn["note"] = arguments[2], note
+
+    monkeypatch.setattr(pictures, "montage", montage)
+    monkeypatch.setattr(pictures, "embedding_map", lambda *a, **k: None)
+    probe.draw(tmp_path, *parts, of_train, of_test)
+    assert drawn["labels"].tolist() == list(range(10))
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (of_train, of_test)]
+    nearest = np.argsort(-(unit[1] @ unit[0].T), axis=1)[:, :8]
+    share = 100 * (train_y[nearest] == test_y[:, None]).mean()
+    assert f"Over all 45 held-out images: {share:.1f} % of their 8" in drawn["note"]
 
 
 @pytest.mark.parametrize(
