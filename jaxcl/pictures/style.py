@@ -4,16 +4,19 @@ Nothing global in matplotlib is touched, so that a notebook's own settings stay 
 are. A picture appears whole or not at all, and missing folders are made.
 """
 
+import functools
 import os
 import pathlib
 from typing import Literal
 
+import matplotlib
 import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
+from matplotlib import font_manager
 from matplotlib.backends import backend_agg
 
-from jaxcl import _files
+from jaxcl import _files, _text
 
 # Ten colors that stay apart for color-blind readers (Paul Tol's "muted" and a gray),
 # ordered so that neighbors differ in lightness; shapes tell apart what is still close.
@@ -50,6 +53,46 @@ def save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
         raise ValueError(f"path must end in .png, got {str(path)!r}")
     with _files.replacing(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=_DPI)
+
+
+def literal(text: object, most: int = 60) -> str:
+    r"""Text of others, such as the name of a class, for a picture to show as it is.
+
+    Nothing in it is mathematics to matplotlib, or hides it from a legend. What cannot
+    be printed, or is in none of the fonts of `rcParams["font.family"]`, is escaped: a
+    box for every such letter would make names equal, and bring a warning each.
+
+    Args:
+      text: the text, or what `str` makes text of.
+      most: letters to keep; from the middle of longer text some are left out.
+
+    Returns:
+      What to give to matplotlib: `\$` shows a dollar.
+
+    >>> print(literal("5 $ to 6 $\n"), literal("beginning-and-end", most=10))
+    5 \$ to 6 \$\n begin…-end
+    """
+    families = matplotlib.rcParams["font.family"]
+    fonts = [font_manager.FontProperties(family=[each]) for each in families]
+    letters = _letters(tuple(font_manager.findfont(font) for font in fonts))
+    line = "".join(
+        letter if ord(letter) in letters else _text.escaped(letter)
+        for letter in _text.printable(text)
+    )
+    if len(line) > most:
+        end = (most - 1) // 2
+        line = (
+            line[: most - 1 - end] + "\N{HORIZONTAL ELLIPSIS}" + line[len(line) - end :]
+        )
+    # A legend leaves out what begins with an underscore.
+    return (" " if line.startswith("_") else "") + line.replace("$", r"\$")
+
+
+@functools.cache
+def _letters(paths: tuple[str, ...]) -> frozenset[int]:
+    """All that one of these fonts can draw."""
+    fonts = (font_manager.get_font(path) for path in paths)
+    return frozenset().union(*(font.get_charmap() for font in fonts))
 
 
 def plain(axes: mpl_axes.Axes) -> None:
