@@ -165,12 +165,13 @@ def random_projections(key: jax.Array, d: int, num: int) -> jax.Array:
     for name, count in (("d", d), ("num", num)):
         _checks.count(name, count, 1)
     blocks = -(-num // d)
-    gaussian = jax.random.normal(key, (blocks, d, d), jnp.float32)
+    width = min(d, num)  # the first columns of a whole rotation, without the others
+    gaussian = jax.random.normal(key, (blocks, d, width), jnp.float32)
     q, r = jnp.linalg.qr(gaussian)
     # QR favors one sign of the diagonal; only with the sign undone is q uniform.
     sign = jnp.where(jnp.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)
     columns = jnp.swapaxes(q * sign[:, None, :], 0, 1)
-    return columns.reshape(d, blocks * d)[:, :num]
+    return columns.reshape(d, blocks * width)[:, :num]
 
 
 class GaussianityReport(NamedTuple):
