@@ -3,10 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-# A direction counts where its variance is so many times that of rounding: what is left
-# of rounding is then too little for a test to see. Sums made in the precision of the
-# file carry the rounding of several terms.
-_ABOVE = 1000
+# A direction counts where its variance is so many times that of rounding: tests do not
+# see the rest. Sums made in the precision of the file carry the rounding of some terms.
+_ABOVE = 100
 
 
 def steps(x: np.ndarray, dtype: np.dtype, unit: float = 1.0) -> np.ndarray:
@@ -69,7 +68,7 @@ def _strong(y: np.ndarray, arithmetic: float) -> np.ndarray:
     """Orthonormal directions of more variance than rounding has, as columns [d, r]."""
     m, d = y.shape
     covariance = y.T @ y / m
-    most = np.linalg.norm(covariance)
+    most = float(np.linalg.norm(covariance))
     smallest = max(_ABOVE, arithmetic**2 * most)
     if _above(covariance, max(_ABOVE, arithmetic * most)):
         return np.eye(d)
