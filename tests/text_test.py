@@ -1,8 +1,16 @@
 """Text from outside fits on a line, into a table, a message and a UTF-8 file."""
 
+import dataclasses
+import sys
+
 import pytest
 
 from jaxcl import _cli, _tables, _text
+
+
+@dataclasses.dataclass
+class Settings:
+    name: str = "猫\udcff"
 
 
 @pytest.mark.parametrize(
@@ -34,3 +42,10 @@ def test_a_message_of_one_line_holds_no_commands_for_the_terminal(capsys):
     with pytest.raises(SystemExit) as stopped, _cli.one_line_errors():
         raise ValueError("no file 'a\x1b[2J\nb'")
     assert stopped.value.code == r"ValueError: no file 'a\x1b[2J b'"
+
+
+def test_a_terminal_of_few_letters_ends_no_command(tmp_path, monkeypatch):
+    with open(tmp_path / "out", "w", encoding="ascii") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        _cli.run(lambda s: print(s.name), Settings(), prog="x", arguments=[])
+    assert (tmp_path / "out").read_text() == "\\u732b\\udcff\n"

@@ -40,12 +40,12 @@ def find(
         # Of k equal steps of a Gaussian's rounding the middle one has about 3 / k.
         repeated = np.where(repeated > 10 / values, repeated, 0)
     repeating = repeated > 0.01
-    norms = m.norms[m.norms > 0]
+    norms = m.norms[m.norms > 0] / m.norms.max()
     return results.Hints(
         copies=used - len(np.unique(m.prints)),
         copies_explain=explains(outcome, different),
         zero_rows=int((m.norms == 0).sum()),
-        others_of_one_norm=norms.std() < 0.02 * table.gaussian_cv * norms.mean(),
+        others_of_one_norm=bool(norms.std() < 0.02 * table.gaussian_cv * norms.mean()),
         level_rows=int((m.level & (m.norms > 0)).sum()),
         columns_of_few_values=int(few.sum()),
         columns_repeating=int(repeating.sum()),
