@@ -30,7 +30,7 @@ def find(
     """
     used, width = len(m.norms), len(m.constant)
     x = sample.tested[sample.different]
-    repeated, few = np.zeros((2, x.shape[1]))
+    repeated, few = np.zeros(x.shape[1]), np.zeros(x.shape[1], bool)
     if len(x) >= _LEAST_ROWS:
         ends = (x.min(axis=0), x.max(axis=0), np.zeros(x.shape[1]))
         shares = np.array([(x == end).mean(axis=0) for end in ends])
@@ -47,7 +47,7 @@ def find(
         zero_rows=int((m.norms == 0).sum()),
         others_of_one_norm=bool(norms.std() < 0.02 * table.gaussian_cv * norms.mean()),
         level_rows=int((m.level & (m.norms > 0)).sum()),
-        columns_of_few_values=int(few.sum()),
+        columns_of_few_values=int((few & ~repeating).sum()),
         columns_repeating=int(repeating.sum()),
         repeated_share=float(np.median(repeated[repeating])) if repeating.any() else 0,
         repeated_zero=bool(((x == 0).mean(axis=0) == repeated)[repeating].all()),

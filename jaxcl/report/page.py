@@ -124,7 +124,7 @@ def _all_numbers(x: results.Numbers) -> list[tuple[str, str]]:
     """Name and value of all numbers but those of each coordinate."""
     found, lines = results.plain(x), []
     sections = ("rows", "columns", "norms", "mean", "covariance", "coordinates")
-    for section in (*sections, "directions", "joint", "cosines", "ood"):
+    for section in (*sections, "directions", "joint", "cosines", "ood", "hints"):
 
         def add(name: str, value: Any) -> None:
             if isinstance(value, dict):

@@ -173,7 +173,7 @@ def _statistics(ad: np.ndarray) -> bytes:
     axes.set(xlabel="coordinates, sorted", ylabel="statistic", yscale="log")
     axes.xaxis.set_major_locator(_whole_numbers())
     axes.yaxis.set_major_formatter("{x:g}")
-    narrow = ad.max() < 10 * ad.min()
+    narrow = max(ad.max(), limit) < 10 * min(ad.min(), limit)
     axes.yaxis.set_minor_formatter("{x:g}" if narrow else ticker.NullFormatter())
     style.legend_above(axes)
     return _png(figure)

@@ -132,7 +132,8 @@ class Hints(NamedTuple):
       zero_rows: of all that are used.
       level_rows: others that hold one value in all columns.
       others_of_one_norm: whether all rows but zero ones have the same.
-      columns_of_few_values: fewer than 50 among the different rows tested.
+      columns_of_few_values: fewer than 50 among the different rows tested, and none
+        that repeats as below.
       columns_repeating: whose smallest value, largest value or 0 is in more than 1 % of
         the different rows tested.
       repeated_share: of the rows with that value, in the median of these columns.

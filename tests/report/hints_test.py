@@ -3,6 +3,7 @@
 import json
 import pathlib
 import warnings
+from unittest import mock
 
 import jax
 import ml_dtypes
@@ -11,7 +12,8 @@ import pytest
 from absl.testing import parameterized
 
 from jaxcl import report
-from jaxcl.report import command, moments, rounding, tests
+from jaxcl.report import command, moments, pictures, rounding, tests
+from tests.pictures import legible
 from tests.report.report_test import Case, gaussian
 
 N, D = 600, 16
@@ -64,6 +66,20 @@ class OutlierTest(Case):
         for block in (1, 7, None):
             (first, *_) = moments.of_rows(z, block=block).far
             self.assertEqual(first.row, place)
+
+
+class PicturesTest(Case):
+    def test_pictures_of_far_rows_and_of_a_relu_can_be_read(self):
+        far, relu = gaussian(0), np.maximum(gaussian(1), 0)
+        far[7] = 500
+
+        def png(figure):
+            legible.check(figure)
+            return b""
+
+        for z in (far, relu, far.astype(np.float64) * 1e200):
+            with mock.patch.object(pictures, "_png", png):
+                self.run_main(z, draw=True)
 
 
 class RoundingTest(Case):
