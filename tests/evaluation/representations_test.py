@@ -144,7 +144,9 @@ class FrozenTest(parameterized.TestCase):
     def test_numbers_that_float32_does_not_hold_are_refused(self, scale):
         with (
             jax.enable_x64(True),
-            self.assertRaisesRegex(ValueError, "encode must return.*that float32 holds"),
+            self.assertRaisesRegex(
+                ValueError, "encode must return.*that float32 holds"
+            ),
         ):
             evaluation.represent(lambda x: scale * x, np.ones((3, 2)), 2)
 
