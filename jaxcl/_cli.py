@@ -23,13 +23,14 @@ do something about; 2 for flags that cannot be parsed; 130 for Ctrl-C.
 """
 
 import contextlib
+import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxcl import _optional
+from jaxcl import _optional, _text
 
 # What a wrong flag, file, package or setting raises. Anything else is a bug of ours,
 # and its traceback is what a report of it needs.
@@ -74,6 +75,9 @@ def run(
       SystemExit: as the module says; not if all went well.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal has no letters for shall not end the work.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with one_line_errors(stopped):
         command = Command(settings)
         if isinstance(settings, Mapping):
@@ -113,7 +117,7 @@ def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
 
 
 def _one_line(error: BaseException | str) -> str:
-    return " ".join(str(error).splitlines())
+    return _text.printable(" ".join(str(error).splitlines()))
 
 
 def _one_warning(

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
+from jaxcl import _text
+
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table, its columns aligned so that it also reads well in a terminal.
 
     Args:
       head: names of the columns; the first is aligned left, the others right.
-      rows: cells, made text with `str`; as many as there are columns.
+      rows: cells, made text with `str`; as many as there are columns. What would end
+        a cell or a line is escaped.
 
     Returns:
       Lines without a newline at the end.
@@ -19,7 +22,10 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     | dcl     | 98.8 |
     | nt_xent |   99 |
     """
-    cells = [[str(cell) for cell in row] for row in (head, *rows)]
+    cells = [
+        [_text.printable(cell).replace("|", r"\|") for cell in row]
+        for row in (head, *rows)
+    ]
     widths = [
         max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)
     ]

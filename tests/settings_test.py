@@ -69,6 +69,7 @@ ZERO = {
     "jitter", "weight_decay", "weight", "alpha", "beta", "alphas", "betas", "penalty",
     "penalty_alignment", "noise", "eta", "snapshots", "view_noise", "view_dropout",
     "view_scale", "mean_scale", "flip", "beta_factor", "dense_limit", "optax_limit",
+    "held_out", "ground", "max_unreadable",
 }  # fmt: skip
 # The seeds of the sweep are a number of seeds.
 ZERO_OF_ONE = {(sweep.Settings, "seeds")}

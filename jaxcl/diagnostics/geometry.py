@@ -48,7 +48,8 @@ def norm_cv(
     0.5
     """
     x, keep = _rows.checked("z", z, valid)
-    # From the direction: the square of an embedding may lie outside of float32.
+    # The square of an embedding may lie outside of float32, and a sum of norms as well.
+    x = x / _rows.largest(x, axis_name).max()
     norm = jnp.sum(x * kernels.unit(x), axis=1)
     mean = mesh.mean(norm, keep, axis_name)
     # Of the differences: a mean of squares minus the squared mean has no digits left
@@ -203,6 +204,7 @@ def effective_rank(
     3.0000
     """
     x, _ = _rows.checked("z", z, valid)
+    x = x / _rows.largest(x, axis_name).max()
     # The triangular factor has the singular values of z. Those of z^T z are squares,
     # in which small singular values are lost in rounding.
     factor = jnp.linalg.qr(lax.stop_gradient(x), mode="r")

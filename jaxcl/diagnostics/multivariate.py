@@ -20,6 +20,9 @@ from jaxcl.diagnostics import _rows
 # probabilities more accurately than the float32 incomplete gamma function.
 _MANY_DEGREES = 300
 
+# A direction is tested where its variance is so many times that of the rounding of z.
+_ABOVE_ROUNDING = 100
+
 
 class Gaussian(NamedTuple):
     """A Gaussian distribution, by the principal axes of its covariance.
@@ -53,13 +56,13 @@ def fit_gaussian(
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
 
     Returns:
-      A `Gaussian`, float32 (float64 for float64 input), the same on all devices. Its
-      variances are 0 or infinite where they leave the dtype: float32 embeddings of the
-      size of 1e-20 or 1e20.
+      A `Gaussian`, float32 (float64 for float64 input), the same on all devices. Of a
+      traced z its variances are 0 or infinite where they leave the dtype.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
-      ValueError: if a shape is wrong, or ridge < 0.
+      ValueError: if a shape is wrong, ridge < 0, or the variances leave the dtype, such
+        as those of float32 embeddings of the size of 1e-20 or 1e20.
 
     >>> z = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
     >>> print(fit_gaussian(z, ridge=0.0).variances)
@@ -68,13 +71,20 @@ def fit_gaussian(
     x, keep = _rows.checked("z", z, valid)
     _checks.within("ridge", ridge, 0, np.inf)
     mean, centered, unit = _centered(x, keep, axis_name)
-    largest = unit.max()
+    largest = _rows.largest(unit, None)
     relative = centered * (unit / largest)[None, :]
     values, axes = jnp.linalg.eigh(_covariance(relative, keep, axis_name))
     # Rounding may leave a direction without variance slightly below zero.
     values = jnp.maximum(values, 0)
     values = values + jnp.asarray(ridge, x.dtype) * values.mean()
-    return Gaussian(mean, largest * (largest * values), axes)
+    variances = largest * (largest * values)
+    known = not isinstance(variances, jax.core.Tracer) and float(values[-1]) > 0
+    if known and not jnp.finfo(x.dtype).tiny <= float(variances[-1]) < math.inf:
+        raise ValueError(
+            f"z must have variances that {x.dtype} holds, got rows up to "
+            f"{float(largest):.3g} from their mean; multiply z by a constant"
+        )
+    return Gaussian(mean, variances, axes)
 
 
 def _centered(
@@ -89,26 +99,16 @@ def _centered(
     def mean(x: jax.Array) -> jax.Array:
         return mesh.total(x.sum(axis=0), axis_name) / count
 
-    size = _largest(x, axis_name)
+    size = _rows.largest(x, axis_name)
     x = x / size[None, :]
     center = mean(x)
     x = jnp.where(keep[:, None], x - center[None, :], 0)
-    unit = _largest(x, axis_name)
+    unit = _rows.largest(x, axis_name)
     x = x / unit[None, :]
     # Far from zero the first mean was rounded: the second takes out what is left.
     shift = mean(x)
     x = jnp.where(keep[:, None], x - shift[None, :], 0)
     return size * (center + unit * shift), x, size * unit
-
-
-def _largest(x: jax.Array, axis_name: mesh.AxisName | None) -> jax.Array:
-    """The largest magnitude in each column, on all devices; 1 for none."""
-    largest = lax.stop_gradient(jnp.abs(x).max(axis=0))
-    names = mesh.axis_names(axis_name)
-    if names:
-        largest = lax.pmax(mesh.cast_varying(largest, frozenset(names)), names)
-    # Below the smallest normal number there is no inverse.
-    return jnp.where(largest < jnp.finfo(x.dtype).tiny, 1, largest)
 
 
 def _count(keep: jax.Array, axis_name: mesh.AxisName | None) -> jax.Array:
@@ -217,7 +217,8 @@ def mardia_kurtosis(
 
     Returns:
       A `MardiaKurtosis` of scalars, float32 (float64 for float64 input); NaN where the
-      covariance is singular. Where n = d + 1 or n = 3 all samples have one kurtosis,
+      covariance is singular, or a direction varies by little more than the rounding to
+      the dtype of z. Where n = d + 1 or n = 3 all samples have one kurtosis,
       and statistic and p are NaN.
 
     Raises:
@@ -295,8 +296,9 @@ def mardia(
 
     Returns:
       A `Mardia` of scalars, float32 (float64 for float64 input); NaN where the
-      covariance is singular. Statistic and p of the kurtosis are NaN where n = d + 1 or
-      n = 3, and those of the skewness where n = 2: no two samples differ in them.
+      covariance is singular to the dtype of z. Statistic and p of the kurtosis are NaN
+      where n = d + 1 or n = 3, and those of the skewness where n = 2: no two samples
+      differ in them.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
@@ -376,7 +378,7 @@ def henze_zirkler(
 
     Returns:
       A `HenzeZirkler` of scalars, float32 (float64 for float64 input); NaN where the
-      covariance is singular.
+      covariance is singular to the dtype of z.
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
@@ -441,14 +443,20 @@ def _whitened(z: jax.Array, axis_name: mesh.AxisName | None) -> tuple[jax.Array,
     n, d = z.shape[0] * mesh.size(axis_name), z.shape[1]
     if n <= d:
         raise ValueError(f"z must have more rows than columns, got {n} rows of {d}")
-    _, y, _ = _centered(x, keep, axis_name)
+    mean, y, unit = _centered(x, keep, axis_name)
     variance = jnp.diagonal(_covariance(lax.stop_gradient(y), keep, axis_name))
-    y = y / jnp.sqrt(jnp.where(variance > 0, variance, jnp.nan))[None, :]
+    variance = jnp.where(variance > 0, variance, jnp.nan)
+    y = y / jnp.sqrt(variance)[None, :]
+    # What rounding to the dtype of z adds to variances that are 1 now.
+    step = float(jnp.finfo(z.dtype).eps) / math.sqrt(12)
+    square = 1 + jnp.square(lax.stop_gradient(mean) / unit) / variance
+    rounding = step**2 * square
     # Twice: variances are squares, and those of weak directions are lost in rounding.
     # Raised to its level the first time, they are seen the second time. What is below
     # it then is what rounding leaves of no variance: no direction to test.
-    y, _ = _nearly_white(y, keep, axis_name)
-    y, regular = _nearly_white(y, keep, axis_name)
+    y, above = _nearly_white(y, keep, rounding, axis_name)
+    y, regular = _nearly_white(y, keep, None, axis_name)
+    regular = regular & above
     # The covariance is the identity by now, to rounding. That rounding, and all of the
     # derivative, is in its Cholesky factor: what was divided by until here is constant.
     covariance = _covariance(jnp.where(regular, y, jnp.nan), keep, axis_name)
@@ -457,14 +465,27 @@ def _whitened(z: jax.Array, axis_name: mesh.AxisName | None) -> tuple[jax.Array,
 
 
 def _nearly_white(
-    y: jax.Array, keep: jax.Array, axis_name: mesh.AxisName | None
+    y: jax.Array,
+    keep: jax.Array,
+    rounding: jax.Array | None,
+    axis_name: mesh.AxisName | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Whitens by constant axes; whether all variances were above rounding, bool []."""
+    """Whitens by constant axes; whether all variances were above rounding, bool [].
+
+    Above that of this arithmetic, or above `rounding`, the variances that rounding has
+    put into the columns [d].
+    """
     covariance = lax.stop_gradient(_covariance(y, keep, axis_name))
     values, axes = jnp.linalg.eigh(covariance)
     smallest = y.shape[1] * float(jnp.finfo(y.dtype).eps) * values[-1]
-    axes = axes / jnp.sqrt(jnp.maximum(values, smallest))[None, :]
-    return jnp.matmul(y, axes, precision="highest"), values[0] > smallest
+    raised = jnp.maximum(values, smallest)
+    if rounding is None:
+        above = values[0] > smallest
+    else:
+        added = (jnp.square(axes) * rounding[:, None]).sum(axis=0)
+        above = (raised > _ABOVE_ROUNDING * added).all()
+    axes = axes / jnp.sqrt(raised)[None, :]
+    return jnp.matmul(y, axes, precision="highest"), above
 
 
 def _cubed(pair: pairwise.Pair) -> jax.Array:

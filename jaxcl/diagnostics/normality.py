@@ -165,12 +165,13 @@ def random_projections(key: jax.Array, d: int, num: int) -> jax.Array:
     for name, count in (("d", d), ("num", num)):
         _checks.count(name, count, 1)
     blocks = -(-num // d)
-    gaussian = jax.random.normal(key, (blocks, d, d), jnp.float32)
+    width = min(d, num)  # the first columns of a whole rotation, without the others
+    gaussian = jax.random.normal(key, (blocks, d, width), jnp.float32)
     q, r = jnp.linalg.qr(gaussian)
     # QR favors one sign of the diagonal; only with the sign undone is q uniform.
     sign = jnp.where(jnp.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)
     columns = jnp.swapaxes(q * sign[:, None, :], 0, 1)
-    return columns.reshape(d, blocks * d)[:, :num]
+    return columns.reshape(d, blocks * width)[:, :num]
 
 
 class GaussianityReport(NamedTuple):
@@ -221,8 +222,8 @@ def gaussianity_report(
 
     Raises:
       TypeError: if an argument has the wrong type or dtype.
-      ValueError: if a shape is wrong, there are too few rows, or values are not finite
-        (a traced z passes, and gives NaN).
+      ValueError: if a shape is wrong, there are too few rows, or values are not finite,
+        or so small that they have few digits (a traced z passes, and gives NaN).
 
     Source:
       InfoNCE Induces Gaussian Distribution, https://arxiv.org/abs/2602.24012, sections
@@ -240,6 +241,13 @@ def gaussianity_report(
         if bad:
             raise ValueError(
                 f"z must be finite, got {bad} of {x.shape[0]} rows that are not"
+            )
+        largest, digits = np.abs(np.asarray(x)).max(), jnp.finfo(x.dtype)
+        if 0 < largest < digits.tiny / digits.eps:
+            # Where numbers are below the normal ones, processors take them for 0.
+            raise ValueError(
+                f"z must hold numbers above {digits.tiny / digits.eps:.1g} in "
+                f"{x.dtype}, got none above {largest:.3g}; multiply z by a constant"
             )
     if x.shape[0] > max_samples:
         key = jax.random.key(0) if key is None else key
@@ -296,7 +304,8 @@ def _standardize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     span = jnp.where(high == low, jnp.nan, high / 2 - low / 2)
     # From the middle, in units of half the span: neither squares nor sums can leave
     # float32. The rounding of the first mean is taken out by the second.
-    x = (x - (low / 2 + high / 2)[None, :]) / span[None, :]
+    unit = _rows.largest(span[None, :], None)
+    x = (x - (low / 2 + high / 2)[None, :]) / unit[None, :]
     x = x - x.mean(axis=0)[None, :]
     x = x - x.mean(axis=0)[None, :]
     return x, jnp.square(x).mean(axis=0)

@@ -239,10 +239,23 @@ def _standardized(
     _checks.count("num_classes", num_classes)
     h = _checks.representation("train_h", h).astype(np.float64)
     labels = _checks.classes("train_labels", labels, len(h), num_classes)
-    mean = h.mean(axis=0)
+    # In multiples of its largest number neither sums nor squares of a column leave
+    # float64. Where that is below 1e-300 the scale would have few digits, or be 0.
+    size = np.abs(h).max(axis=0)
+    varies = h.max(axis=0) > h.min(axis=0)
+    if (varies & (size < 1e-300)).any():
+        raise ValueError(
+            "train_h must hold columns of numbers above 1e-300, got one of up to "
+            f"{size[varies].min():.3g}; multiply h by a constant"
+        )
+    size = np.where(size > 0, size, 1.0)
+    x = h / size
+    mean = x.mean(axis=0)
     # Rounding gives a constant column a tiny deviation: its range is exactly 0.
-    scale = np.where(np.ptp(h, axis=0) > 0, h.std(axis=0), 1.0)
-    return (h - mean) / scale, labels, mean, scale
+    deviation = np.where(varies, x.std(axis=0), 1.0)
+    scale = np.where(varies, size * deviation, 1.0)
+    x = np.where(varies, (x - mean) / deviation, 0.0)
+    return x, labels, size * mean, scale
 
 
 def _penalties(weight_decay: float | Sequence[float]) -> list[float]:

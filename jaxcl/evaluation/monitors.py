@@ -1,5 +1,6 @@
 """What watches a training and cannot disturb it."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxcl import _checks
+from jaxcl import _checks, kernels
 from jaxcl.evaluation import linear, neighbors, scores
 
 
@@ -119,9 +120,9 @@ def online_probe(
     >>> print(loss, accuracy)
     1.0986123 1.0
     """
-    h = lax.stop_gradient(h.astype(jnp.float32))
-    squared = jnp.mean(jnp.square(h), axis=-1, keepdims=True)
-    h = h * lax.rsqrt(jnp.where(squared > 0, squared, 1.0))
+    # Unit vectors in the dtype of h: squares of its numbers may lie outside of float32.
+    h = kernels.unit(lax.stop_gradient(h.astype(kernels.accumulator(h.dtype))))
+    h = h.astype(jnp.float32) * math.sqrt(h.shape[-1])
     logits = h @ params["kernel"] + params["bias"][None]
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     correct = jnp.argmax(logits, axis=-1) == labels

@@ -36,7 +36,8 @@ def represent(
       h, float32 [n, r], on the host.
 
     Raises:
-      ValueError: if there are no examples, or encode does not return [batch, r].
+      ValueError: if there are no examples, or encode does not return [batch, r] of
+        numbers that float32 holds.
 
     >>> double = lambda images: 2.0 * images.reshape(len(images), -1)
     >>> print(represent(double, np.ones((5, 2, 2), np.float32), batch_size=3).shape)
@@ -60,7 +61,16 @@ def represent(
             raise ValueError(
                 f"encode must return [batch, r], got {out.shape} from {size} examples"
             )
-        h.append(np.asarray(out.astype(jnp.float32)))
+        rows = np.asarray(out)
+        largest, info = np.abs(rows).max(initial=0), jnp.finfo(jnp.float32)
+        if rows.dtype == np.float64 and not (
+            largest == 0 or info.tiny <= largest <= info.max
+        ):
+            raise ValueError(
+                "encode must return numbers that float32 holds, got up to "
+                f"{largest:.3g}; multiply them by a constant"
+            )
+        h.append(rows.astype(np.float32))
     return np.concatenate(h)[:n]
 
 

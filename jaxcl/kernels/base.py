@@ -430,7 +430,9 @@ def _scaled(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """
     largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1))
     # Below the smallest normal number there is no inverse: such a vector counts as 0.
-    largest = jnp.where(largest < jnp.finfo(z.dtype).tiny, 1, largest)
+    # Above one over it the inverse is none: what is left is a few times 1.
+    tiny = float(jnp.finfo(z.dtype).tiny)
+    largest = jnp.where(largest < tiny, 1, jnp.minimum(largest, 1 / tiny))
     z = z * (1 / largest)[..., None]
     return z, largest, jnp.sum(jnp.square(z), axis=-1)
 

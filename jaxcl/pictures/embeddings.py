@@ -52,8 +52,17 @@ def norms(
     rows = [x.values / s for x, s in zip(several, scale, strict=True)]
     unit = np.sqrt(np.square(rows[0]).mean() / d)
     first, last = stats.chi.ppf([1e-5, 1 - 1e-5], d) * unit
-    # The farthest thousandth would otherwise squeeze all others into one bar.
-    ends = np.array([np.quantile(x, [5e-4, 1 - 5e-4]) for x in rows])
+    # The farthest thousandth would otherwise squeeze all others into one bar. Half-way
+    # to a single row that lies far out is too far.
+    ends = np.array(
+        [
+            (
+                np.quantile(x, 5e-4, method="higher"),
+                np.quantile(x, 0.9995, method="lower"),
+            )
+            for x in rows
+        ]
+    )
     low, high = min(ends[:, 0].min(), first), max(ends[:, 1].max(), last)
     outside = 0
     for x, each in zip(rows, several, strict=True):

@@ -9,6 +9,7 @@ memory; the tests of normality then see a random sample of its rows.
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import pathlib
@@ -21,7 +22,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from jaxcl import _checks, _files
+from jaxcl import _checks, _files, _text
 from jaxcl.report import (
     comparisons,
     moments,
@@ -29,6 +30,7 @@ from jaxcl.report import (
     pictures,
     reading,
     results,
+    rounding,
     tests,
     verdict,
 )
@@ -88,26 +90,36 @@ def main(s: Settings) -> results.Results:
     started = time.monotonic()
     directory = _check(s)
     files = reading.files(
-        s.file, key=s.key, raw=s.raw, pairs=s.pairs, ood=s.ood, labels=s.labels
+        s.file,
+        key=s.key,
+        raw=s.raw,
+        pairs=s.pairs,
+        ood=s.ood,
+        labels=s.labels,
+        normalize=s.normalize,
     )
-    m = moments.of_rows(files.array, normalize=s.normalize)
+    m = moments.of_rows(files.array, normalize=s.normalize, unit=files.unit)
     table = moments.look_over(m, files.name, normalize=s.normalize)
     random = np.random.default_rng(s.seed)
     sample = sampling.of_file(
         files, m, table, random, max_samples=s.max_samples, normalize=s.normalize
     )
+    test = functools.partial(
+        tests.of_sample,
+        step=rounding.steps(sample.z, files.array.dtype, files.unit),
+        normalized=table.normalized,
+        directions=s.directions,
+        seed=s.seed,
+    )
+    different, most = sample.tested[sample.different], len(sample.tested)
     found = found_lib.Found(
         files=files,
         moments=m,
         table=table,
         sample=sample,
         eigenvalues=moments.eigenvalues(m, sample.kept),
-        tests=tests.of_sample(
-            sample.tested,
-            normalized=table.normalized,
-            directions=s.directions,
-            seed=s.seed,
-        ),
+        tests=test(sample.tested),
+        different=test(different) if 20 <= len(different) < 0.99 * most else None,
         pairs=comparisons.compare_pairs(files, sample, normalize=s.normalize),
         apart=comparisons.tell_apart(
             files,
@@ -122,7 +134,10 @@ def main(s: Settings) -> results.Results:
     numbers = found_lib.numbers(found)
     checks = verdict.judge(numbers)
     said = results.Results(
-        numbers, checks, verdict.sum_up(checks), _how(s, time.monotonic() - started)
+        numbers,
+        checks,
+        verdict.sum_up(checks, numbers),
+        _how(s, time.monotonic() - started),
     )
     text = json.dumps(said.as_json(), indent=2, allow_nan=False) + "\n"
     html = page.html(said, pictures.of(found))
@@ -132,7 +147,7 @@ def main(s: Settings) -> results.Results:
         sys.stdout.write(text)
     else:
         print(page.plain_text(said))
-        print(f"In {directory}: report.html, results.json")
+        print(_text.printable(f"In {directory}: report.html, results.json"))
     return said
 
 
@@ -170,5 +185,5 @@ def command(s: Settings) -> str:
     for field in dataclasses.fields(s)[1:]:
         value = getattr(s, field.name)
         if value != field.default:
-            line += [f"--{field.name}"] + ([] if value is True else [str(value)])
+            line.append(f"--{field.name}" + ("" if value is True else f"={value}"))
     return shlex.join(line)

@@ -1,5 +1,6 @@
 """Pairs of rows, and rows from elsewhere: cosines, and how others are told apart."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -36,7 +37,11 @@ def compare_pairs(
     usable = None
     if files.pairs is not None:
         partner, usable = sampling.clean(
-            files.pairs, sample.rows, sample.kept, normalize=normalize
+            files.pairs,
+            sample.rows,
+            sample.kept,
+            normalize=normalize,
+            unit=files.unit,
         )
         positive = paired_cosines(sample.z[usable], partner)
     return Pairs(negative, positive, usable)
@@ -71,12 +76,15 @@ def tell_apart(
     rows = sampling.draw(random, np.flatnonzero(m.usable), count)
     more = random.permutation(rows)
     half = len(more) // 2
+    clean = functools.partial(
+        sampling.clean, kept=kept, normalize=normalize, unit=files.unit
+    )
     fitted, held_out = (
-        sampling.clean(files.array, np.sort(rows), kept, normalize=normalize)[0]
+        clean(files.array, np.sort(rows))[0]
         for rows in (more[:half], more[half:][:max_samples])
     )
     chosen = sampling.draw(random, np.arange(len(files.ood)), max_samples)
-    outside, usable = sampling.clean(files.ood, chosen, kept, normalize=normalize)
+    outside, usable = clean(files.ood, chosen)
     if not usable.any():
         raise ValueError(f"ood must hold finite rows, got none of {len(usable)}")
     return Apart(separation(fitted, held_out, outside, k), usable)
@@ -123,7 +131,7 @@ def paired_cosines(z: np.ndarray, positives: np.ndarray) -> Cosines | None:
 
 
 def _unit(z: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(z, axis=1, keepdims=True)
+    norm = moments.lengths(z)[:, None]
     return z / np.where(norm > 0, norm, 1)
 
 

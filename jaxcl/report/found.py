@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxcl import diagnostics
 from jaxcl.report import comparisons, moments, reading, results, tests, verdict, words
+from jaxcl.report import hints as hints_lib
 from jaxcl.report import sample as sampling
 
 
@@ -19,17 +20,19 @@ class Found(NamedTuple):
     sample: sampling.Sample
     eigenvalues: np.ndarray  # of the covariance of all rows, the largest first [d]
     tests: tests.Outcome
+    different: tests.Outcome | None  # of rows without copies, where there are many
     pairs: comparisons.Pairs
     apart: comparisons.Apart
 
 
 def numbers(found: Found) -> results.Numbers:
     """All that was measured, in numbers and notes."""
-    files, m, table, sample, eigenvalues, outcome, pairs, apart = found
+    files, m, table, sample, eigenvalues, outcome, different, pairs, apart = found
     n, width, d, used = *files.array.shape, len(eigenvalues), len(m.norms)
     bad = np.flatnonzero(m.not_finite)
     scaled = jax.numpy.asarray(sample.z / np.abs(sample.z).max(), "f4")
     rank = float(diagnostics.effective_rank(scaled))
+    hints = hints_lib.find(m, table, sample, outcome, different)
     separation, coordinates = apart.separation, outcome.coordinates
     return results.Numbers(
         file=files.name,
@@ -52,7 +55,7 @@ def numbers(found: Found) -> results.Numbers:
         ),
         norms=moments.norms(m, table, d),
         mean=moments.mean(m, tests.centered(m)),
-        covariance=moments.covariance(m, eigenvalues, rank),
+        covariance=moments.covariance(m, eigenvalues, rank, outcome.joint.rank),
         coordinates=coordinates.summary(),
         directions=outcome.directions.summary(),
         joint=verdict.of_joint_tests(outcome.joint),
@@ -63,9 +66,11 @@ def numbers(found: Found) -> results.Numbers:
             positive=pairs.positive.summary() if pairs.positive else None,
         ),
         ood=words.out_of_distribution(separation) if separation else None,
+        hints=hints,
         notes=[
             *files.notes,
             *words.of_rows(m, table),
+            *words.of_hints(m, sample, hints),
             *words.of_sample(sample, table),
             *words.of_comparisons(files, pairs, apart),
         ],

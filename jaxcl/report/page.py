@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jinja2
+import markupsafe
 
+from jaxcl import _text
 from jaxcl.report import pictures, results
 
 _MARKS = {True: "passes", False: "fails", None: "not asked"}
@@ -29,6 +31,7 @@ def html(said: results.Results, drawn: Sequence[pictures.Picture]) -> str:
     """
     environment = jinja2.Environment(
         autoescape=True,
+        finalize=_printable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -73,6 +76,7 @@ def plain_text(said: results.Results) -> str:
     lines += ["", *(f"{line}." for line in beside(x))]
     if x.notes:
         lines += ["", *(f"Note: {note}" for note in x.notes)]
+    lines = [_text.printable(line) for line in lines]
     return "\n".join(
         textwrap.fill(
             line,
@@ -120,7 +124,7 @@ def _all_numbers(x: results.Numbers) -> list[tuple[str, str]]:
     """Name and value of all numbers but those of each coordinate."""
     found, lines = results.plain(x), []
     sections = ("rows", "columns", "norms", "mean", "covariance", "coordinates")
-    for section in (*sections, "directions", "joint", "cosines", "ood"):
+    for section in (*sections, "directions", "joint", "cosines", "ood", "hints"):
 
         def add(name: str, value: Any) -> None:
             if isinstance(value, dict):
@@ -143,5 +147,10 @@ def _short(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def _base64(png: bytes) -> str:
-    return base64.b64encode(png).decode()
+def _base64(png: bytes) -> markupsafe.Markup:
+    return markupsafe.Markup(base64.b64encode(png).decode())
+
+
+def _printable(value: Any) -> Any:
+    """What a reader can see, of text that is not HTML already."""
+    return _text.printable(value) if type(value) is str else value

@@ -9,7 +9,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
 from jaxcl.pictures import embeddings, style
-from jaxcl.report import comparisons, rules
+from jaxcl.report import comparisons, moments, rules
 from jaxcl.report import found as found_lib
 
 _BLUE, _RED, _GRAY = style.COLORS[0], style.COLORS[6], style.COLORS[9]
@@ -42,14 +42,15 @@ def of(found: found_lib.Found) -> list[Picture]:
                 "Histogram of the norms of all rows. The dashed line is the chi "
                 f"density: norms of an isotropic Gaussian in {d} dimensions with the "
                 "same mean square.",
-                [_norms(found.moments.norms, d)],
+                [_norms(found.moments, d)],
             )
         )
     drawn += [
         Picture(
             "Quantiles",
             "Standardized values against those a Gaussian would have: a straight line "
-            "is Gaussian, ends that turn away from it are tails. First the "
+            "is Gaussian, ends that turn away from it are tails, a level stretch is a "
+            "value that many rows share, such as the 0 of a ReLU. First the "
             f"best{', the median' if d > 2 else ''} and the worst coordinate by "
             "Anderson-Darling, then all coordinates together. 95 % of the points of "
             "independent Gaussian values lie inside the gray bands, each taken by "
@@ -123,10 +124,12 @@ def _png(figure: mpl_figure.Figure) -> bytes:
     return stream.getvalue()
 
 
-def _norms(norms: np.ndarray, d: int) -> bytes:
+def _norms(m: moments.Moments, d: int) -> bytes:
     figure, axes = _blank()
-    bars = embeddings.Values(norms, style.COLORS[3], "norms")
+    bars = embeddings.Values(m.norms, style.COLORS[3], "norms")
     embeddings.norms(axes, [bars], d, fill=True)
+    if m.unit != 1:  # sizes that axes cannot show
+        axes.set_xlabel(f"{axes.get_xlabel()}, in multiples of {m.unit:.3g}")
     style.legend_above(axes)
     return _png(figure)
 
@@ -170,7 +173,7 @@ def _statistics(ad: np.ndarray) -> bytes:
     axes.set(xlabel="coordinates, sorted", ylabel="statistic", yscale="log")
     axes.xaxis.set_major_locator(_whole_numbers())
     axes.yaxis.set_major_formatter("{x:g}")
-    narrow = ad.max() < 10 * ad.min()
+    narrow = max(ad.max(), limit) < 10 * min(ad.min(), limit)
     axes.yaxis.set_minor_formatter("{x:g}" if narrow else ticker.NullFormatter())
     style.legend_above(axes)
     return _png(figure)

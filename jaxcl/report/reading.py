@@ -138,6 +138,7 @@ class Files(NamedTuple):
     Attributes:
       array: embeddings [n, width].
       name: their file, and the key inside it.
+      unit: what to divide all embeddings by, so that float64 holds their moments.
       pairs: positives [n, width], or None.
       ood: other embeddings [m, width], or None.
       labels: one class per row, int [n], or None.
@@ -146,13 +147,23 @@ class Files(NamedTuple):
 
     array: np.ndarray
     name: str
+    unit: float
     pairs: np.ndarray | None
     ood: np.ndarray | None
     labels: np.ndarray | None
     notes: tuple[str, ...]
 
 
-def files(file: str, *, key: str, raw: str, pairs: str, ood: str, labels: str) -> Files:
+def files(
+    file: str,
+    *,
+    key: str,
+    raw: str,
+    pairs: str,
+    ood: str,
+    labels: str,
+    normalize: bool = False,
+) -> Files:
     """Opens all that one command names; "" is not there.
 
     Args:
@@ -162,6 +173,7 @@ def files(file: str, *, key: str, raw: str, pairs: str, ood: str, labels: str) -
       pairs: a file, or a key of `file`, of as many rows.
       ood: a file, or a key of `file`.
       labels: as `classes` takes them.
+      normalize: whether rows are divided by their norms, whatever these are.
 
     Returns:
       The arrays, as they are in the files.
@@ -192,18 +204,37 @@ def files(file: str, *, key: str, raw: str, pairs: str, ood: str, labels: str) -
         others[argument] = found.array
         notes += found.notes
     known = classes(labels, file, n) if labels else None
-    return Files(source.array, source.name, **others, labels=known, notes=notes)
+    size = 1.0 if normalize else unit(source.array)
+    return Files(source.array, source.name, size, **others, labels=known, notes=notes)
 
 
-def blocks(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
+def unit(array: np.ndarray) -> float:
+    """The size of extreme numbers, a power of 2; 1 for any whose moments fit float64.
+
+    Read from the first rows that are finite and not zero.
+    """
+    for x in blocks(array, max(1, 2**20 // array.shape[1])):
+        largest = np.abs(x[np.isfinite(x).all(axis=1)]).max(initial=0)
+        if largest > 0:
+            return 1.0 if 1e-50 < largest < 1e50 else float(power_of_two(largest))
+    return 1.0
+
+
+def power_of_two(x: np.ndarray) -> np.ndarray:
+    """About as large as x, not negative; 1 for 0. Dividing by it rounds nothing."""
+    exponent = np.frexp(x)[1].clip(-1000, 1000)
+    return np.where(x > 0, np.ldexp(1.0, exponent), 1.0)
+
+
+def blocks(array: np.ndarray, size: int, unit: float = 1.0) -> Iterator[np.ndarray]:
     """Consecutive rows in float64, `size` at a time; the last block may be shorter."""
     for start in range(0, len(array), size):
-        yield np.asarray(array[start : start + size]).astype(np.float64)
+        yield np.asarray(array[start : start + size]).astype(np.float64) / unit
 
 
-def pick(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def pick(array: np.ndarray, rows: np.ndarray, unit: float = 1.0) -> np.ndarray:
     """Some rows in float64."""
-    return np.asarray(array[rows]).astype(np.float64)
+    return np.asarray(array[rows]).astype(np.float64) / unit
 
 
 def _existing(argument: str, path: str) -> pathlib.Path:

@@ -1,5 +1,6 @@
 """What a report says, as it is in `results.json`: plain numbers and sentences."""
 
+import math
 from typing import Any, NamedTuple
 
 
@@ -80,16 +81,32 @@ class Mean(NamedTuple):
     p_if_centered: float
 
 
+class RowShare(NamedTuple):
+    """A row: its place in the file, and its share of the squared distances from the
+    mean that make up the variance.
+    """
+
+    row: int
+    share: float
+
+
 class Covariance(NamedTuple):
     """Of all rows.
 
     Attributes:
-      trace: sum of the eigenvalues.
+      trace: sum of the eigenvalues; not finite where float64 cannot hold it.
       largest_share: of the largest one in the trace.
-      condition: largest over smallest; None where the smallest is 0.
-      participation: tr(S)^2 / tr(S^2), at most d, without the bias of few rows.
+      condition: largest over smallest; None where the smallest is 0 to rounding.
+      participation: tr(S)^2 / tr(S^2), at most d, without the bias of few rows; where
+        rows lie far out, with it: of the rows as they are.
       participation_std_if_isotropic: its standard error, of isotropic Gaussian rows.
+      rank_of_sample: directions in which the rows tested vary by more than rounding.
       effective_rank_of_sample: exp of the entropy of the singular values of the sample.
+      rows: those of the largest shares of the variance, up to five.
+      outlying_rows: how many have more than Gaussian rows would; counted up to 100.
+      share_of_outlying_rows: of the variance.
+      share_of_largest_gaussian_row: what the largest of as many Gaussian rows stays
+        below in 99 of 100 cases.
     """
 
     trace: float
@@ -97,7 +114,43 @@ class Covariance(NamedTuple):
     condition: float | None
     participation: float
     participation_std_if_isotropic: float
+    rank_of_sample: int
     effective_rank_of_sample: float
+    rows: list[RowShare]
+    outlying_rows: int
+    share_of_outlying_rows: float
+    share_of_largest_gaussian_row: float
+
+
+class Hints(NamedTuple):
+    """What makes embeddings look other than they are; no test depends on it.
+
+    Attributes:
+      copies: rows that are equal to one before, of all that are used.
+      copies_explain: whether different rows alone pass the tests that all fail; None:
+        nothing fails, or there are few copies.
+      zero_rows: of all that are used.
+      level_rows: others that hold one value in all columns.
+      others_of_one_norm: whether all rows but zero ones have the same.
+      columns_of_few_values: fewer than 50 among the different rows tested, and none
+        that repeats as below.
+      columns_repeating: whose smallest value, largest value or 0 is in more than 1 % of
+        the different rows tested.
+      repeated_share: of the rows with that value, in the median of these columns.
+      repeated_zero: whether it is 0 in all of them.
+      maybe_transposed: whether there are more than four times as many columns as rows.
+    """
+
+    copies: int
+    copies_explain: bool | None
+    zero_rows: int
+    others_of_one_norm: bool
+    level_rows: int
+    columns_of_few_values: int
+    columns_repeating: int
+    repeated_share: float
+    repeated_zero: bool
+    maybe_transposed: bool
 
 
 class Normality(NamedTuple):
@@ -241,6 +294,7 @@ class Numbers(NamedTuple):
     joint: Joint
     cosines: Cosines
     ood: OutOfDistribution | None
+    hints: Hints
     notes: list[str]
     per_coordinate: list[Coordinate]
 
@@ -304,11 +358,13 @@ class Results(NamedTuple):
 
 
 def plain(value: Any) -> Any:
-    """The same in dictionaries in place of named tuples."""
+    """The same in dictionaries in place of named tuples; None for what is no number."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has neither NaN nor infinity
     return value

@@ -14,12 +14,14 @@ class Sample(NamedTuple):
       rows: their places in the file [m].
       z: the rows, for cosines [m, d].
       tested: those of them that tests of normality see, in random order [., d].
+      different: those tested that are no copies of one before them, bool [.].
       kept: columns that vary among the rows tested, bool [width] of sum d.
     """
 
     rows: np.ndarray
     z: np.ndarray
     tested: np.ndarray
+    different: np.ndarray
     kept: np.ndarray
 
 
@@ -49,13 +51,16 @@ def of_file(
       ValueError: if fewer than 2 columns vary.
     """
     rows = draw(random, np.flatnonzero(m.usable), max_samples)
-    z, _ = clean(files.array, rows, table.kept, normalize=normalize)
+    z, _ = clean(files.array, rows, table.kept, normalize=normalize, unit=files.unit)
     order = random.permutation(len(z))
     # Normalized rows are never exactly Gaussian, and enough of them tell: at
     # 2/3 (d + 2)^2 rows one in seven perfectly uniform spheres fails the rule, at half
     # as many one in thirty.
     limit = max(20, (z.shape[1] + 2) ** 2 // 3) if table.normalized else len(z)
     tested = z[order[:limit]]
+    prints = m.prints[np.searchsorted(np.flatnonzero(m.usable), rows)]
+    different = np.zeros(len(tested), bool)
+    different[np.unique(prints[order[:limit]], return_index=True)[1]] = True
     kept = table.kept.copy()
     varies = np.ptp(tested, axis=0) > 0
     if not varies.all():
@@ -66,7 +71,7 @@ def of_file(
                 "file must hold at least 2 columns that vary among the rows tested, "
                 f"got {kept.sum()} of {len(kept)}; more max_samples may help"
             )
-    return Sample(rows, z, tested, kept)
+    return Sample(rows, z, tested, different, kept)
 
 
 def draw(random: np.random.Generator, rows: np.ndarray, count: int) -> np.ndarray:
@@ -77,7 +82,12 @@ def draw(random: np.random.Generator, rows: np.ndarray, count: int) -> np.ndarra
 
 
 def clean(
-    array: np.ndarray, rows: np.ndarray, kept: np.ndarray, *, normalize: bool
+    array: np.ndarray,
+    rows: np.ndarray,
+    kept: np.ndarray,
+    *,
+    normalize: bool,
+    unit: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Some rows as they are tested.
 
@@ -86,15 +96,16 @@ def clean(
       rows: places of the rows to read [m].
       kept: columns to keep, bool [width].
       normalize: whether rows are divided by their norms.
+      unit: what to divide all rows by.
 
     Returns:
       Rows in float64 [usable rows, kept columns], and which of `rows` are usable:
       finite and, if normalized, not zero, bool [m].
     """
-    x = reading.pick(array, rows)
+    x = reading.pick(array, rows, unit)
     usable = np.isfinite(x).all(axis=1)
     if normalize:
-        norm = np.linalg.norm(np.where(usable[:, None], x, 0), axis=1)
+        norm = moments.lengths(np.where(usable[:, None], x, 0))
         usable = norm > 0
         x = x / np.where(usable, norm, 1)[:, None]
     return x[usable][:, kept], usable

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from jaxcl import diagnostics
-from jaxcl.report import moments, results, rules
+from jaxcl.report import moments, results, rounding, rules
 
 
 class Normality(NamedTuple):
@@ -41,15 +41,18 @@ class Joint(NamedTuple):
     Attributes:
       tests: by name.
       missing: why there are no others: "sphere" (normalized rows), "few_rows",
-        "few_rows_for_columns", "singular" (the covariance).
+        "few_rows_for_directions", "no_direction" that varies by more than rounding,
+        "singular" (the covariance of the few directions).
       num_samples: rows tested.
       dimension: columns.
+      rank: directions that vary by more than rounding.
     """
 
     tests: dict[str, results.JointTest]
     missing: tuple[str, ...]
     num_samples: int
     dimension: int
+    rank: int
 
     @property
     def level(self) -> float:
@@ -71,11 +74,21 @@ class Outcome(NamedTuple):
     directions: Normality
     joint: Joint
 
+    @property
+    def passed(self) -> bool:
+        """Whether coordinates and random directions do."""
+        return passes(self.coordinates.summary()) and passes(self.directions.summary())
+
 
 def of_sample(
-    tested: np.ndarray, *, normalized: bool, directions: int, seed: int
+    tested: np.ndarray,
+    step: np.ndarray,
+    *,
+    normalized: bool,
+    directions: int,
+    seed: int,
 ) -> Outcome:
-    """All tests of the rows tested [m, d]."""
+    """All tests of the rows tested [m, d], rounded in steps [d] as `rounding` says."""
     d = tested.shape[1]
     centered = tested - tested.mean(axis=0)
     keys = jax.random.split(jax.random.key(seed))
@@ -83,13 +96,26 @@ def of_sample(
     return Outcome(
         normality(tested),
         normality(centered @ np.asarray(basis, np.float64)),
-        joint(centered, normalized, keys[1]),
+        joint(centered, step, normalized, keys[1]),
+    )
+
+
+def passes(x: results.Normality) -> bool:
+    """Whether columns cannot be told from a Gaussian's."""
+    return rules.coordinates_pass(
+        ad_mean=x.ad_mean,
+        ad_pass=x.ad_pass,
+        dp_mean=x.dp_mean,
+        dp_pass=x.dp_pass,
+        needed=x.needed_pass,
     )
 
 
 def normality(x: np.ndarray) -> Normality:
     """Tests the columns of x [n, d], which all vary."""
-    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    x = x - x.mean(axis=0)
+    x = x / np.abs(x).max(axis=0)  # squares of tiny numbers are 0
+    x = x / x.std(axis=0)
     with jax.enable_x64(True):
         columns = jax.numpy.asarray(x)
         ad = np.asarray(diagnostics.anderson_darling(columns, corrected=True))
@@ -97,28 +123,37 @@ def normality(x: np.ndarray) -> Normality:
     return Normality(ad, dp, len(x))
 
 
-def joint(x: np.ndarray, normalized: bool, key: jax.Array) -> Joint:
+def joint(x: np.ndarray, step: np.ndarray, normalized: bool, key: jax.Array) -> Joint:
     """Tests of several directions at once.
 
     In a few random directions the usual tests keep their level. In all d they do not,
-    unless n is many times d; Mardia's kurtosis does with its exact moments.
+    unless n is many times d; Mardia's kurtosis does with its exact moments. Directions
+    that vary by no more than rounding are not tested: rounding is not Gaussian.
 
     Args:
-      x: rows [n, d].
+      x: centered rows [n, d].
+      step: between neighboring numbers of each column [d].
       normalized: rows on a sphere, for which nothing is computed.
       key: for the directions.
 
     Returns:
       The tests, and why others are missing.
     """
+    along, x = rounding.resolved(x, step)
+    (n, d), rank = x.shape, along.shape[1]
     if normalized:
-        return Joint({}, ("sphere",), *x.shape)
+        return Joint({}, ("sphere",), n, d, rank)
+    if not rank:
+        return Joint({}, ("no_direction",), n, d, rank)
     with jax.enable_x64(True):
-        few, without_few = _few_directions(x, key)
-        whole, without_whole = _all_columns(x)
-    tests = {k: test for k, test in (few | whole).items() if np.isfinite(test.p)}
-    missing = tuple(reason for reason in (without_few, without_whole) if reason)
-    return Joint(tests, missing, *x.shape)
+        few, without_few = _few_directions(x, rank, key)
+        whole, without_whole = _all_directions(along)
+    computed = few | whole
+    tests = {k: test for k, test in computed.items() if np.isfinite(test.p)}
+    without_some = "singular" if len(tests) < len(computed) else None
+    reasons = (without_few, without_whole, without_some)
+    missing = tuple(reason for reason in reasons if reason)
+    return Joint(tests, missing, n, d, rank)
 
 
 def centered(m: moments.Moments) -> float:
@@ -134,13 +169,13 @@ def centered(m: moments.Moments) -> float:
 
 
 def _few_directions(
-    x: np.ndarray, key: jax.Array
+    x: np.ndarray, rank: int, key: jax.Array
 ) -> tuple[dict[str, results.JointTest], str | None]:
     """Tests of the rows along random directions, or why there are none."""
     n, d = x.shape
-    few = min(d, 8, n // 50)
-    if few < 2:
+    if n < 100:
         return {}, "few_rows"
+    few = min(rank, 8, n // 50)
     basis = np.asarray(diagnostics.random_projections(key, d, few), np.float64)
     seen = jax.numpy.asarray(x @ basis)
     mardia, zirkler = diagnostics.mardia(seen), diagnostics.henze_zirkler(seen)
@@ -157,16 +192,16 @@ def _few_directions(
     }, None
 
 
-def _all_columns(x: np.ndarray) -> tuple[dict[str, results.JointTest], str | None]:
-    """The test of the rows as they are, or why there is none."""
-    n, d = x.shape
-    if n <= d + 1:
-        return {}, "few_rows_for_columns"
+def _all_directions(
+    x: np.ndarray,
+) -> tuple[dict[str, results.JointTest], str | None]:
+    """The test of the rows in all directions that vary, or why there is none."""
+    n, rank = x.shape
+    if n <= rank + 1:
+        return {}, "few_rows_for_directions"
     found = diagnostics.mardia_kurtosis(jax.numpy.asarray(x))
-    if not np.isfinite(found.p):
-        return {}, "singular"
     return {
         "mardia_kurtosis_of_all": results.JointTest(
-            d, float(found.statistic), float(found.p)
+            rank, float(found.statistic), float(found.p)
         )
     }, None

@@ -23,7 +23,7 @@ def judge(found: results.Numbers) -> list[Check]:
         _norms(found),
         _thin_shell(found, d),
         _centered(found.mean),
-        _isotropic(found.covariance, d, found.rows.used),
+        _isotropic(found.covariance, d, found),
         Check("Joint tests", joint.passed, joint.rule, joint.found, joint.means),
     ]
 
@@ -71,13 +71,7 @@ def _tails(per_coordinate: list[results.Coordinate]) -> str:
 def _columns(name: str, x: results.Normality, differs: str) -> Check:
     """Of coordinates or random directions, each tested by itself."""
     what = "Coordinate by coordinate" if name == "Coordinates" else "Along them"
-    passed = rules.coordinates_pass(
-        ad_mean=x.ad_mean,
-        ad_pass=x.ad_pass,
-        dp_mean=x.dp_mean,
-        dp_pass=x.dp_pass,
-        needed=x.needed_pass,
-    )
+    passed = tests.passes(x)
     return Check(
         name=name,
         passed=passed,
@@ -157,21 +151,25 @@ def _centered(mean: results.Mean) -> Check:
     )
 
 
-def _isotropic(of: results.Covariance, d: int, n: int) -> Check:
-    passed = of.participation >= 0.8 * d
+def _isotropic(of: results.Covariance, d: int, found: results.Numbers) -> Check:
+    passed, n = of.participation >= 0.8 * d, found.rows.used
     alike = "All directions are used alike"
     if n <= d:
         alike += f", as far as {n:,} rows tell: too few to see them one by one"
     condition = "infinite" if of.condition is None else f"{of.condition:.3g}"
+    error = f"standard error about {of.participation_std_if_isotropic:.2g}"
+    if of.outlying_rows:
+        error = "of the rows as they are, since some lie far out"
+    if of.rank_of_sample < min(d, found.coordinates.num_samples - 1):
+        condition += f"; {of.rank_of_sample} directions vary by more than rounding"
     return Check(
         name="Isotropic",
         passed=passed,
         rule="participation (tr S)^2 / tr(S^2) of the covariance S at least 80 % of "
         f"the {d} dimensions, estimated without the bias of few rows",
-        found=f"participation {of.participation:.4g} of {d} (standard error about "
-        f"{of.participation_std_if_isotropic:.2g}); of these rows the largest "
-        f"eigenvalue has {100 * of.largest_share:.2g} % of the variance, condition "
-        f"{condition}",
+        found=f"participation {of.participation:.4g} of {d} ({error}); of these rows "
+        f"the largest eigenvalue has {100 * of.largest_share:.2g} % of the variance, "
+        f"condition {condition}",
         means=f"{alike}."
         if passed
         else "Directions are used unevenly, as if there were "
@@ -179,8 +177,8 @@ def _isotropic(of: results.Covariance, d: int, n: int) -> Check:
     )
 
 
-def sum_up(checks: list[Check]) -> results.Verdict:
-    """What all checks say together."""
+def sum_up(checks: list[Check], found: results.Numbers) -> results.Verdict:
+    """What all checks say together, and what else explains it."""
     failed = [c.name for c in checks if c.passed is False]
     asked = [c.name for c in checks if c.passed is not None]
     single = [n for n in asked if n in ("Coordinates", "Random directions", "Norms")]
@@ -203,6 +201,7 @@ def sum_up(checks: list[Check]) -> results.Verdict:
         )
     if "Joint tests" in failed and not first:
         headline += " Joint tests of all directions at once do see a difference."
+    headline = " ".join([headline, *words.reasons(found)])
     return results.Verdict(
         gaussian=not first,
         isotropic_gaussian=not first and not second,

@@ -62,6 +62,107 @@ def of_sample(sample: sampling.Sample, table: moments.Table) -> list[str]:
     return notes
 
 
+def of_hints(
+    m: moments.Moments, sample: sampling.Sample, hints: results.Hints
+) -> list[str]:
+    """What stands out, and what follows from it."""
+    n, notes = len(m.norms), []
+    d, tested = sample.tested.shape[1], int(sample.different.sum())
+    if hints.copies:
+        are = "is an exact copy" if hints.copies == 1 else "are exact copies"
+        notes.append(
+            f"{hints.copies:,} of {n:,} rows {are} of others: {n - hints.copies:,} are "
+            "different."
+            + {
+                None: "",
+                True: " Tests take rows as independent, so that copies alone make "
+                f"them fail: {tested:,} different rows pass.",
+                False: " Tests take rows as independent, so that copies alone can make "
+                f"them fail, but {tested:,} different rows fail as well.",
+            }[hints.copies_explain]
+        )
+    for count, what in (
+        (hints.zero_rows, "0 in all columns"),
+        (hints.level_rows, "one value in all columns, as if nothing had been computed"),
+    ):
+        if count:
+            rows = "1 row is" if count == 1 else f"{count:,} of {n:,} rows are"
+            notes.append(f"{rows} {what}, and among those used.")
+    if hints.zero_rows and hints.others_of_one_norm:
+        notes.append(
+            "All other rows have the same norm: with --normalize the zero ones are "
+            "left out, and the others tested as normalized ones."
+        )
+    if far := moments.outlying(m):
+        shares = ", ".join(f"row {x.row} has {100 * x.share:.3g} %" for x in far[:5])
+        notes.append(
+            f"{_known(far)} of {n:,} rows {'lies' if len(far) == 1 else 'lie'} far "
+            f"out: {shares}{', ...' if len(far) > 5 else ''} of the variance (counted "
+            "from 0). The largest of as many Gaussian rows would have less than "
+            f"{100 * moments.largest_share(m):.2g} %. Mean, covariance and norms tell "
+            "of such rows rather than of the others."
+        )
+    if hints.columns_repeating:
+        value = "0" if hints.repeated_zero else "their smallest or largest value or 0"
+        notes.append(
+            f"{_of(hints.columns_repeating, d, 'column')} {value} again and again, in "
+            f"{100 * hints.repeated_share:.2g} % of the rows in the median, as after a "
+            "ReLU, clipping or dropout. No Gaussian repeats a value: where that is so "
+            "by design, the layer before is what to test."
+        )
+    if hints.columns_of_few_values:
+        notes.append(
+            f"{_of(hints.columns_of_few_values, d, 'column')} fewer than 50 different "
+            "values: steps as of integers or coarse rounding, which tests of normality "
+            "see."
+        )
+    return notes
+
+
+def reasons(found: results.Numbers) -> list[str]:
+    """What a reader of the verdict has to know before believing it."""
+    hints, rows, told = found.hints, found.covariance.rows, []
+    if hints.maybe_transposed:
+        n, width = found.shape
+        told.append(
+            f"There are {n:,} rows of {width:,} columns: if each column is an "
+            "embedding, transpose the file."
+        )
+    if hints.copies_explain or hints.copies > 0.01 * found.rows.used:
+        zero = f" ({hints.zero_rows:,} are 0)" if hints.zero_rows > 1 else ""
+        told.append(
+            ("The reason is that " if hints.copies_explain else "")
+            + f"{hints.copies:,} of {found.rows.used:,} rows{zero} are exact copies of "
+            f"others{': different rows alone pass' if hints.copies_explain else ''}."
+        )
+    far, share = found.covariance.outlying_rows, found.covariance.share_of_outlying_rows
+    if far and share > 0.05:
+        who = f"Row {rows[0].row} alone has" if far == 1 else f"{far} far rows have"
+        told.append(f"{who} {100 * share:.3g} % of the variance.")
+    if hints.columns_repeating > found.columns.tested / 2:
+        told.append(
+            "Most columns repeat one value, in "
+            f"{100 * hints.repeated_share:.2g} % of the rows in the median, as after a "
+            "ReLU or dropout: no Gaussian does."
+        )
+    if hints.columns_of_few_values > found.columns.tested / 2:
+        told.append(
+            "Most columns hold fewer than 50 different values, and tests see the steps."
+        )
+    return told
+
+
+def _known(far: Sequence[results.RowShare]) -> str:
+    return f"{len(far)}" + (" or more" if len(far) >= 100 else "")
+
+
+def _of(count: int, d: int, name: str) -> str:
+    """Some or all columns, and the verb for what they hold."""
+    if count == d:
+        return f"All {d:,} {name}s hold"
+    return f"{count:,} of {d:,} {name}s {'holds' if count == 1 else 'hold'}"
+
+
 def of_comparisons(
     files: reading.Files, pairs: comparisons.Pairs, apart: comparisons.Apart
 ) -> list[str]:
@@ -89,10 +190,11 @@ def missing(joint: tests.Joint) -> list[str]:
     reasons = {
         "sphere": "rows on a sphere are not jointly Gaussian, whatever the rest",
         "few_rows": f"fewer than 100 rows, {n}, are too few for joint tests",
-        "few_rows_for_columns": "a test of all columns at once needs more rows than "
+        "few_rows_for_directions": "a test of all columns at once needs more rows than "
         f"columns, and {n} rows of {d} were tested",
-        "singular": f"the covariance of all {d} columns is singular: some depend "
-        "linearly on others",
+        "singular": "random directions of columns so unlike in size differ by no more "
+        "than rounding",
+        "no_direction": f"none of the {d} columns varies by more than rounding",
     }
     return [reasons[reason] for reason in joint.missing]
 
@@ -101,7 +203,7 @@ def of_test(name: str, test: results.JointTest) -> str:
     """A joint test in words."""
     if name == "mardia_kurtosis_of_all":
         return (
-            f"mardia kurtosis of all {test.directions} columns "
+            f"mardia kurtosis of all {test.directions} directions that vary "
             f"{test.statistic:.2f} standard errors off, p {test.p:.2g}"
         )
     return f"{name.replace('_', ' ')} p {test.p:.2g} ({test.directions} directions)"

@@ -42,9 +42,11 @@ def test_a_thin_shell_is_measured_in_float32():
     np.testing.assert_allclose(got, oracles.norm_cv(z), rtol=1e-3)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e30, 3e38 / abs(Z).max()])
 def test_the_scale_of_embeddings_does_not_matter(scale):
     scaled = Z * np.float32(scale)
+    own = diagnostics.alignment_cosine(scaled, Z)
+    np.testing.assert_allclose(own, np.ones(len(Z)), rtol=1e-6)
     for name in ("norm_cv", "effective_rank"):
         function = getattr(diagnostics, name)
         np.testing.assert_allclose(function(scaled), function(Z), rtol=1e-5)

@@ -115,11 +115,31 @@ REGULAR = {
     "tiny": GAUSSIAN * 1e-19,
     "large": GAUSSIAN * 1e19,
     "huge": GAUSSIAN * 1e30,
+    "the largest": GAUSSIAN * (3e38 / abs(GAUSSIAN).max()),
     "one small column": GAUSSIAN * np.array([1, 1e-3, 1]),
     "columns far apart": GAUSSIAN * np.array([1e-18, 1, 1e18]),
     "an outlier": _outlier(),
     "close columns": GAUSSIAN @ np.array([[1, 1, 0], [0, 1e-3, 0], [0, 0, 1]]),
 }
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_rounding_to_half_precision_is_no_direction_to_test(dtype):
+    z = jnp.asarray(RNG.normal(size=(60, 2)) @ RNG.normal(size=(2, 3)), dtype)
+    for function in (MARDIA, HENZE_ZIRKLER):
+        assert np.isnan(function(z)).all()
+    z = jnp.asarray(GAUSSIAN, dtype)
+    expected = oracles.mardia(np.asarray(z, float))
+    np.testing.assert_allclose(MARDIA(z)[:2], expected[:2], rtol=2e-4)
+    # Far from 0 the same numbers are rounded to steps as large as their spread.
+    assert np.isnan(MARDIA(z + 300)).all()
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_a_fit_whose_variances_leave_the_dtype_is_refused(scale):
+    with pytest.raises(ValueError, match="z must have variances that float32 holds"):
+        diagnostics.fit_gaussian((GAUSSIAN * scale).astype(np.float32))
+    assert diagnostics.fit_gaussian(np.ones((5, 2), np.float32)).variances.max() == 0
 
 
 @pytest.mark.parametrize("name", REGULAR)

@@ -44,7 +44,9 @@ def test_statistics_are_those_of_scipy(x64, n):
     np.testing.assert_allclose(p, expected.pvalue, rtol=1e-7, atol=1e-300)
 
 
-@pytest.mark.parametrize(("shift", "scale"), [(0, 1), (100, 1), (0, 1e-30), (0, 1e30)])
+@pytest.mark.parametrize(
+    ("shift", "scale"), [(0, 1), (100, 1), (0, 1e-30), (0, 1e30), (0, 4e37)]
+)
 def test_float32_is_enough_for_ten_thousand_rows(shift, scale):
     columns = [RNG.normal(size=10_000), RNG.standard_t(20, size=10_000)]
     x = ((np.stack(columns, axis=1) + shift) * scale).astype(np.float32)
@@ -181,3 +183,11 @@ def test_wrong_arguments_are_named():
     z[3, 1], z[8] = np.inf, np.nan
     with pytest.raises(ValueError, match="z must be finite, got 2 of 30 rows"):
         diagnostics.gaussianity_report(z)
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-35])
+def test_numbers_of_few_digits_are_refused(scale):
+    z = (RNG.normal(size=(20, 2)) * scale).astype(np.float32)
+    with pytest.raises(ValueError, match=r"z must hold numbers above 1e-31 in float32"):
+        diagnostics.gaussianity_report(z)
+    assert diagnostics.gaussianity_report(np.zeros((20, 2))).num_constant == 2

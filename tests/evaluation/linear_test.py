@@ -226,6 +226,28 @@ class RidgeProbeTest(parameterized.TestCase):
         )
 
 
+class ScaleTest(parameterized.TestCase):
+    @parameterized.product(
+        probe=(evaluation.logistic_probe, evaluation.ridge_probe),
+        scale=(1e-200, 1e-100, 1e200, 1e307),
+    )
+    def test_the_scale_of_h_changes_nothing(self, probe, scale):
+        random = np.random.default_rng(0)
+        labels = random.integers(0, 3, 40)
+        h = random.normal(size=(40, 4)) + np.eye(4)[labels]
+        h /= np.abs(h).max()
+        options = {"num_classes": 3, "weight_decay": 0.01}
+        expected = probe(h, labels, **options)
+        found = probe(h * scale, labels, **options)
+        np.testing.assert_allclose(found.weight, expected.weight, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found.scale, expected.scale * scale)
+        np.testing.assert_array_equal(
+            evaluation.predict(found, h * scale), evaluation.predict(expected, h)
+        )
+        with self.assertRaisesRegex(ValueError, "train_h must hold columns of numbers"):
+            probe(h * 1e-305, labels, **options)
+
+
 class BadInputTest(parameterized.TestCase):
     @parameterized.parameters(evaluation.logistic_probe, evaluation.ridge_probe)
     def test_bad_input_is_named(self, probe):

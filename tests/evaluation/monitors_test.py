@@ -65,3 +65,15 @@ def test_a_representation_of_zeros_is_finite():
     params = evaluation.online_probe_params(4, 3)
     loss, _ = evaluation.online_probe(params, jnp.zeros((2, 4)), jnp.zeros(2, int))
     np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_scale_of_h_does_not_matter_to_an_online_probe(scale):
+    random = np.random.default_rng(0)
+    h, labels = random.normal(size=(6, 4)).astype(np.float32), np.arange(6) % 3
+    params = {"kernel": random.normal(size=(4, 3)), "bias": np.zeros(3)}
+    params = {name: jnp.asarray(x, jnp.float32) for name, x in params.items()}
+    expected = evaluation.online_probe(params, jnp.asarray(h), jnp.asarray(labels))
+    scaled = jnp.asarray(h * np.float32(scale))
+    found = evaluation.online_probe(params, scaled, jnp.asarray(labels))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -60,10 +60,9 @@ class NearestTest(parameterized.TestCase):
         np.testing.assert_array_equal(found.indices[0], [0, 2, 4, 6, 8, 1, 3, 5, 7, 9])
         np.testing.assert_array_equal(found.indices[1], [1, 3, 5, 7, 9, 0, 2, 4, 6, 8])
 
-    @parameterized.parameters(1e-30, 1e30)
+    @parameterized.parameters(1e-200, 1e-30, 1e30, 1e200)
     def test_length_does_not_matter(self, length):
-        length = np.float32(length)
-        found = evaluation.nearest(self.queries * length, self.keys, 5)
+        found = evaluation.nearest(np.float64(length) * self.queries, self.keys, 5)
         expected = evaluation.nearest(self.queries, self.keys, 5)
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_allclose(found.cosines, expected.cosines, atol=1e-6)

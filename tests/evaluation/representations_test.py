@@ -140,6 +140,16 @@ class FrozenTest(parameterized.TestCase):
             evaluation.represent(frozen, images, 4)
         self.assertLessEqual(len(jax.live_arrays()), alive)
 
+    @parameterized.parameters(1e-200, 1e200)
+    def test_numbers_that_float32_does_not_hold_are_refused(self, scale):
+        with (
+            jax.enable_x64(True),
+            self.assertRaisesRegex(
+                ValueError, "encode must return.*that float32 holds"
+            ),
+        ):
+            evaluation.represent(lambda x: scale * x, np.ones((3, 2)), 2)
+
 
 if __name__ == "__main__":
     absltest.main()

@@ -32,6 +32,7 @@ from jaxcl.report import (
     moments,
     pictures,
     reading,
+    rounding,
     rules,
     tests,
     verdict,
@@ -201,7 +202,6 @@ class BadInputTest(Case):
             (ValueError, "at least 20 rows.*got 0 of 600", spoilt * np.nan),
             (ValueError, "all 600 usable rows of .* are equal", np.ones_like(z)),
             (ValueError, "2 columns that vary, got 1 of 16", one),
-            (ValueError, "finite fourth moments", z.astype(np.float64) * 1e200),
         ):
             self.refused(error, message, self.save(array))
         np.savez(self.folder / "o.npz", o=np.array([None]), i=np.arange(3))
@@ -482,7 +482,9 @@ class VerdictTest(Case):
         self.assertNotIn("mardia_kurtosis_of_all", found["joint"]["tests"])
         self.assertIn("henze_zirkler", found["joint"]["tests"])
         self.assertTrue(found["verdict"]["gaussian"])
-        few = tests.joint(gaussian(0, 20, 30), False, jax.random.key(0))
+        few = gaussian(0, 20, 30).astype(np.float64)
+        step = rounding.steps(few, np.dtype("f4"))
+        few = tests.joint(few, step, False, jax.random.key(0))
         self.assertIsNone(few.passed)
         said = verdict.of_joint_tests(few)
         self.assertIn("fewer than 100 rows, 20, are too few", said.found)
