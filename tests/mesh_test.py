@@ -29,12 +29,13 @@ def test_mean_counts_what_is_valid_and_is_zero_over_nothing():
 def test_mean_over_a_mesh_weighs_devices_by_what_is_valid():
     loss = jnp.asarray(np.random.default_rng(0).standard_normal(16), jnp.float32)
     rows = jax.P("data")
-    got = jax.shard_map(
+    run = jax.shard_map(
         lambda x, valid: jaxcl.mean(x, valid, "data"),
         mesh=MESH,
         in_specs=(rows, rows),
         out_specs=jax.P(),
-    )(loss, jnp.array(VALID))
+    )
+    got = jax.jit(run)(loss, jnp.array(VALID))
     np.testing.assert_allclose(got, np.asarray(loss)[VALID].mean(), rtol=1e-6)
 
 
@@ -76,14 +77,14 @@ def test_sharded_passes_masks_by_rows_and_other_keywords_whole():
 
 def test_arrays_of_losses_are_split_also_where_given_by_keyword():
     x, y = VIEWS[:, 0], VIEWS[:, 1]
-    run = jaxcl.sharded(losses.info_nce, MESH)
+    run = jax.jit(jaxcl.sharded(losses.info_nce, MESH))
     np.testing.assert_allclose(
         run(queries=x, keys=y, temperature=0.5),
         losses.info_nce(x, y, temperature=0.5),
         rtol=2e-6,
     )
     labels = jnp.arange(16) % 3
-    got = jaxcl.sharded(losses.sup_con, MESH)(x, labels=labels)
+    got = jax.jit(jaxcl.sharded(losses.sup_con, MESH))(x, labels=labels)
     np.testing.assert_allclose(got, losses.sup_con(x, labels), rtol=2e-6)
     # Other keywords go whole, whatever their names.
     run = jaxcl.sharded(
@@ -156,7 +157,7 @@ class _Callable:
     ],
 )
 def test_what_is_split_does_not_depend_on_where_a_function_was_born(loss):
-    z, run = VIEWS[:, 0], jaxcl.sharded(loss, MESH)
+    z, run = VIEWS[:, 0], jax.jit(jaxcl.sharded(loss, MESH))
     expected = losses.sup_con(z, LABELS)
     np.testing.assert_allclose(run(z, labels=LABELS), expected, rtol=2e-6)
     np.testing.assert_allclose(run(z, LABELS), expected, rtol=2e-6)
@@ -207,13 +208,14 @@ def test_a_function_without_a_signature_is_split_by_position_and_by_known_names(
 def test_what_a_partial_holds_counts_as_given_in_the_call():
     held = functools.partial(losses.nt_xent, valid=VALID, axis_name=None)
     expected = losses.nt_xent(VIEWS, valid=jnp.array(VALID))
-    np.testing.assert_allclose(jaxcl.sharded(held, MESH)(VIEWS), expected, rtol=2e-6)
+    run = jax.jit(jaxcl.sharded(held, MESH))
+    np.testing.assert_allclose(run(VIEWS), expected, rtol=2e-6)
     # What the call gives takes the place of what the partial holds.
-    got = jaxcl.sharded(held, MESH)(VIEWS, valid=jnp.ones(16, bool))
+    got = run(VIEWS, valid=jnp.ones(16, bool))
     np.testing.assert_allclose(got, losses.nt_xent(VIEWS), rtol=2e-6)
     z = VIEWS[:, 0]
     first = functools.partial(losses.sup_con, z, temperature=jnp.float32(0.2))
-    got = jaxcl.sharded(first, MESH)(LABELS)
+    got = jax.jit(jaxcl.sharded(first, MESH))(LABELS)
     expected = losses.sup_con(z, LABELS, temperature=0.2)
     np.testing.assert_allclose(got, expected, rtol=2e-6)
 

@@ -54,15 +54,11 @@ class Settings:
 
 DAMAGES = ("a bit of an array", "half a file", "a file gone", "a bit of a checksum")
 # Periods that do not divide each other or the number of steps.
+# SGD: unlike Adam, it does not divide rounding errors by the size of a gradient.
 FLAGS = [
-    "--width=4",
-    "--embedding=8",
-    "--batch_size=48",
-    "--warmup_epochs=1",
-    "--log_every=3",
-    "--save_every=7",
-    "--evaluate_every=50",
-    "--epochs=20",
+    *("--width=4", "--embedding=8", "--batch_size=48", "--epochs=20"),
+    *("--optimizer=sgd", "--learning_rate=0.1", "--warmup_epochs=1"),
+    *("--log_every=3", "--save_every=7", "--evaluate_every=50"),
 ]
 
 
@@ -257,7 +253,10 @@ def main(s: Settings) -> None:
             assert same, apart
             missing = str(check_watched(run, whole[last]))
         else:
-            assert apart < 1e-2, apart
+            losses = [
+                [x["loss"] for x in r.metrics().values()] for r in (run, whole[1])
+            ]
+            np.testing.assert_allclose(*losses, rtol=0.02)
             missing = "-"
         end = "the same bits" if same else f"within {apart:.0e}"
         counts = kills, at_start, stops, damages, run.again, missing

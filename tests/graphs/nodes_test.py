@@ -79,9 +79,10 @@ def test_sharded_nodes_know_their_place_in_the_whole():
         return views.group, x.index, y.index, graphs.count_positives(nodes, "data")
 
     rows = jax.P("data")
-    group, x, y, counts = jax.shard_map(
-        build, mesh=MESH, in_specs=(rows, rows, rows), out_specs=(rows,) * 4
-    )(jnp.ones((16, 2)), jnp.array(LABELS), jnp.array(VALID))
+    run = jax.shard_map(build, mesh=MESH, in_specs=(rows,) * 3, out_specs=(rows,) * 4)
+    group, x, y, counts = jax.jit(run)(
+        jnp.ones((16, 2)), jnp.array(LABELS), jnp.array(VALID)
+    )
     np.testing.assert_array_equal(group, np.arange(16))
     np.testing.assert_array_equal(x, np.arange(16))
     np.testing.assert_array_equal(y, np.arange(16) + 16)
@@ -103,9 +104,9 @@ def test_positives_in_a_queue_are_counted_on_all_devices(labelled):
         return counts, graphs.count_positives(pairs[0], "data", candidates=pairs[1])
 
     rows = jax.P("data")
-    counts, of_pairs = jax.shard_map(
-        build, mesh=MESH, in_specs=(rows,) * 5, out_specs=(rows,) * 2
-    )(jnp.ones((16, 2)), jnp.ones((24, 2)), *map(jnp.array, (LABELS, of_queue, VALID)))
+    run = jax.shard_map(build, mesh=MESH, in_specs=(rows,) * 5, out_specs=(rows,) * 2)
+    given = jnp.ones((16, 2)), jnp.ones((24, 2)), LABELS, of_queue, VALID
+    counts, of_pairs = jax.jit(run)(*map(jnp.asarray, given))
     np.testing.assert_array_equal(counts, expected)
     np.testing.assert_array_equal(of_pairs, VALID)  # the partner, who is nobody's self
 
@@ -117,9 +118,8 @@ def test_key_i_of_more_keys_is_masked_with_query_i_across_devices():
         return graphs.keyed(queries, keys, valid=valid, axis_name="data")[1].valid
 
     rows = jax.P("data")
-    got = jax.shard_map(build, mesh=MESH, in_specs=(rows, rows, rows), out_specs=rows)(
-        jnp.ones((8, 2)), jnp.ones((16, 2)), jnp.array(valid)
-    )
+    run = jax.shard_map(build, mesh=MESH, in_specs=(rows,) * 3, out_specs=rows)
+    got = jax.jit(run)(jnp.ones((8, 2)), jnp.ones((16, 2)), jnp.array(valid))
     np.testing.assert_array_equal(got, [*valid, *[True] * 8])
 
 

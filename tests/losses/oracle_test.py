@@ -74,11 +74,13 @@ def _assert_equal_to_the_oracle(case, **options):
 
 
 @ALL
-@pytest.mark.parametrize(
-    "options", [{"impl": "reference"}, {"tile": 5}], ids=["reference", "tiled"]
-)
-def test_value_and_gradient_equal_the_oracle(case, options, x64):
-    _assert_equal_to_the_oracle(case, **options)
+def test_value_and_gradient_equal_the_oracle(case, x64):
+    _assert_equal_to_the_oracle(case, tile=5)
+
+
+@cases.over(cases.CASES)
+def test_value_and_gradient_of_the_dense_reference_equal_the_oracle(case, x64):
+    _assert_equal_to_the_oracle(case, impl="reference")
 
 
 @cases.over(cases.CASES, cases.FEW)
