@@ -30,6 +30,7 @@ import jaxcl
 from jaxcl import (
     _checks,
     _cli,
+    _rules,
     augment,
     data,
     kernels,
@@ -53,35 +54,35 @@ class Settings(recipes.Images):
     """Held-out part of the source on which accuracy is measured."""
     projector: Literal["normalized", "plain"] = "plain"
     """Whether the projector's hidden layer is batch-normalized."""
-    kernels: Annotated[tuple[Kernel, ...], _checks.Different] = ("cosine", "simple_sum")
+    kernels: Annotated[tuple[Kernel, ...], _rules.Different] = ("cosine", "simple_sum")
     """What compares queries with keys; "cosine" is MoCo's own InfoNCE."""
     decoupled: bool = False
     """Leaves the positive out of the denominator, as the code of Kernel-InfoNCE."""
-    temperature: _checks.Positive = 0.2
+    temperature: _rules.Positive = 0.2
     """Divides cosines, or distance^power; in a sum that of the Gaussian."""
-    second_temperature: _checks.Positive = 0.2
+    second_temperature: _rules.Positive = 0.2
     """Of the exponential member of "simple_sum"."""
-    power: _checks.Positive = 1.0
+    power: _rules.Positive = 1.0
     """Of the distance in the exponential member of "simple_sum"."""
     mixture: Literal["kernels", "losses"] = "kernels"
     """What "simple_sum" adds: kernels, as the paper, or losses, as its code."""
-    weight: _checks.Share = 0.5
+    weight: _rules.Share = 0.5
     """Of the exponential member of "simple_sum"; the Gaussian has the rest."""
-    queue_size: _checks.Count = 512
+    queue_size: _rules.Count = 512
     """Keys in the queue, a multiple of the batch size."""
-    momentum: Annotated[float, _checks.inside("[0, 1)")] = 0.99
+    momentum: Annotated[float, _rules.inside("[0, 1)")] = 0.99
     """Of the key encoder's parameters, per step."""
-    epochs: _checks.Count = 150
+    epochs: _rules.Count = 150
     """Passes over the images."""
-    warmup_epochs: _checks.Index = 0
+    warmup_epochs: _rules.Index = 0
     """Passes during which the learning rate rises from 0."""
     optimizer: Literal["adamw", "lars", "sgd"] = "sgd"
     """SGD has a momentum of 0.9, and decays all parameters."""
-    learning_rate: _checks.Positive = 0.06
+    learning_rate: _rules.Positive = 0.06
     """At the first step; it falls along a cosine."""
-    weight_decay: _checks.NotNegative = 5e-4
+    weight_decay: _rules.NotNegative = 5e-4
     """Of all parameters, through the gradient."""
-    evaluate_every: _checks.Count = 150
+    evaluate_every: _rules.Count = 150
     """Steps between two measurements of the monitors."""
 
 

@@ -21,6 +21,7 @@ import jaxcl
 from jaxcl import (
     _checks,
     _cli,
+    _rules,
     augment,
     data,
     evaluation,
@@ -55,7 +56,7 @@ class Settings(recipes.Images):
         "sup_con",
     ] = "nt_xent"
     """Loss; "sup_con" uses the labels."""
-    temperature: _checks.Positive = 0.5
+    temperature: _rules.Positive = 0.5
     """Divides similarities; smaller is sharper."""
     kernel: Literal[
         "gaussian",
@@ -69,28 +70,28 @@ class Settings(recipes.Images):
     ] = "gaussian"
     """Of "kernel_info_nce" and "kcl". Its temperature divides distance^power; the sums
     are of a Gaussian and an exponential kernel."""
-    weight: _checks.Share = 0.5
+    weight: _rules.Share = 0.5
     """Of the sums' exponential member, in [0, 1]; the Gaussian has the rest."""
-    power: _checks.Positive = 1.0
+    power: _rules.Positive = 1.0
     """Of the distance in the sums' exponential member."""
-    second_temperature: _checks.Positive | None = None
+    second_temperature: _rules.Positive | None = None
     """Of the sums' exponential member; None: the same as of the Gaussian."""
-    arc_scale: Annotated[float, _checks.inside("(0, 1]")] = 1.0
+    arc_scale: Annotated[float, _rules.inside("(0, 1]")] = 1.0
     """Of the angle in arc-cosine kernels, in (0, 1]; they have no temperature."""
-    alpha: _checks.Finite = 1.0
+    alpha: _rules.Finite = 1.0
     """Scale of the target of "sc_info_nce"."""
-    beta: _checks.Finite = 0.0
+    beta: _rules.Finite = 0.0
     """Bias of the target of "sc_info_nce"."""
     variant: Literal["constant", "full", "official"] = "constant"
     """Form of "sc_info_nce"; the authors' image runs had "official"."""
-    penalty: _checks.NotNegative = 0.0
+    penalty: _rules.NotNegative = 0.0
     """Factor c of the penalty on norm and entropy of z, which is added with the weight
     c 2 (1 - penalty_alignment) / (d temperature); 1 is the theory's threshold."""
-    penalty_scale: _checks.Positive = 0.5
+    penalty_scale: _rules.Positive = 0.5
     """Pins the radius of z near sqrt(d / (2 penalty_scale))."""
-    penalty_alignment: _checks.Share = 0.0
+    penalty_alignment: _rules.Share = 0.0
     """Mean cosine of positives that is expected, in [0, 1]; 0 is on the safe side."""
-    tile: _checks.Count | None = None
+    tile: _rules.Count | None = None
     """Edge of a tile of pairs; changes memory and speed, not results."""
 
 
@@ -176,7 +177,7 @@ def check(s: Settings) -> None:
         ("alpha beta variant", s.loss == "sc_info_nce", "loss 'sc_info_nce'"),
         ("penalty_scale penalty_alignment", s.penalty > 0, "a penalty above 0"),
     ):
-        _checks.unread(s, names, unless=read, which=which)
+        _rules.unread(s, names, unless=read, which=which)
 
 
 def main(s: Settings) -> training.TrainState:

@@ -22,7 +22,7 @@ import numpy as np
 import tqdm
 from scipy import stats
 
-from jaxcl import _checks, _files, _tables, evaluation
+from jaxcl import _files, _rules, _tables, evaluation
 from jaxcl.training import settings as settings_lib
 
 PROBES = {
@@ -117,7 +117,7 @@ def run(
     ]
     # What does not fit is said before anything is trained, or a directory made.
     for _, settings in runs:
-        _checks.settings(settings)
+        _rules.check(settings)
     for _, settings in runs:
         _check(settings, may_change)
     rows = {

@@ -13,6 +13,7 @@ LEVELS = {
     "_optional": -2,
     "_text": -2,
     "_checks": -1,
+    "_rules": -1,
     "_cli": -1,
     "_files": -1,
     "_checksums": -1,

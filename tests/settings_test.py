@@ -23,7 +23,7 @@ from experiments.sc_infonce import images as sc_images
 from experiments.sc_infonce import pretraining as sc_pretraining
 from experiments.sc_infonce import synthetic as sc_synthetic
 from experiments.spectral_clustering import __main__ as spectral
-from jaxcl import _checks, recipes, report
+from jaxcl import _rules, recipes, report
 from jaxcl.data import prepare
 from jaxcl.tools import embed, export, probe
 
@@ -128,15 +128,15 @@ def test_every_number_has_a_rule_and_is_named_as_the_flag(kind):
                 continue  # no bound above, or one: either may be
             changed = _with(settings, name, value, several)
             if may:
-                _checks.settings(changed)
+                _rules.check(changed)
                 continue
             with pytest.raises((ValueError, TypeError), match=f"^{name} must "):
-                _checks.settings(changed)
+                _rules.check(changed)
 
 
 def test_all_named_settings_keep_the_rules():
     for settings in [*PARTS, *(s for _, s in COMMANDS.values())]:
-        _checks.settings(settings)
+        _rules.check(settings)
         if isinstance(settings, recipes.Images):
             recipes.check(settings)
 

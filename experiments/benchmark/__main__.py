@@ -34,7 +34,7 @@ import tqdm
 
 from experiments.benchmark import chunks, loop, measure, peers, report
 from experiments.benchmark.settings import Settings
-from jaxcl import _checks, _cli, _files
+from jaxcl import _checks, _cli, _files, _rules
 from jaxcl.pictures import style
 
 FILES = ("results.json", "benchmark.md", "time.png", "memory.png")
@@ -43,7 +43,7 @@ FILES = ("results.json", "benchmark.md", "time.png", "memory.png")
 def main(s: Settings) -> list[dict[str, Any]]:
     # JAX would take most of a GPU for itself, and torch could not run beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    _checks.settings(s)
+    _rules.check(s)
     for n in s.sizes:
         _checks.divisible("sizes", n, 2, "2 views of an example")
     now = f"{datetime.datetime.now():%Y-%m-%d_%H%M%S}"

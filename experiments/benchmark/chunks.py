@@ -20,7 +20,7 @@ import tqdm
 
 import jaxcl
 from experiments.benchmark import report
-from jaxcl import _checks, _files, _tables, losses, models, training
+from jaxcl import _checks, _files, _rules, _tables, losses, models, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +29,19 @@ class Settings:
 
     directory: str = "runs/benchmark_chunks"
     """Where chunks.md and results.json go."""
-    chunks: Annotated[tuple[_checks.Count, ...], _checks.Different] = (1, 2, 4, 8, 16)
+    chunks: Annotated[tuple[_rules.Count, ...], _rules.Different] = (1, 2, 4, 8, 16)
     """Numbers of chunks."""
-    devices: Annotated[tuple[_checks.Count, ...], _checks.Different] = (1,)
+    devices: Annotated[tuple[_rules.Count, ...], _rules.Different] = (1,)
     """Numbers of devices; on a CPU, JAX_NUM_CPU_DEVICES=4 makes four."""
     encoder: Literal["patches", "convolutions"] = "patches"
     """Three dense layers over patches of 4 x 4 pixels, or three convolutions."""
-    batch_size: _checks.Several = 256
+    batch_size: _rules.Several = 256
     """Images per step, over all devices."""
-    size: _checks.Count = 32
+    size: _rules.Count = 32
     """Edge of an image in pixels."""
-    width: _checks.Count = 32
+    width: _rules.Count = 32
     """Channels of the first convolution, or an eighth of those of a patch."""
-    repeats: _checks.Count = 3
+    repeats: _rules.Count = 3
     """Steps of each that are timed, interleaved."""
 
 
@@ -83,7 +83,7 @@ def by_hand(encode: Any, chunks: int) -> Any:
 
 
 def main(s: Settings) -> list[dict[str, Any]]:
-    _checks.settings(s)
+    _rules.check(s)
     home = _files.check_new("directory", s.directory)
     if s.encoder == "patches":
         _checks.divisible("size", s.size, 4, "4 pixels of a patch")

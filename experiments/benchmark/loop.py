@@ -19,7 +19,17 @@ import numpy as np
 
 import jaxcl
 from experiments.benchmark import report
-from jaxcl import _checks, _files, _tables, augment, data, losses, recipes, training
+from jaxcl import (
+    _checks,
+    _files,
+    _rules,
+    _tables,
+    augment,
+    data,
+    losses,
+    recipes,
+    training,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +42,17 @@ class Settings:
     """Affine maps and noise; or crops, flips and colors of SimCLR."""
     encoder: Literal["small", "resnet18", "resnet34", "resnet50"] = "small"
     """Three convolutions and a dense layer, or a residual network."""
-    width: _checks.Count = 32
+    width: _rules.Count = 32
     """Channels of the encoder's first stage; 64 is the usual residual network."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In which the model computes."""
-    batch_size: _checks.Several = 128
+    batch_size: _rules.Several = 128
     """Images per step, over all devices."""
-    log_every: _checks.Count = 50
+    log_every: _rules.Count = 50
     """Steps between two lines of metrics."""
-    steps: _checks.Count = 50
+    steps: _rules.Count = 50
     """Steps of each loop in a round."""
-    rounds: _checks.Count = 7
+    rounds: _rules.Count = 7
     """Rounds; a ratio is the median over them."""
     directory: str | None = None
     """Where to write; None is a new folder in runs/benchmark named by date and time."""
@@ -52,7 +62,7 @@ LOOPS = {"images on the device": True, "images from the host": False}
 
 
 def main(s: Settings) -> list[dict[str, Any]]:
-    _checks.settings(s)
+    _rules.check(s)
     devices = jax.device_count()
     _checks.divisible("batch_size", s.batch_size, devices, f"{devices} devices")
     now = f"{datetime.datetime.now():%Y-%m-%d_%H%M%S}"

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal, get_args
 
-from jaxcl import _checks
+from jaxcl import _rules
 
 LossName = Literal["nt_xent", "clip", "sup_con", "kernel_sum", "siglip"]
 FormName = Literal[
@@ -22,28 +22,28 @@ FormName = Literal[
 class Settings:
     """Compares forms of losses; writes a table, two pictures and JSON."""
 
-    losses: Annotated[tuple[LossName, ...], _checks.Different] = get_args(LossName)
+    losses: Annotated[tuple[LossName, ...], _rules.Different] = get_args(LossName)
     """Losses to measure."""
-    forms: Annotated[tuple[FormName, ...], _checks.Different] = get_args(FormName)
+    forms: Annotated[tuple[FormName, ...], _rules.Different] = get_args(FormName)
     """Forms to measure."""
-    sizes: Annotated[tuple[_checks.Count, ...], _checks.Different] = (
+    sizes: Annotated[tuple[_rules.Count, ...], _rules.Different] = (
         1024,
         2048,
         4096,
         8192,
     )
     """Numbers n of anchors; even."""
-    width: _checks.Count = 256
+    width: _rules.Count = 256
     """Size d of the embeddings."""
-    repeats: _checks.Count = 3
+    repeats: _rules.Count = 3
     """Measurements of each form, interleaved."""
-    tile: _checks.Count | None = None
+    tile: _rules.Count | None = None
     """Edge of a tile of jaxcl; None is chosen."""
-    block: _checks.Count = 512
+    block: _rules.Count = 512
     """Rows at a time of the form with scan; at most n, and n is a multiple of it."""
-    dense_limit: _checks.Index | None = None
+    dense_limit: _rules.Index | None = None
     """Largest n of the forms that hold all pairs: dense and torch but for inf_cl."""
-    optax_limit: _checks.Index = 1024
+    optax_limit: _rules.Index = 1024
     """Largest n of optax, which holds n * n * d numbers: 12 GiB for n = 2048."""
     precision: Literal["float32", "tensorfloat32"] = "float32"
     """Precision of matrix products; the same on a CPU."""

@@ -14,7 +14,7 @@ import optax
 
 import jaxcl
 from experiments.gaussianity import measures
-from jaxcl import _checks, augment, data, evaluation, losses, models, recipes, training
+from jaxcl import _rules, augment, data, evaluation, losses, models, recipes, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,31 +32,31 @@ class Settings:
     """Held-out images that are measured."""
     augmentation: Literal["characters", "photographs"] = "characters"
     """Affine maps and noise, or crops, flips and colors without blur."""
-    jitter: Annotated[float, _checks.inside("[0, 2.5]")] = 1.0
+    jitter: Annotated[float, _rules.inside("[0, 2.5]")] = 1.0
     """Strength of the colors of "photographs"; 1 as in the paper."""
     encoder: Literal["small", "resnet18"] = "small"
     """Three convolutions and a dense layer, or a residual network."""
-    width: _checks.Count = 16
+    width: _rules.Count = 16
     """Channels of its first stage; 64 is the usual residual network."""
-    dimension: _checks.Several = 128
+    dimension: _rules.Several = 128
     """Size d of the output that the loss and the tests read."""
     loss: Literal["info_nce", "nt_xent"] = "info_nce"
     """Contrastive loss: of one direction as in the paper, or among all views."""
-    temperature: _checks.Positive = 0.1
+    temperature: _rules.Positive = 0.1
     """Divides cosines."""
-    batch_size: _checks.Several = 128
+    batch_size: _rules.Several = 128
     """Images per step; the paper has 256."""
-    epochs: _checks.Count = 100
+    epochs: _rules.Count = 100
     """Passes over the images, as in the paper."""
-    learning_rate: _checks.Positive = 1e-3
+    learning_rate: _rules.Positive = 1e-3
     """Of AdamW, constant."""
-    weight_decay: _checks.NotNegative = 1e-4
+    weight_decay: _rules.NotNegative = 1e-4
     """Of weights, apart from the gradient; the paper's may be added to it."""
-    measurements: _checks.Count = 10
+    measurements: _rules.Count = 10
     """Moments at which encoders are measured, besides the start."""
-    max_samples: Annotated[int, _checks.whole(20)] = 5000
+    max_samples: Annotated[int, _rules.whole(20)] = 5000
     """Embeddings that the tests see at most; the paper does not say."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of parameters, batches and views."""
 
 

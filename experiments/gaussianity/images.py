@@ -15,15 +15,15 @@ from collections.abc import Iterator
 
 from experiments.gaussianity import image_runs, measures, pictures
 from experiments.gaussianity.image_runs import Settings
-from jaxcl import _checks, _files
+from jaxcl import _files, _rules
 from jaxcl.pictures import style
 
 
 def main(s: Settings) -> dict[str, image_runs.Trained]:
     """Trains both encoders, writes a table and pictures, and returns the runs."""
-    _checks.settings(s)
+    _rules.check(s)
     is_photo = s.augmentation == "photographs"
-    _checks.unread(s, "jitter", unless=is_photo, which="augmentation 'photographs'")
+    _rules.unread(s, "jitter", unless=is_photo, which="augmentation 'photographs'")
     directory = _files.check_new("directory", s.directory)
     runs = {kind: image_runs.train(s, kind) for kind in ("contrastive", "supervised")}
 

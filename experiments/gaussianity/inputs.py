@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcl import _checks
+from jaxcl import _rules
 
 Name = Literal["laplace", "mixture", "binary"]
 
@@ -22,25 +22,25 @@ Name = Literal["laplace", "mixture", "binary"]
 class Scales:
     """What the inputs and their views look like."""
 
-    size: _checks.Count = 256
+    size: _rules.Count = 256
     """Numbers D in an input; the paper has 1024."""
-    signal: Annotated[float, _checks.inside("(0, 1]")] = 0.6
+    signal: Annotated[float, _rules.inside("(0, 1]")] = 0.6
     """A of laplace, in (0, 1]: a view is A x + sqrt(1 - A^2) noise, as in the paper."""
-    view_noise: _checks.NotNegative = 0.2
+    view_noise: _rules.NotNegative = 0.2
     """Standard deviation of further noise on a view of laplace, as in the paper."""
-    view_dropout: Annotated[float, _checks.inside("[0, 1)")] = 0.1
+    view_dropout: Annotated[float, _rules.inside("[0, 1)")] = 0.1
     """Chance that a number of a view of laplace becomes 0, as in the paper."""
-    view_scale: _checks.NotNegative = 0.1
+    view_scale: _rules.NotNegative = 0.1
     """Standard deviation of the logarithm by which a view of laplace is scaled; the
     paper does not say whether one for all its numbers, as here, or one for each."""
-    components: _checks.Count = 25
+    components: _rules.Count = 25
     """Components of mixture, as in the paper; positives are two draws from one."""
-    mean_scale: _checks.NotNegative = 0.4
+    mean_scale: _rules.NotNegative = 0.4
     """Standard deviation of the numbers in the means of mixture, whose noise has 1; the
     paper does not give it."""
-    density: Annotated[float, _checks.inside("(0, 1)")] = 0.05
+    density: Annotated[float, _rules.inside("(0, 1)")] = 0.05
     """Chance that a number of binary is 1; the paper does not give it."""
-    flip: _checks.Share = 0.001
+    flip: _rules.Share = 0.001
     """Chance that a 0 becomes 1 in a view of binary, as in the paper."""
 
 

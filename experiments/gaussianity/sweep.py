@@ -19,10 +19,10 @@ import numpy as np
 import tqdm
 
 from experiments.gaussianity import encoders, inputs
-from jaxcl import _checks, _files, _tables, diagnostics, training
+from jaxcl import _files, _rules, _tables, diagnostics, training
 from jaxcl.pictures import style
 
-Sizes = Annotated[tuple[_checks.Several, ...], _checks.Different]
+Sizes = Annotated[tuple[_rules.Several, ...], _rules.Different]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Settings(inputs.Scales):
     """N; the paper has 48 and 96 as well."""
     dimensions: Sizes = (32, 64, 128)
     """d; the paper has 256 and 512 as well."""
-    seeds: _checks.Count = 2
+    seeds: _rules.Count = 2
     """Encoders for each; the band in the picture is their range."""
-    steps: _checks.Count = 500
+    steps: _rules.Count = 500
     """Optimization steps."""
-    num_test: _checks.Several = 2000
+    num_test: _rules.Several = 2000
     """Held-out inputs that are measured."""
-    temperature: _checks.Positive = 0.1
+    temperature: _rules.Positive = 0.1
     """Divides cosines."""
-    learning_rate: _checks.Positive = 1e-3
+    learning_rate: _rules.Positive = 1e-3
     """Of Adam, constant."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of inputs, parameters and views."""
 
 
@@ -110,7 +110,7 @@ def train(s: Settings, dimension: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(s: Settings) -> None:
-    _checks.settings(s)
+    _rules.check(s)
     _files.check_new("directory", s.directory)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated
 
 from experiments.gaussianity import encoders, inputs
-from jaxcl import _checks, _files
+from jaxcl import _checks, _files, _rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,45 +13,45 @@ class Settings(inputs.Scales):
 
     directory: str = "runs/gaussianity_synthetic"
     """Where the table and the pictures go; one that holds results is refused."""
-    laws: Annotated[tuple[inputs.Name, ...], _checks.Different] = (
+    laws: Annotated[tuple[inputs.Name, ...], _rules.Different] = (
         "laplace",
         "mixture",
         "binary",
     )
     """Laws to draw inputs from."""
-    num_train: _checks.Several = 5120
+    num_train: _rules.Several = 5120
     """Inputs to learn from."""
-    num_test: Annotated[int, _checks.whole(20)] = 2000
+    num_test: Annotated[int, _rules.whole(20)] = 2000
     """Held-out inputs that are measured."""
     encoder: encoders.Name = "linear"
     """A linear map as in the paper, or one hidden layer of ReLU before it."""
-    hidden: _checks.Count = 512
+    hidden: _rules.Count = 512
     """Units of that layer."""
     bias: bool = False
     """Whether the last layer has one; it moves the mean away from 0 for long."""
-    dimension: _checks.Several = 64
+    dimension: _rules.Several = 64
     """Size d of the embedding."""
-    temperature: _checks.Positive = 0.1
+    temperature: _rules.Positive = 0.1
     """Divides cosines."""
-    batch_size: _checks.Several = 128
+    batch_size: _rules.Several = 128
     """Inputs in a batch, and candidates of each anchor."""
-    epochs: _checks.Count = 20
+    epochs: _rules.Count = 20
     """Passes over the inputs."""
-    learning_rate: _checks.Positive = 3e-3
+    learning_rate: _rules.Positive = 3e-3
     """Of Adam, constant; the paper has 1e-3, and many more steps."""
-    beta_factor: _checks.NotNegative = 1.0
+    beta_factor: _rules.NotNegative = 1.0
     """Weight beta of the penalty, as a multiple of 2 (1 - eta) / (temperature d), from
     which on theory promises a Gaussian optimum; 0 trains no encoder with it."""
-    eta: _checks.Share | None = None
+    eta: _rules.Share | None = None
     """Mildness of the augmentation in [0, 1]; None is the correlation of two views for
     laplace, and 0, the safe choice, for the others."""
-    lam: _checks.Positive = 0.5
+    lam: _rules.Positive = 0.5
     """lambda of the penalty: it pins the norm at sqrt(d / (2 lambda))."""
-    measurements: _checks.Count = 10
+    measurements: _rules.Count = 10
     """Moments at which encoders are measured, besides the start."""
-    max_samples: Annotated[int, _checks.whole(20)] = 5000
+    max_samples: Annotated[int, _rules.whole(20)] = 5000
     """Embeddings that the tests for normality see at most; the paper does not say."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of inputs, parameters, batches and views."""
 
 
@@ -86,7 +86,7 @@ def beta_of(s: Settings, name: inputs.Name) -> float:
 
 def check(s: Settings) -> None:
     """Refuses settings that cannot run, before anything is trained."""
-    _checks.settings(s)
+    _rules.check(s)
     _files.check_new("directory", s.directory)
     _checks.count("batch_size", s.batch_size, 2, at_most=s.num_train)
     for names, read, which in (
@@ -96,4 +96,4 @@ def check(s: Settings) -> None:
         ("components", "mixture" in s.laws, "mixture"),
         ("flip", "binary" in s.laws, "binary"),
     ):
-        _checks.unread(s, names, unless=read, which=which)
+        _rules.unread(s, names, unless=read, which=which)

@@ -11,7 +11,7 @@ import tyro
 
 from experiments.kernel_infonce import pretraining
 from experiments.kernel_infonce import rows as rows_lib
-from jaxcl import _checks, recipes, study
+from jaxcl import _rules, recipes, study
 
 # The paper's gain in points of linear accuracy: CIFAR-10, ResNet-50, 400 epochs.
 PUBLISHED = ("simple sum", 1.1)
@@ -30,7 +30,7 @@ class Settings:
     tuned: str | None = None
     """File of `search` with hyperparameters; None: for digits and mnist those found on
     digits, for others the defaults of the paper's code."""
-    seeds: Annotated[tuple[_checks.Seed, ...], _checks.Different] = (0,)
+    seeds: Annotated[tuple[_rules.Seed, ...], _rules.Different] = (0,)
     """Of parameters, batches and views; several give standard deviations."""
     instead: tyro.conf.OmitArgPrefixes[recipes.Instead] = recipes.Instead()  # noqa: RUF009
 
@@ -53,7 +53,7 @@ def read_tuned(path: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 
 def main(s: Settings) -> list[study.Row]:
-    _checks.settings(s)
+    _rules.check(s)
     named = pretraining.protocol(s.protocol, s.kernels, s.instead, s.directory)
     tuned = named.tuned if s.tuned is None else read_tuned(s.tuned, s.kernels)
     variants = {

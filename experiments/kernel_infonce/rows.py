@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from jaxcl import _checks, kernels, losses, recipes
+from jaxcl import _rules, kernels, losses, recipes
 
 BASELINE = "Gaussian (SimCLR)"
 
@@ -20,15 +20,15 @@ class Training(recipes.Images):
 
     row: str = BASELINE
     """Name of the row."""
-    temperature: _checks.Positive = 0.5
+    temperature: _rules.Positive = 0.5
     """Divides distance^power, in a sum that of the Gaussian; smaller is sharper."""
-    second_temperature: _checks.Positive | None = None
+    second_temperature: _rules.Positive | None = None
     """Of a sum's exponential member; None: the same as of the Gaussian."""
-    weight: _checks.Share = 0.5
+    weight: _rules.Share = 0.5
     """Of a sum's exponential member, in [0, 1]; the Gaussian has the rest."""
-    power: _checks.Positive = 1.0
+    power: _rules.Positive = 1.0
     """Of the distance in a sum's exponential member."""
-    arc_scale: Annotated[float, _checks.inside("(0, 1]")] = 1.0
+    arc_scale: Annotated[float, _rules.inside("(0, 1]")] = 1.0
     """Of the angle in arc-cosine kernels, in (0, 1]; they have no temperature."""
     test_split: str = "test"
     """Images on which accuracy is measured."""

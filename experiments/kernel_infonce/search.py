@@ -14,7 +14,7 @@ from optuna.storages import journal
 from experiments.kernel_infonce import pretraining
 from experiments.kernel_infonce import rows as rows_lib
 from experiments.kernel_infonce.rows import Training
-from jaxcl import _checks, _files, _tables, recipes, study
+from jaxcl import _files, _rules, _tables, recipes, study
 from jaxcl.training import settings as settings_lib
 
 # The search space of the paper's code: from, to, and whether logarithmic; or choices.
@@ -44,17 +44,17 @@ class Settings:
     """Named settings: digits, mnist, cifar10, cifar100 or tinyimagenet."""
     kernels: tuple[str, ...] = tuple(rows_lib.ROWS)
     """Rows of the table whose hyperparameters are searched."""
-    trials: _checks.Count = 8
+    trials: _rules.Count = 8
     """Random settings of each kernel."""
     metric: Literal["all_labels", "few_labels", "knn"] = "all_labels"
     """What is maximized: the linear probe as in the paper's code, or another probe
     where that one is near 100 %."""
-    learning_rate: _checks.Positive | None = None
+    learning_rate: _rules.Positive | None = None
     """One for all instead of one that is searched: with few trials, rows would differ
     by chance in it more than by their kernel."""
-    rungs: Annotated[int, _checks.whole(1, 31)] = 3
+    rungs: Annotated[int, _rules.whole(1, 31)] = 3
     """A trial stops at 1/2, 1/4, ... of the epochs unless it is in the better half."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of the settings that are drawn, and of every run."""
     instead: tyro.conf.OmitArgPrefixes[recipes.Instead] = recipes.Instead()  # noqa: RUF009
 
@@ -160,7 +160,7 @@ def search(
 
 
 def main(s: Settings) -> dict[str, dict[str, Any]]:
-    _checks.settings(s)
+    _rules.check(s)
     named = pretraining.protocol(s.protocol, s.kernels, s.instead, s.directory)
     base = dataclasses.replace(
         named.settings,

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from experiments.sc_infonce import pretraining
-from jaxcl import _checks, _tables, recipes, study
+from jaxcl import _rules, _tables, recipes, study
 from jaxcl.pictures import studies, style
 
 
@@ -28,21 +28,21 @@ class Settings:
     """Holds a directory for each run, results.json and pictures."""
     protocol: str = "digits"
     """Named settings: digits, mnist, cifar10, cifar100, stl10 or imagenet100."""
-    alphas: Annotated[tuple[_checks.Finite, ...], _checks.Different] = (0.5, 1.0, 2.0)
+    alphas: Annotated[tuple[_rules.Finite, ...], _rules.Different] = (0.5, 1.0, 2.0)
     """Scales of the target."""
-    betas: Annotated[tuple[_checks.Finite, ...], _checks.Different] = (-0.2, 0.0, 0.2)
+    betas: Annotated[tuple[_rules.Finite, ...], _rules.Different] = (-0.2, 0.0, 0.2)
     """Biases of the target."""
     losses: tuple[str, ...] = tuple(pretraining.OTHERS)
     """Other losses beside them; the first is what all are compared with."""
     variant: Literal["constant", "full", "official"] | None = None
     """Form of the loss; None: the protocol's."""
-    seeds: Annotated[tuple[_checks.Seed, ...], _checks.Different] = (0,)
+    seeds: Annotated[tuple[_rules.Seed, ...], _rules.Different] = (0,)
     """Of parameters, batches and views."""
     instead: tyro.conf.OmitArgPrefixes[recipes.Instead] = recipes.Instead()  # noqa: RUF009
 
 
 def check(s: Settings) -> None:
-    _checks.settings(s)
+    _rules.check(s)
     if s.protocol not in pretraining.PROTOCOLS:
         raise ValueError(
             f"protocol must be one of {', '.join(pretraining.PROTOCOLS)}, got "

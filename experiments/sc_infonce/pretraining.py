@@ -9,7 +9,7 @@ import jax
 
 import jaxcl
 from jaxcl import (
-    _checks,
+    _rules,
     augment,
     data,
     kernels,
@@ -30,11 +30,11 @@ class Training(recipes.Images):
 
     loss: str = "SC-InfoNCE"
     """That, or the name of another loss."""
-    temperature: _checks.Positive = 0.15
+    temperature: _rules.Positive = 0.15
     """Divides cosines; smaller is sharper."""
-    alpha: _checks.Finite = 1.0
+    alpha: _rules.Finite = 1.0
     """Scale of the target."""
-    beta: _checks.Finite = 0.0
+    beta: _rules.Finite = 0.0
     """Bias of the target."""
     variant: Literal["constant", "full", "official"] = "constant"
     """Form of SC-InfoNCE; the authors' image runs had "official"."""

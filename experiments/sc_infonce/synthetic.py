@@ -23,7 +23,7 @@ import optax
 import tqdm
 
 from experiments.sc_infonce import report, theory
-from jaxcl import _checks, _files, kernels, losses, models, training
+from jaxcl import _files, _rules, kernels, losses, models, training
 from jaxcl.pictures import studies, style
 
 
@@ -34,26 +34,26 @@ class Settings:
 
     directory: str = "runs/sc_infonce"
     """Where the table and the pictures go; one that holds results is refused."""
-    settings: Annotated[tuple[str, ...], _checks.Different] = (
+    settings: Annotated[tuple[str, ...], _rules.Different] = (
         "1,0",
         "1.5,0.5",
         "0.8,-0.2",
         "1.5,0",
     )
     """Pairs alpha,beta of SC-InfoNCE; exact where alpha - beta = 1."""
-    temperature: _checks.Positive = 1.0
+    temperature: _rules.Positive = 1.0
     """Divides cosines; the authors' synthetic experiment has 1."""
-    batch_size: _checks.Several = 1000
+    batch_size: _rules.Several = 1000
     """Candidates N of each anchor, in training and in what is measured."""
-    steps: Annotated[int, _checks.whole(11)] = 800
+    steps: Annotated[int, _rules.whole(11)] = 800
     """Optimization steps of each encoder."""
-    learning_rate: _checks.Positive = 3e-3
+    learning_rate: _rules.Positive = 3e-3
     """Highest rate of Adam; 10 steps of warm-up, then cosine."""
-    noise: _checks.NotNegative = 0.1
+    noise: _rules.NotNegative = 0.1
     """Standard deviation of features around their state's; 0.3 hides some states."""
-    test_batches: _checks.Count = 20
+    test_batches: _rules.Count = 20
     """Batches over which probabilities are measured."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of parameters and views."""
 
 
@@ -162,7 +162,7 @@ def others(t: float) -> dict[str, Callable[[jax.Array], jax.Array]]:
 
 
 def main(s: Settings) -> list[dict[str, Any]]:
-    _checks.settings(s)
+    _rules.check(s)
     directory = _files.check_new("directory", s.directory)
     known, further = cases(s), others(s.temperature)
 

@@ -26,7 +26,7 @@ from sklearn import cluster
 from experiments.spectral_clustering import draw
 from experiments.spectral_clustering import graph as graph_lib
 from experiments.spectral_clustering import theory as theory_lib
-from jaxcl import _checks, _cli, _files, diagnostics, graphs, kernels, losses
+from jaxcl import _cli, _files, _rules, diagnostics, graphs, kernels, losses
 from jaxcl.pictures import style
 
 
@@ -43,33 +43,33 @@ class Settings:
     and y [n] if there are labels."""
     largest_component: bool = False
     """Of a file's graph keep the largest connected component only."""
-    num_groups: _checks.Several = 3
+    num_groups: _rules.Several = 3
     """Of "groups"."""
-    group_size: _checks.Several = 20
+    group_size: _rules.Several = 20
     """Nodes in each group of "groups"."""
-    eta: Annotated[float, _checks.inside("[0, 1)")] = 0.0
+    eta: Annotated[float, _rules.inside("[0, 1)")] = 0.0
     """Share of each row of "groups" that leads to other groups."""
-    num_images: _checks.Several = 400
+    num_images: _rules.Several = 400
     """Nodes of "digits"."""
-    views: _checks.Count = 8
+    views: _rules.Count = 8
     """Augmented views of each image by which "digits" compares two images."""
-    neighbors: _checks.Several = 10
+    neighbors: _rules.Several = 10
     """Heaviest edges that each row of "digits" keeps."""
-    num_clusters: _checks.Several | None = None
+    num_clusters: _rules.Several | None = None
     """Clusters to look for; None = as many as there are groups or labels."""
-    dimension: _checks.Several | None = None
+    dimension: _rules.Several | None = None
     """Of the vectors, >= 2; None = 2 for "groups", else the number of clusters."""
-    tau: _checks.Positive = 0.5
+    tau: _rules.Positive = 0.5
     """Of the kernel exp(-|u|^power / (2 tau)); smaller is sharper."""
-    power: _checks.Positive = 2.0
+    power: _rules.Positive = 2.0
     """Of the distance: 2 is the Gaussian kernel, 1 the Laplacian."""
-    step_size: _checks.Positive = 0.5
+    step_size: _rules.Positive = 0.5
     """Of plain gradient descent; each vector's gradient is cut to length 1 before."""
-    snapshots: tuple[_checks.Index, ...] = (0, 50, 200, 500, 1000)
+    snapshots: tuple[_rules.Index, ...] = (0, 50, 200, 500, 1000)
     """Steps that are drawn, increasing; the last one ends the run."""
-    record_every: _checks.Count = 10
+    record_every: _rules.Count = 10
     """Steps between two points of the curves; each of the first ten is one."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of the first vectors, of the views and of k-means."""
 
 
@@ -82,7 +82,7 @@ def open_graph(s: Settings) -> graph_lib.Graph:
 
 
 def check(s: Settings) -> None:
-    _checks.settings(s)
+    _rules.check(s)
     if s.snapshots[:1] != (0,) or list(s.snapshots) != sorted(set(s.snapshots)):
         raise ValueError(f"snapshots must increase and begin at 0, got {s.snapshots}")
     if s.graph == "digits" and s.neighbors >= s.num_images:
@@ -95,7 +95,7 @@ def check(s: Settings) -> None:
         ("num_images views neighbors", s.graph == "digits", "graph 'digits'"),
         ("largest_component", of_file, "the graph of a file"),
     ):
-        _checks.unread(s, names, unless=read, which=which)
+        _rules.unread(s, names, unless=read, which=which)
 
 
 def purity(z: jax.Array, groups: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from jaxcl import _checks, _files, _optional
+from jaxcl import _files, _optional, _rules
 from jaxcl.data import dataset as dataset_lib
 from jaxcl.data import files, folders, image_files, prepared
 from jaxcl.data import splits as splits_lib
@@ -62,15 +62,15 @@ class Settings:
     """Folder of images, instead of files."""
     stock: str | None = None
     """A set TFDS knows, to download; needs 'jaxcl[prepare]'."""
-    resize: _checks.Count | None = None
+    resize: _rules.Count | None = None
     """Pixels: scale the shorter side, cut the middle out."""
-    held_out: Annotated[float, _checks.inside("[0, 1)")] = 0.0
+    held_out: Annotated[float, _rules.inside("[0, 1)")] = 0.0
     """Share of the images drawn evenly over the classes as "test"."""
-    ground: Annotated[int, _checks.whole(0, 255)] = 128
+    ground: Annotated[int, _rules.whole(0, 255)] = 128
     """Gray level under transparent images; 128 is neither white nor black."""
-    max_unreadable: _checks.Share = 0.01
+    max_unreadable: _rules.Share = 0.01
     """Share of a folder's images that may be left out."""
-    max_pixels: _checks.Count = 178_956_970
+    max_pixels: _rules.Count = 178_956_970
     """Of one image; a larger one is not read."""
     data_dir: str | None = None
     """Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
@@ -604,7 +604,7 @@ def _source(name: str, data_dir: pathlib.Path) -> str:
 
 
 def _check(s: Settings) -> None:
-    _checks.settings(s)
+    _rules.check(s)
     kinds = [
         flag
         for flag, given in (

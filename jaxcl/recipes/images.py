@@ -13,6 +13,7 @@ import optax
 
 from jaxcl import (
     _checks,
+    _rules,
     augment,
     data,
     diagnostics,
@@ -43,60 +44,60 @@ class Images:
     of the memory."""
     augmentation: Literal["characters", "photographs", "moco"] = "characters"
     """Affine maps and noise; crops, flips and colors of SimCLR; or of MoCo v2."""
-    jitter: Annotated[float, _checks.inside("[0, 2.5]")] = 0.5
+    jitter: Annotated[float, _rules.inside("[0, 2.5]")] = 0.5
     """Strength of the colors of "photographs"; 1 for ImageNet, 0.5 for CIFAR."""
     blur: bool = False
     """Whether "photographs" are blurred, as ImageNet's are and CIFAR's are not."""
     pixels: Literal["unit", "cifar", "imagenet"] = "unit"
     """Pixels in [0, 1], or standardized by the channels' statistics of a data set."""
-    num_views: _checks.Several = 2
+    num_views: _rules.Several = 2
     """Augmented versions of each image; losses of pairs take the first two."""
     encoder: Literal["small", "resnet18", "resnet34", "resnet50"] = "small"
     """Three convolutions and a dense layer, or a residual network."""
-    width: _checks.Count = 32
+    width: _rules.Count = 32
     """Channels of the encoder's first stage; 64 is the usual residual network."""
     stem: Literal["small", "imagenet"] = "small"
     """Stem of a residual network: 3x3 for images of about 32 pixels, or 7x7."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In which the model computes; parameters and losses are float32."""
-    embedding: _checks.Count = 128
+    embedding: _rules.Count = 128
     """Size d of the embedding z that the loss sees."""
     projector: Literal["normalized", "plain"] = "normalized"
     """Whether the projector's hidden layer is batch-normalized."""
     projector_norm: bool = False
     """Whether z is batch-normalized, without a bias, as the last step of the model."""
-    batch_size: _checks.Several = 128
+    batch_size: _rules.Several = 128
     """Images per step, over all devices."""
-    chunks: _checks.Count = 1
+    chunks: _rules.Count = 1
     """Parts in which a batch goes through the encoder, to save memory; the loss sees
     the whole batch. Batch statistics are those of a part. Meant for accelerators: on a
     CPU gradients of convolutions become slow."""
-    epochs: _checks.Count = 300
+    epochs: _rules.Count = 300
     """Passes over the images."""
-    warmup_epochs: _checks.Index = 20
+    warmup_epochs: _rules.Index = 20
     """Passes during which the learning rate rises from 0."""
     optimizer: Literal["adamw", "lars", "sgd"] = "adamw"
     """LARS is meant for batches of thousands; SGD has a momentum of 0.9."""
-    learning_rate: _checks.Positive = 2e-3
+    learning_rate: _rules.Positive = 2e-3
     """Highest rate, after the warm-up."""
-    weight_decay: _checks.NotNegative = 1e-4
+    weight_decay: _rules.NotNegative = 1e-4
     """Of weights; biases and normalizations have none, but with SGD."""
-    average: Annotated[float, _checks.inside("[0, 1)")] = 0.0
+    average: Annotated[float, _rules.inside("[0, 1)")] = 0.0
     """Momentum of a moving average of the weights, such as 0.999, which is probed and
     exported in place of them; 0: none."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of parameters, batches and views."""
     monitors: tuple[Monitor, ...] = ("knn",)
     """Measured while training, on training images: accuracy of k-NN; of a linear probe
     that learns beside the model and does not touch it; alignment and uniformity of z;
     effective rank and spread of the norms of h."""
-    log_every: _checks.Count = 50
+    log_every: _rules.Count = 50
     """Steps between two lines of metrics."""
-    evaluate_every: _checks.Count = 300
+    evaluate_every: _rules.Count = 300
     """Steps between two measurements of the monitors."""
-    save_every: _checks.Count = 500
+    save_every: _rules.Count = 500
     """Steps between two checkpoints."""
-    max_steps: _checks.Count | None = None
+    max_steps: _rules.Count | None = None
     """Stops early after this many steps; the schedule stays that of all epochs."""
     progress: bool = True
     """Whether a bar shows loss and speed."""
@@ -104,9 +105,9 @@ class Images:
     """Joins the other processes of a pod or cluster first; run one on each host."""
     coordinator: str | None = None
     """HOST:PORT of process 0, where no cluster is detected; implies `distributed`."""
-    num_processes: _checks.Count | None = None
+    num_processes: _rules.Count | None = None
     """Number of processes, where no cluster is detected."""
-    process_id: _checks.Index | None = None
+    process_id: _rules.Index | None = None
     """Which of them this one is, from 0."""
 
 
@@ -181,7 +182,7 @@ def start(s: Images) -> None:
     Raises:
       ValueError: as `check`, or if processes are named of which none is found.
     """
-    _checks.settings(s)
+    _rules.check(s)
     training.join_processes(
         s.distributed,
         coordinator=s.coordinator,
@@ -189,13 +190,13 @@ def start(s: Images) -> None:
         process_id=s.process_id,
     )
     check(s)
-    _checks.unread(
+    _rules.unread(
         s,
         "jitter blur",
         unless=s.augmentation == "photographs",
         which="augmentation 'photographs'",
     )
-    _checks.unread(s, "stem", unless=s.encoder != "small", which="a residual network")
+    _rules.unread(s, "stem", unless=s.encoder != "small", which="a residual network")
 
 
 def check(s: Images) -> None:
@@ -209,7 +210,7 @@ def check(s: Images) -> None:
       ValueError: if one is out of bounds, the warm-up is no shorter than the run, or
         the batch does not fit the devices and chunks.
     """
-    _checks.settings(s)
+    _rules.check(s)
     if s.epochs <= s.warmup_epochs:
         raise ValueError(
             f"epochs must be more than warmup_epochs {s.warmup_epochs}, got {s.epochs}"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from jaxcl import _checks
+from jaxcl import _rules
 from jaxcl.recipes import images
 
 S = TypeVar("S", bound=images.Images)
@@ -40,13 +40,13 @@ class Instead:
     """Part of the source to learn from, instead of the protocol's."""
     encoder: Literal["small", "resnet18", "resnet34", "resnet50"] | None = None
     """Encoder, instead of the protocol's."""
-    width: _checks.Count | None = None
+    width: _rules.Count | None = None
     """Channels of its first stage, instead of the protocol's."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """In which the model computes, instead of the protocol's."""
-    batch_size: _checks.Several | None = None
+    batch_size: _rules.Several | None = None
     """Images per step, instead of the protocol's."""
-    epochs: _checks.Count | None = None
+    epochs: _rules.Count | None = None
     """Passes over the images, instead of the protocol's."""
 
 

@@ -22,7 +22,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from jaxcl import _checks, _files, _text
+from jaxcl import _files, _rules, _text
 from jaxcl.report import (
     comparisons,
     moments,
@@ -56,13 +56,13 @@ class Settings:
     """Other embeddings [m, d], a key or a file: how well are they told from these?"""
     normalize: bool = False
     """Divide every row by its norm before everything but the norms' own statistics."""
-    max_samples: Annotated[int, _checks.whole(20)] = 5000
+    max_samples: Annotated[int, _rules.whole(20)] = 5000
     """Rows, drawn at random, that tests and cosines see; at least 20."""
-    directions: _checks.Count = 256
+    directions: _rules.Count = 256
     """Random orthonormal directions that are tested like coordinates; at most d."""
-    k: _checks.Count = 5
+    k: _rules.Count = 5
     """Neighbor whose cosine distance is the other score of out-of-distribution."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of all that is random."""
     json: bool = False
     """Print one JSON object instead of the verdict."""
@@ -153,7 +153,7 @@ def main(s: Settings) -> results.Results:
 
 def _check(s: Settings) -> pathlib.Path:
     """The directory to write, if the settings make sense."""
-    _checks.settings(s)
+    _rules.check(s)
     if s.labels and s.pairs:
         raise ValueError("labels and pairs both say what a positive is: give one")
     directory = pathlib.Path(s.out or f"runs/report/{pathlib.Path(s.file).stem}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxcl import _checks, _files, data, recipes
+from jaxcl import _files, _rules, data, recipes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Settings:
     """Part of the source."""
     layer: Literal["h", "z"] = "h"
     """The encoder's output, or the projector's, which the loss saw."""
-    step: _checks.Index | None = None
+    step: _rules.Index | None = None
     """Checkpoint of a run; None is the newest."""
     average: bool = True
     """Whether to take the moving average of the weights, where the run has one."""
     untrained: bool = False
     """The encoder before its first step instead."""
-    batch_size: _checks.Count = 500
+    batch_size: _rules.Count = 500
     """Images encoded at a time."""
 
 
@@ -48,7 +48,7 @@ def main(s: Settings) -> np.ndarray:
       FileNotFoundError: if there is no such encoder or source.
       ValueError: if the file is no .npz, or images are of another size.
     """
-    _checks.settings(s)
+    _rules.check(s)
     if s.untrained and s.step is not None:
         raise ValueError(f"step must be None with untrained, got {s.step}")
     out = pathlib.Path(s.out)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxcl import _checks, models, recipes
+from jaxcl import _rules, models, recipes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Settings:
     """Directory of a run on images."""
     out: str | None = None
     """Directory of the two files; None: that of the run."""
-    step: _checks.Index | None = None
+    step: _rules.Index | None = None
     """Checkpoint to export; None is the newest."""
     average: bool = True
     """Whether to take the moving average of the weights, where the run has one."""
@@ -38,7 +38,7 @@ def main(s: Settings) -> pathlib.Path:
       FileExistsError: if an encoder is there and `overwrite` was not given.
       FileNotFoundError: if there is no such run, or it has no checkpoint.
     """
-    _checks.settings(s)
+    _rules.check(s)
     out = pathlib.Path(s.out or s.directory)
     weights = out / "encoder.safetensors"
     if weights.exists() and not s.overwrite:

@@ -17,6 +17,7 @@ import tyro
 from jaxcl import (
     _checks,
     _files,
+    _rules,
     _tables,
     data,
     evaluation,
@@ -42,21 +43,21 @@ class Settings:
     """Held-out images on which accuracy is measured."""
     source: str | None = None
     """Images with labels; None: the source of the run."""
-    step: _checks.Index | None = None
+    step: _rules.Index | None = None
     """Checkpoint to probe; None is the newest."""
     average: bool = True
     """Whether to probe the moving average of the weights, where the run has one."""
-    k: _checks.Count = 5
+    k: _rules.Count = 5
     """Neighbors that vote."""
-    per_class: _checks.Count = 10
+    per_class: _rules.Count = 10
     """Labels per class of the few-label probe."""
-    draws: _checks.Count = 5
+    draws: _rules.Count = 5
     """Draws of these few labels, over which accuracy is averaged."""
     linear: bool = True
     """Also fit logistic regressions; of raw pixels of many images it takes long."""
-    batch_size: _checks.Count = 500
+    batch_size: _rules.Count = 500
     """Images encoded at a time."""
-    seed: _checks.Seed = 0
+    seed: _rules.Seed = 0
     """Of the draws."""
 
 
@@ -74,7 +75,7 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
       FileNotFoundError: if there is no such run, or it has no checkpoint.
       ValueError: if images have no labels, or are of another size.
     """
-    _checks.settings(s)
+    _rules.check(s)
     # The encoder, untrained and pretrained. Frozen: probes see arrays only.
     pretrained = recipes.open_encoder(s.directory, step=s.step, average=s.average)
     source = s.source or pretrained.settings.get("source")
