@@ -7,8 +7,7 @@ python -m experiments.moco --help                     # the names; then NAME --h
 
 Each kernel is a run of its own in DIRECTORY/KERNEL/seed_N; the same command again
 resumes it. In the end the encoders are probed on held-out images, beside the untrained
-one; `jaxcl probe DIRECTORY/KERNEL/seed_N` draws what one has learned. The settings of
-the digits are untuned defaults.
+one; `jaxcl probe DIRECTORY/KERNEL/seed_N` draws what one has learned.
 
 Against the code of Kernel-InfoNCE, whose experiment this is: batch statistics are those
 of the whole batch, over all devices, where MoCo shuffles and the authors' code splits

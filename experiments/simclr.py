@@ -19,7 +19,6 @@ import jax.numpy as jnp
 
 import jaxcl
 from jaxcl import (
-    _checks,
     _cli,
     _rules,
     augment,
@@ -168,7 +167,8 @@ def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., An
 
 def check(s: Settings) -> None:
     fewest = 3 if s.loss == "is_info_nce" else 2
-    _checks.count("num_views", s.num_views, fewest, 2 if s.loss == "dhel" else jnp.inf)
+    of_loss = _rules.whole(fewest, 2 if s.loss == "dhel" else 100)
+    of_loss.check("num_views", s.num_views)
     used = s.kernel if s.loss in ("kernel_info_nce", "kcl") else ""
     for names, read, which in (
         ("kernel", bool(used), "losses 'kernel_info_nce' and 'kcl'"),
