@@ -153,7 +153,7 @@ def make_loss(s: Settings) -> Callable[..., jax.Array]:
 
 
 def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., Any]:
-    """Adds the penalty that pins the radius of z, over all views of a batch."""
+    """Adds the penalty that pins the radius of z, over all views."""
     weight = s.penalty * 2 * (1 - s.penalty_alignment) / (s.embedding * s.temperature)
 
     def penalized(z: jax.Array, labels: Any, axis_name: str) -> jax.Array:
@@ -166,9 +166,8 @@ def add_penalty(s: Settings, loss: Callable[..., jax.Array]) -> Callable[..., An
 
 
 def check(s: Settings) -> None:
-    fewest = 3 if s.loss == "is_info_nce" else 2
-    of_loss = _rules.whole(fewest, 2 if s.loss == "dhel" else 100)
-    of_loss.check("num_views", s.num_views)
+    views = {"is_info_nce": (3,), "dhel": (2, 2)}.get(s.loss, (2,))
+    _rules.whole(*views).check("num_views", s.num_views)
     used = s.kernel if s.loss in ("kernel_info_nce", "kcl") else ""
     for names, read, which in (
         ("kernel", bool(used), "losses 'kernel_info_nce' and 'kcl'"),
