@@ -20,7 +20,6 @@ import os
 import pathlib
 import signal
 import socket
-import sys
 import threading
 import time
 import types
@@ -31,7 +30,7 @@ from typing import Any
 import jax
 import tqdm
 
-from jaxcl import _checks, _files
+from jaxcl import _checks, _files, _text
 from jaxcl.training import checkpoints
 from jaxcl.training import metrics as metrics_lib
 from jaxcl.training import settings as settings_lib
@@ -203,7 +202,7 @@ class Run:
 
     def _say(self, text: str) -> None:
         if jax.process_index() == 0:
-            tqdm.tqdm.write(text, file=_TERMINAL)
+            tqdm.tqdm.write(_text.printable(text), file=_text.TERMINAL)
 
 
 @contextlib.contextmanager
@@ -261,6 +260,7 @@ def open_run(
             f"settings must be a dataclass or a mapping, got {type(settings).__name__}"
         )
     directory = _files.check_directory("directory", directory).absolute()
+    shown = _text.printable(directory)  # on a line of its own
     leader = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         if leader:
@@ -271,7 +271,7 @@ def open_run(
         first = int(state.step)
         if resumed and progress and leader:
             what = "resuming" if first < last else "nothing to do:"
-            print(f"{what} {directory} after step {first}", file=_TERMINAL)
+            print(f"{what} {shown} after step {first}", file=_text.TERMINAL)
         writer = metrics_lib.MetricWriter(
             directory, tensorboard=True, resumed_from=first
         )
@@ -279,7 +279,7 @@ def open_run(
             total=last,
             initial=first,
             unit="step",
-            file=_TERMINAL,
+            file=_text.TERMINAL,
             disable=not (leader and progress),
         )
         stack.enter_context(bar)
@@ -298,25 +298,7 @@ def open_run(
         )
         yield run, state
     if progress and leader and first < last:
-        print(f"{directory} is at step {last}", file=_TERMINAL)
-
-
-class _Terminal:
-    """Standard error, which may be gone before the run ends."""
-
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
-
-
-_TERMINAL = _Terminal()  # the bar makes room for lines that go where it goes
+        print(f"{shown} is at step {last}", file=_text.TERMINAL)
 
 
 def _close(writer: metrics_lib.MetricWriter) -> None:
