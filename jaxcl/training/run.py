@@ -58,7 +58,7 @@ class Run:
         self,
         directory: pathlib.Path,
         manager: Any,
-        writer: metrics_lib.MetricWriter,
+        writer: metrics_lib.MetricWriter | None,
         bar: Any,
         stop: "_Stop",
         *,
@@ -177,6 +177,8 @@ class Run:
     def _note(self, done: int, scalars: Mapping[str, Any]) -> None:
         """Writes scalars, or warns once that this is not possible."""
         scalars = metrics_lib.floats(scalars)
+        if self._writer is None:
+            return
         try:
             self._writer.write(done, scalars)
         except Exception as error:  # whatever it is, the run is worth more
@@ -272,9 +274,7 @@ def open_run(
         if resumed and progress and leader:
             what = "resuming" if first < last else "nothing to do:"
             print(f"{what} {shown} after step {first}", file=_text.TERMINAL)
-        writer = metrics_lib.MetricWriter(
-            directory, tensorboard=True, resumed_from=first
-        )
+        writer = _open_writer(directory, first)
         bar = tqdm.tqdm(
             total=last,
             initial=first,
@@ -283,7 +283,8 @@ def open_run(
             disable=not (leader and progress),
         )
         stack.enter_context(bar)
-        stack.callback(_close, writer)
+        if writer is not None:
+            stack.callback(_close, writer)
         stop = stack.enter_context(_Stop())
         run = Run(
             directory,
@@ -299,6 +300,20 @@ def open_run(
         yield run, state
     if progress and leader and first < last:
         print(f"{shown} is at step {last}", file=_text.TERMINAL)
+
+
+def _open_writer(
+    directory: pathlib.Path, first: int
+) -> metrics_lib.MetricWriter | None:
+    """Opens the metrics, or warns that there will be none."""
+    try:
+        return metrics_lib.MetricWriter(directory, tensorboard=True, resumed_from=first)
+    except OSError as error:
+        warnings.warn(
+            f"{directory}: metrics cannot be written ({error}); the run goes on",
+            stacklevel=2,
+        )
+        return None
 
 
 def _close(writer: metrics_lib.MetricWriter) -> None:

@@ -237,6 +237,17 @@ def test_metrics_that_cannot_be_written_are_one_warning_and_the_run_goes_on(
     assert "6" in os.listdir(tmp_path / "run" / "checkpoints")
 
 
+def test_metrics_that_cannot_be_opened_are_one_warning_and_the_run_goes_on(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.warns(
+        UserWarning, match=r"cannot be written .*metrics\.jsonl"
+    ) as warned:
+        _, seen = train(tmp_path)
+    assert len(warned) == 1
+    assert len(seen) == 6
+    assert "6" in os.listdir(tmp_path / "checkpoints")
+
+
 def test_metrics_that_are_none_are_refused_all_the_same(tmp_path):
     def log(run, values):
         with pytest.raises((TypeError, ValueError)):
