@@ -523,6 +523,7 @@ def _be_brief() -> None:
         return record.levelno < logging.WARNING or not any(w in about for w in words)
 
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
-    warnings.filterwarnings("ignore", "coroutine '_read_array", RuntimeWarning)
+    lost = "coroutine '(_read_array|async_serialize)"  # nobody waits for them either
+    warnings.filterwarnings("ignore", lost, RuntimeWarning)
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(of_others)
