@@ -40,8 +40,10 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all."""
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave an empty file
 
 
 def write_json(path: str | os.PathLike, content: typing.Any) -> None:

@@ -1,9 +1,30 @@
 """Text from outside, such as names of files and classes, as it may be shown."""
 
+import contextlib
+import sys
+import typing
 import unicodedata
 
 # Persian and many emoji are spelled with them; neither changes what stands around it.
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+
+
+class _Terminal:
+    """Standard error, which may be closed, or gone before the work ends."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> typing.Any:
+        return getattr(sys.stderr, name)
+
+
+TERMINAL: typing.Any = _Terminal()  # where bars go, and lines that they make room for
 
 
 def printable(text: object) -> str:

@@ -15,6 +15,7 @@ import os
 import pathlib
 import tempfile
 import typing
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import jax
@@ -22,7 +23,7 @@ import numpy as np
 import tqdm
 from scipy import stats
 
-from jaxcl import _files, _rules, _tables, evaluation
+from jaxcl import _files, _rules, _tables, _text, evaluation
 from jaxcl.training import settings as settings_lib
 
 PROBES = {
@@ -124,7 +125,7 @@ def run(
         name: Row(name, {key: [] for key in PROBES}, 0)
         for name in (UNTRAINED, *variants)
     }
-    bar = tqdm.tqdm(runs, unit="run")
+    bar = tqdm.tqdm(runs, unit="run", file=_text.TERMINAL)
     for name, settings in bar:
         bar.set_postfix_str(f"{name}, seed {settings.seed}")
         trained = name != UNTRAINED
@@ -176,9 +177,12 @@ def measure(
     of = json.loads(json.dumps({**dataclasses.asdict(s), "directory": None}))
     asked = {"settings": of, "trained": trained}
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if {key: found.get(key) for key in asked} == asked:
-            return found["accuracy"], found["num_held_out"]
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if {key: found.get(key) for key in asked} == asked:
+                return found["accuracy"], found["num_held_out"]
+        except (ValueError, AttributeError, KeyError) as error:
+            warnings.warn(f"{path} is damaged ({error}): probed again", stacklevel=2)
     if trained:
         study.pretrain(s)
     features = study.features(s, trained)

@@ -1,8 +1,12 @@
 """Comparisons over variants and seeds: what is run, kept, repeated and concluded."""
 
 import dataclasses
+import errno
+import io
 import json
 import pathlib
+import sys
+import warnings
 
 import jax
 import matplotlib.image
@@ -87,6 +91,33 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path, counted):
     rows = study.run(counted.study(), base, VARIANTS, (0,))
     assert counted.trained == [(1.0, 0), (2.0, 0)]
     assert len(rows) == 3
+
+
+@pytest.mark.parametrize("content", ["", '{"sett', "[]", '{"settings": 1}', "\x00"])
+def test_an_accuracy_that_was_damaged_is_measured_again(content, tmp_path, counted):
+    base = Settings(str(tmp_path))
+    first = study.run(counted.study(), base, VARIANTS, (0,))
+    [path] = tmp_path.glob("plain/*/accuracy.json")
+    before = path.read_text()
+    path.write_text(content)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert study.run(counted.study(), base, VARIANTS, (0,)) == first
+    assert path.read_text() == before
+    said = [str(each.message) for each in warned]
+    # Of other settings is no damage.
+    assert all(f"{path} is damaged" in text for text in said)
+    assert len(said) == ("settings" not in content)
+
+
+def test_a_comparison_outlives_its_terminal(tmp_path, counted, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    study.run(counted.study(), Settings(str(tmp_path)), VARIANTS, (0,))
+    assert len(counted.trained) == 2
 
 
 def test_a_run_with_other_settings_is_refused_before_anything_is_trained(

@@ -34,7 +34,7 @@ import tqdm
 
 from experiments.benchmark import chunks, loop, measure, peers, report
 from experiments.benchmark.settings import Settings
-from jaxcl import _checks, _cli, _files, _rules
+from jaxcl import _checks, _cli, _files, _rules, _text
 from jaxcl.pictures import style
 
 FILES = ("results.json", "benchmark.md", "time.png", "memory.png")
@@ -60,7 +60,7 @@ def main(s: Settings) -> list[dict[str, Any]]:
     rows = []
     cases = [(name, n) for name in s.losses for n in s.sizes]
     with jax.default_matmul_precision(s.precision):
-        for name, n in tqdm.tqdm(cases, unit="case"):
+        for name, n in tqdm.tqdm(cases, unit="case", file=_text.TERMINAL):
             rows.append(measure.measure(name, n, s, forms))
             gc.collect()  # what a case held must not stand in the way of the next
 

@@ -20,7 +20,7 @@ import tqdm
 
 import jaxcl
 from experiments.benchmark import report
-from jaxcl import _checks, _files, _rules, _tables, losses, models, training
+from jaxcl import _checks, _files, _rules, _tables, _text, losses, models, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +97,12 @@ def main(s: Settings) -> list[dict[str, Any]]:
         parts = f"{devices} devices times {chunks} chunks"
         _checks.divisible("batch_size", s.batch_size, devices * chunks, parts)
     steps, rows = [], []
-    for devices, chunks in tqdm.tqdm(cases, unit="program"):
+    for devices, chunks in tqdm.tqdm(cases, unit="program", file=_text.TERMINAL):
         step, row = prepare(s, devices, chunks)
         steps.append(step)
         rows.append(row)
     seconds: list[list[float]] = [[] for _ in steps]
-    for repeat in tqdm.trange(s.repeats + 1, unit="round"):
+    for repeat in tqdm.trange(s.repeats + 1, unit="round", file=_text.TERMINAL):
         for step, times in zip(steps, seconds, strict=True):
             began = time.perf_counter()
             jax.block_until_ready(step())

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -215,12 +216,18 @@ def train(s: Settings, kind: str) -> Trained:
         log_every=steps,
         save_every=every,
     ) as (run, state):
+        moments = {0: first.measures, **measures.of_run(directory)}
 
         def measure(done: int) -> None:
-            run.write(done, measured(state).measures._asdict())
+            try:
+                moments[done] = measured(state).measures
+                run.write(done, moments[done]._asdict())
+            except Exception as error:  # whatever it is, the run is worth more
+                wrong = f"{type(error).__name__}: {error}"
+                warnings.warn(f"step {done} was not measured, {wrong}", stacklevel=2)
 
         # A run that ended between saving and measuring has a moment to make up for.
-        if run.first and "cv" not in training.read_metrics(directory)[-1]:
+        if run.first not in moments:
             measure(run.first)
         for i in run.steps():
             state, metrics = step(state, feed(i), key)
@@ -236,14 +243,7 @@ def train(s: Settings, kind: str) -> Trained:
         k=5,
         num_classes=num_classes,
     )
-    epochs, history = [0], [first.measures]
-    for record in training.read_metrics(directory):
-        if "cv" in record:  # a moment that was measured
-            epochs.append(record["step"] // steps)
-            history.append(_measures(record))
+    moments[s.epochs * steps] = last.measures
+    epochs, history = zip(*sorted(moments.items()), strict=True)
     accuracy = evaluation.accuracy(predicted, test.labels)
-    return Trained(epochs, history, first, last, accuracy)
-
-
-def _measures(record: Mapping[str, Any]) -> measures.Measures:
-    return measures.Measures(*(record[name] for name in measures.Measures._fields))
+    return Trained([n // steps for n in epochs], list(history), first, last, accuracy)

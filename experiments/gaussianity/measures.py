@@ -1,5 +1,7 @@
 """What is measured of an encoder, and the table that shows it."""
 
+import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcl import _tables, diagnostics, report
+from jaxcl import _tables, diagnostics, report, training
 
 
 class Measures(NamedTuple):
@@ -103,6 +105,22 @@ def snapshot(
     )
     negatives = (some @ some.T)[np.triu_indices(len(some), 1)]
     return Snapshot(host, positives, negatives, measures)
+
+
+def of_run(directory: str | os.PathLike) -> dict[int, Measures]:
+    """What was measured while a run was trained, by step; none where that is lost."""
+    try:
+        records = training.read_metrics(directory)
+    except (OSError, ValueError) as error:
+        warnings.warn(f"measures of earlier steps are left out: {error}", stacklevel=2)
+        return {}
+    names = Measures._fields
+    # A full disk may leave some of them out, a hand may add more.
+    return {
+        r["step"]: Measures(*(r[name] for name in names))
+        for r in records
+        if r.keys() >= set(names)
+    }
 
 
 def is_gaussian(m: Measures) -> bool:

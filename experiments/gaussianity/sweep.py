@@ -19,7 +19,7 @@ import numpy as np
 import tqdm
 
 from experiments.gaussianity import encoders, inputs
-from jaxcl import _files, _rules, _tables, diagnostics, training
+from jaxcl import _files, _rules, _tables, _text, diagnostics, training
 from jaxcl.pictures import style
 
 Sizes = Annotated[tuple[_rules.Several, ...], _rules.Different]
@@ -117,7 +117,7 @@ def check(s: Settings) -> None:
 def main(s: Settings) -> dict[str, np.ndarray]:
     """Trains all encoders and returns what is measured, by title."""
     check(s)
-    both = [train(s, d) for d in tqdm.tqdm(s.dimensions, unit="dimension")]
+    both = [train(s, d) for d in tqdm.tqdm(s.dimensions, file=_text.TERMINAL)]
     trained = np.stack([x for x, _ in both], axis=1)  # [3, dimensions, seeds, sizes]
     untrained = np.stack([x for _, x in both], axis=1)
     found = dict(zip(TITLES, trained, strict=True))

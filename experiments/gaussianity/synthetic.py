@@ -22,7 +22,7 @@ from experiments.gaussianity import synthetic_conclusions as conclusions
 from experiments.gaussianity import synthetic_runs as runs_lib
 from experiments.gaussianity import synthetic_settings as settings
 from experiments.gaussianity.synthetic_settings import Settings
-from jaxcl import _files
+from jaxcl import _files, _text
 from jaxcl.pictures import style
 
 # By law, then by what was minimized.
@@ -34,7 +34,9 @@ def main(s: Settings) -> Runs:
     settings.check(s)
     kinds = ["InfoNCE", "with penalty"] if s.beta_factor else ["InfoNCE"]
     runs: Runs = {}
-    with tqdm.tqdm(total=len(s.laws) * len(kinds) * s.epochs, unit="epoch") as bar:
+    with tqdm.tqdm(
+        total=len(s.laws) * len(kinds) * s.epochs, unit="epoch", file=_text.TERMINAL
+    ) as bar:
         for name in s.laws:
             runs[name] = {}
             for kind in kinds:

@@ -14,7 +14,7 @@ from optuna.storages import journal
 from experiments.kernel_infonce import pretraining
 from experiments.kernel_infonce import rows as rows_lib
 from experiments.kernel_infonce.rows import Training
-from jaxcl import _files, _rules, _tables, recipes, study
+from jaxcl import _files, _rules, _tables, _text, recipes, study
 from jaxcl.training import settings as settings_lib
 
 # The search space of the paper's code: from, to, and whether logarithmic; or choices.
@@ -174,7 +174,9 @@ def main(s: Settings) -> dict[str, dict[str, Any]]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     tuned, lines = {}, []
-    with tqdm.tqdm(total=s.trials * len(s.kernels), unit="trial") as bar:
+    with tqdm.tqdm(
+        total=s.trials * len(s.kernels), unit="trial", file=_text.TERMINAL
+    ) as bar:
         for name in s.kernels:
             found = search(s, base, name, rungs, bar)
             complete = found.get_trials(states=(optuna.trial.TrialState.COMPLETE,))

@@ -23,7 +23,7 @@ import optax
 import tqdm
 
 from experiments.sc_infonce import report, theory
-from jaxcl import _files, _rules, kernels, losses, models, training
+from jaxcl import _files, _rules, _text, kernels, losses, models, training
 from jaxcl.pictures import studies, style
 
 
@@ -167,7 +167,9 @@ def main(s: Settings) -> list[dict[str, Any]]:
     known, further = cases(s), others(s.temperature)
 
     rows = []
-    bar = tqdm.tqdm(total=len(known) + len(further), unit="encoder")
+    bar = tqdm.tqdm(
+        total=len(known) + len(further), unit="encoder", file=_text.TERMINAL
+    )
     for case in known:
         found = measured(s, case.loss, case.kernel)
         shares = found.full if case.alpha is None else found.negatives

@@ -26,7 +26,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from jaxcl import _files, _optional, _rules
+from jaxcl import _files, _optional, _rules, _text
 from jaxcl.data import dataset as dataset_lib
 from jaxcl.data import files, folders, image_files, prepared
 from jaxcl.data import splits as splits_lib
@@ -477,7 +477,7 @@ def write_tfds(name: str, parts: dict[str, Part], directory: pathlib.Path) -> No
         ) -> Iterator[tuple[int, dict[str, Any]]]:
             tqdm = _optional.require("tqdm", "the progress bar", "tools")
             total = dataset_lib.size(part.dataset)
-            bar = tqdm.tqdm(part, split, total=total, unit="image")
+            bar = tqdm.tqdm(part, split, total=total, unit="image", file=_text.TERMINAL)
             for i, (image, label) in enumerate(bar):
                 yield i, {"image": image} | ({"label": label} if label >= 0 else {})
 

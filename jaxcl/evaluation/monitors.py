@@ -39,7 +39,8 @@ def watch(
         for name, measure in measures.items():
             try:
                 found[name] = float(measure(state))
-            except Exception as error:  # whatever it is, the run is worth more
+            # Whatever it is, the run is worth more.
+            except (Exception, SystemExit) as error:
                 kind = type(error).__name__
                 warnings.warn(
                     f"monitor {name!r} left out: {kind}: {error}", stacklevel=2

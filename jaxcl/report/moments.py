@@ -7,7 +7,7 @@ import numpy as np
 import tqdm
 from scipy import stats
 
-from jaxcl import diagnostics
+from jaxcl import _text, diagnostics
 from jaxcl.report import reading, results
 
 _CANDIDATES = 100  # rows that are looked at again, since they lie far away
@@ -69,7 +69,9 @@ def of_rows(
     second = np.zeros((d, d))
     cubes, quartic = np.zeros(d), 0.0  # of |x|^2 x and |x|^4
     lowest, highest = np.full(d, np.inf), np.full(d, -np.inf)
-    bar = tqdm.tqdm(total=n, unit="row", unit_scale=True, desc="moments")
+    bar = tqdm.tqdm(
+        total=n, unit="row", unit_scale=True, desc="moments", file=_text.TERMINAL
+    )
     for i, x in enumerate(reading.blocks(array, block, unit)):
         rows = slice(i * block, i * block + len(x))
         finite = np.isfinite(x).all(axis=1)

@@ -1,6 +1,8 @@
 """The pictures of the page."""
 
 import io
+import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +23,8 @@ class Picture(NamedTuple):
     Attributes:
       title: heading above it.
       caption: how to read it.
-      pngs: one picture, or several side by side where there is room.
+      pngs: one picture, or several side by side where there is room; none if it could
+        not be drawn.
     """
 
     title: str
@@ -37,16 +40,16 @@ def of(found: found_lib.Found) -> list[Picture]:
     drawn = []
     if not found.table.one_norm:
         drawn.append(
-            Picture(
+            _picture(
                 "Norms",
                 "Histogram of the norms of all rows. The dashed line is the chi "
                 f"density: norms of an isotropic Gaussian in {d} dimensions with the "
                 "same mean square.",
-                [_norms(found.moments, d)],
+                lambda: [_norms(found.moments, d)],
             )
         )
     drawn += [
-        Picture(
+        _picture(
             "Quantiles",
             "Standardized values against those a Gaussian would have: a straight line "
             "is Gaussian, ends that turn away from it are tails, a level stretch is a "
@@ -55,44 +58,54 @@ def of(found: found_lib.Found) -> list[Picture]:
             "Anderson-Darling, then all coordinates together. 95 % of the points of "
             "independent Gaussian values lie inside the gray bands, each taken by "
             "itself.",
-            _quantiles(z, tested.ad, np.flatnonzero(found.sample.kept)),
+            lambda: _quantiles(z, tested.ad, np.flatnonzero(found.sample.kept)),
         ),
-        Picture(
+        _picture(
             "Coordinates",
             "First the Anderson-Darling statistic of each coordinate, sorted; 95 % of "
             "Gaussian coordinates lie below the line. Then p-values of D'Agostino "
             "and Pearson; those of Gaussian coordinates are spread evenly (dashed), "
             "those left of the red line are rejected.",
-            [_statistics(tested.ad), _probabilities(tested.dp)],
+            lambda: [_statistics(tested.ad), _probabilities(tested.dp)],
         ),
-        Picture(
+        _picture(
             "Cosines",
             ("Cosines of all pairs" if all_pairs else "Cosines of different labels")
             + (" and of positive pairs." if found.pairs.positive is not None else ".")
             + " The dashed line is their density if directions are uniform on the "
             "sphere in "
             f"{d} dimensions, in proportion to {_cosine_law(d)}.",
-            [_cosines(found.pairs, all_pairs, d)],
+            lambda: [_cosines(found.pairs, all_pairs, d)],
         ),
-        Picture(
+        _picture(
             "Covariance spectrum",
             "Eigenvalues of the covariance divided by their mean, the largest first. "
             "The dashed line (Marchenko-Pastur) is what an isotropic Gaussian gives "
             f"with {num_rows:,} rows.",
-            [_spectrum(found.eigenvalues, num_rows)],
+            lambda: [_spectrum(found.eigenvalues, num_rows)],
         ),
     ]
     if separation is not None and separation.inside:
         drawn.append(
-            Picture(
+            _picture(
                 "Out of distribution",
                 "Strangeness of held-out rows of the file and of the other rows. AUROC "
                 "is the chance that a random other row is the stranger of two: 0.5 is "
                 "no difference, 1 is complete separation.",
-                _separation(separation),
+                lambda: _separation(separation),
             )
         )
     return drawn
+
+
+def _picture(title: str, caption: str, draw: Callable[[], list[bytes]]) -> Picture:
+    """A picture, or why there is none: numbers outlive their pictures."""
+    try:
+        return Picture(title, caption, draw())
+    except Exception as error:
+        wrong = f"{type(error).__name__}: {error}"
+        warnings.warn(f"picture {title!r} was not drawn, {wrong}", stacklevel=2)
+        return Picture(title, f"Not drawn, {wrong}", [])
 
 
 def marchenko_pastur(d: int, n: int) -> np.ndarray:

@@ -201,21 +201,8 @@ def draw(
       of_test: their representations [m, r].
       watched: what the k-NN accuracy was measured on while training.
     """
-    metrics = directory / "metrics.jsonl"
-    lines = training.read_metrics(directory) if metrics.exists() else []
-    losses = [line for line in lines if "loss" in line]
-    neighbors = [line for line in lines if line.get("knn") is not None]
-    if losses:
-        style.attempt(
-            pictures.learning_curves,
-            directory / "curves.png",
-            [line["step"] for line in losses],
-            [line["loss"] for line in losses],
-            [line["step"] for line in neighbors],
-            [line["knn"] for line in neighbors],
-            title=directory.name,
-            knn_of=watched,
-        )
+    if (directory / "metrics.jsonl").exists():
+        style.attempt(_curves, directory / "curves.png", watched)
     style.attempt(
         pictures.embedding_map,
         directory / "embedding.png",
@@ -249,3 +236,20 @@ def draw(
         note=f"Over all {len(test.labels):,} held-out images: {100 * right:.1f} % of "
         f"their {k} nearest",
     )
+
+
+def _curves(path: pathlib.Path, watched: str) -> None:
+    """Draws loss and k-NN accuracy of the run in whose directory the picture goes."""
+    lines = training.read_metrics(path.parent)
+    losses = [line for line in lines if "loss" in line]
+    neighbors = [line for line in lines if line.get("knn") is not None]
+    if losses:
+        pictures.learning_curves(
+            path,
+            [line["step"] for line in losses],
+            [line["loss"] for line in losses],
+            [line["step"] for line in neighbors],
+            [line["knn"] for line in neighbors],
+            title=path.parent.name,
+            knn_of=watched,
+        )

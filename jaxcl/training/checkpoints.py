@@ -110,7 +110,7 @@ def save(manager: ocp.CheckpointManager, step: int, state: typing.Any) -> bool:
         )
     described, crcs = _checksums.described(state), _checksums.of_arrays(state)
     arrays = {name: [described[name], crcs[name]] for name in described}
-    checks = {"arrays": arrays, "devices": _devices(state)}
+    checks = {"arrays": arrays, "devices": _devices(state), "step": step}
     with _naming_unsaved(manager):
         return manager.save(
             step,
@@ -323,6 +323,8 @@ def _read_checks(manager: ocp.CheckpointManager, step: int) -> _Checks:
     checks = dict(manager.restore(step, args=args).checks)
     if checks.pop("crc") != _checksums.of_json(checks):
         raise OSError("its checksums are not as they were written")
+    if checks.get("step", step) != step:  # a copy by hand; older ones do not say
+        raise OSError(f"it is a copy of step {checks['step']}")
     arrays = checks["arrays"].items()
     return _Checks(
         {name: described for name, (described, _) in arrays},
@@ -516,11 +518,12 @@ def _be_brief() -> None:
             hook(lost)
 
     def of_others(record: logging.LogRecord) -> bool:
-        return record.levelno < logging.WARNING or not (
-            "orbax" in record.pathname or "tensorstore" in str(record.msg)
-        )
+        about = f"{record.pathname} {record.msg}"
+        words = "orbax", "tensorstore", "OCDBT"  # the last: its files
+        return record.levelno < logging.WARNING or not any(w in about for w in words)
 
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
-    warnings.filterwarnings("ignore", "coroutine '_read_array", RuntimeWarning)
+    lost = "coroutine '(_read_array|async_serialize)"  # nobody waits for them either
+    warnings.filterwarnings("ignore", lost, RuntimeWarning)
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(of_others)

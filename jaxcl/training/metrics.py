@@ -55,8 +55,12 @@ class MetricWriter:
             _repair_end(path)
         else:
             path, tensorboard = pathlib.Path(os.devnull), False
-        self._events = _Events(directory, resumed_from) if tensorboard else None
         self._file = path.open("a", encoding="utf-8")
+        try:
+            self._events = _Events(directory, resumed_from) if tensorboard else None
+        except BaseException:
+            self._file.close()
+            raise
 
     def write(self, step: int, metrics: Mapping[str, typing.Any]) -> None:
         """Writes scalars of a step and flushes: a crash loses nothing written.

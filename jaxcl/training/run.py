@@ -20,7 +20,6 @@ import os
 import pathlib
 import signal
 import socket
-import sys
 import threading
 import time
 import types
@@ -31,7 +30,7 @@ from typing import Any
 import jax
 import tqdm
 
-from jaxcl import _checks, _files
+from jaxcl import _checks, _files, _text
 from jaxcl.training import checkpoints
 from jaxcl.training import metrics as metrics_lib
 from jaxcl.training import settings as settings_lib
@@ -59,7 +58,7 @@ class Run:
         self,
         directory: pathlib.Path,
         manager: Any,
-        writer: metrics_lib.MetricWriter,
+        writer: metrics_lib.MetricWriter | None,
         bar: Any,
         stop: "_Stop",
         *,
@@ -178,6 +177,8 @@ class Run:
     def _note(self, done: int, scalars: Mapping[str, Any]) -> None:
         """Writes scalars, or warns once that this is not possible."""
         scalars = metrics_lib.floats(scalars)
+        if self._writer is None:
+            return
         try:
             self._writer.write(done, scalars)
         except Exception as error:  # whatever it is, the run is worth more
@@ -203,7 +204,7 @@ class Run:
 
     def _say(self, text: str) -> None:
         if jax.process_index() == 0:
-            tqdm.tqdm.write(text, file=_TERMINAL)
+            tqdm.tqdm.write(_text.printable(text), file=_text.TERMINAL)
 
 
 @contextlib.contextmanager
@@ -261,6 +262,7 @@ def open_run(
             f"settings must be a dataclass or a mapping, got {type(settings).__name__}"
         )
     directory = _files.check_directory("directory", directory).absolute()
+    shown = _text.printable(directory)  # on a line of its own
     leader = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         if leader:
@@ -271,19 +273,18 @@ def open_run(
         first = int(state.step)
         if resumed and progress and leader:
             what = "resuming" if first < last else "nothing to do:"
-            print(f"{what} {directory} after step {first}", file=_TERMINAL)
-        writer = metrics_lib.MetricWriter(
-            directory, tensorboard=True, resumed_from=first
-        )
+            print(f"{what} {shown} after step {first}", file=_text.TERMINAL)
+        writer = _open_writer(directory, first)
         bar = tqdm.tqdm(
             total=last,
             initial=first,
             unit="step",
-            file=_TERMINAL,
+            file=_text.TERMINAL,
             disable=not (leader and progress),
         )
         stack.enter_context(bar)
-        stack.callback(_close, writer)
+        if writer is not None:
+            stack.callback(_close, writer)
         stop = stack.enter_context(_Stop())
         run = Run(
             directory,
@@ -298,25 +299,21 @@ def open_run(
         )
         yield run, state
     if progress and leader and first < last:
-        print(f"{directory} is at step {last}", file=_TERMINAL)
+        print(f"{shown} is at step {last}", file=_text.TERMINAL)
 
 
-class _Terminal:
-    """Standard error, which may be gone before the run ends."""
-
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
-
-
-_TERMINAL = _Terminal()  # the bar makes room for lines that go where it goes
+def _open_writer(
+    directory: pathlib.Path, first: int
+) -> metrics_lib.MetricWriter | None:
+    """Opens the metrics, or warns that there will be none."""
+    try:
+        return metrics_lib.MetricWriter(directory, tensorboard=True, resumed_from=first)
+    except OSError as error:
+        warnings.warn(
+            f"{directory}: metrics cannot be written ({error}); the run goes on",
+            stacklevel=2,
+        )
+        return None
 
 
 def _close(writer: metrics_lib.MetricWriter) -> None:

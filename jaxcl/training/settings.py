@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import typing
+import warnings
 from collections.abc import Collection, Mapping
 
 import jax
@@ -21,7 +22,8 @@ def save_settings(
 ) -> None:
     """Writes `settings.json` of a new run; of an old one, checks that they agree.
 
-    Of several processes all check and the first one writes.
+    Of several processes all check and the first one writes. If the file of a run that
+    has checkpoints is gone, that is a warning: nothing is left to compare with.
 
     Args:
       directory: of the run; created if needed.
@@ -51,6 +53,13 @@ def save_settings(
             ) from error
     new = json.loads(json.dumps(dict(settings)))  # tuples become lists, as in the file
     if not path.exists():
+        checkpoints = (path.parent / "checkpoints").glob("*")
+        if jax.process_index() == 0 and any(c.name.isdigit() for c in checkpoints):
+            warnings.warn(
+                f"{path} was gone beside checkpoints: whether they were trained with "
+                "these settings is not known",
+                stacklevel=2,
+            )
         _write(path, new)
         return
     old = load_settings(directory)

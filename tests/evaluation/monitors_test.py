@@ -15,6 +15,37 @@ def test_a_measure_that_fails_is_left_out_and_the_others_are_not():
         assert monitors(4) == {"a": 5.0, "c": 2.0}
 
 
+def test_a_measure_may_answer_anything():
+    def exits(state):
+        raise SystemExit(3)
+
+    def full(state):
+        raise MemoryError
+
+    measures = {
+        "exits": exits,
+        "full": full,
+        "text": lambda s: "no number",
+        "two": lambda s: np.ones(2),
+        "nothing": lambda s: None,
+        "nan": lambda s: np.nan,
+    }
+    with pytest.warns(UserWarning, match="left out") as warned:
+        found = evaluation.watch(measures)(0)
+    assert found.keys() == {"nan"}
+    assert np.isnan(found["nan"])
+    left = [str(each.message).split("'")[1] for each in warned]
+    assert left == ["exits", "full", "text", "two", "nothing"]
+
+
+def test_an_interrupt_is_no_failure_of_a_measure():
+    def stopped(state):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.watch({"stopped": stopped})(0)
+
+
 @pytest.mark.parametrize("order", ["sorted", "mixed"])
 def test_knn_within_asks_a_fifth_of_every_class_in_any_order(order):
     labels = np.repeat(np.arange(5), 10)

@@ -469,3 +469,22 @@ def test_a_run_on_images_that_was_stopped_goes_on_and_keeps_its_moments(
     np.testing.assert_array_equal(resumed.last.z, whole.last.z)
     for a, b in zip(resumed.history, whole.history, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", '{"step": 2, "lo\n{"step": 3}\n', "x\ny\n"]
+)
+def test_measures_of_a_run_that_are_lost_are_none(content, tmp_path, recwarn):
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_text(content)
+    assert measures.of_run(tmp_path) == {}
+    assert len(recwarn) == (content != "")
+
+
+def test_measures_of_a_run_come_back_by_step(tmp_path):
+    of_step = measures.Measures(*range(len(measures.Measures._fields)))
+    with training.MetricWriter(tmp_path) as writer:
+        writer.write(1, {"loss": 1.0})
+        writer.write(4, {"loss": 1.0, "cv": 2.0})  # the rest of them is lost
+        writer.write(5, {"loss": 1.0, **of_step._asdict()})
+    assert measures.of_run(tmp_path) == {5: of_step}

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import unittest
+import warnings
 from unittest import mock
 
 import jax
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 import tyro
 from absl.testing import absltest, parameterized
+from matplotlib import figure as mpl_figure
 from scipy import integrate, spatial, stats
 
 from jaxcl import report
@@ -418,6 +420,26 @@ class VerdictTest(Case):
         self.assertTrue(found["normalized"])
         self.assertIn("tested as normalized", " ".join(found["notes"]))
         self.assertEqual(found["coordinates"]["num_samples"], 108)
+
+    def test_pictures_that_fail_cost_a_line_each_and_no_number(self):
+        z = gaussian(0, 60, 3)
+        expected, said = self.run_main(z)
+        figure = mpl_figure.Figure
+        with (
+            mock.patch.object(figure, "savefig", side_effect=OSError("<no room>")),
+            warnings.catch_warnings(record=True) as warned,
+        ):
+            warnings.simplefilter("always")
+            found, printed = self.run_main(z, draw=True)
+        del expected["how"], found["how"]
+        self.assertEqual(found, expected)
+        self.assertEqual(printed, said)
+        text = [str(each.message) for each in warned]
+        self.assertLen(text, 5)
+        self.assertEqual(text[0], "picture 'Norms' was not drawn, OSError: <no room>")
+        page = (self.folder / "out" / "report.html").read_text()
+        self.assertEqual(page.count("Not drawn, OSError: &lt;no room&gt;"), 5)
+        self.assertNotIn("<img", page)
 
     def test_the_verdict_on_normalized_rows_does_not_claim_to_have_seen_norms(self):
         z = gaussian(0)

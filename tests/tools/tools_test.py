@@ -133,6 +133,19 @@ def test_a_run_is_probed_and_drawn_and_stays_as_it_is(trained, capsys):
     assert before == {p: p.read_bytes() for p in files}
 
 
+def test_metrics_that_are_damaged_cost_a_probe_no_other_picture(tmp_path, monkeypatch):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "lo\n{"step": 2, "loss": 1}\n')
+    drawn = []
+    for name in ("learning_curves", "embedding_map", "montage"):
+        monkeypatch.setattr(pictures, name, lambda path, *a, **k: drawn.append(path))
+    images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.arange(4) % 2
+    part = recipes.Labelled(images, labels, ("ant", "bee"))
+    h = np.eye(4, dtype=np.float32)
+    with pytest.warns(UserWarning, match=r"curves\.png was not drawn, .*line 1: got"):
+        probe.draw(tmp_path, part, part, h, h)
+    assert [path.name for path in drawn] == ["embedding.png", "neighbors.png"]
+
+
 def test_neighbors_are_drawn_of_every_class_and_counted_over_all_images(
     tmp_path, monkeypatch
 ):

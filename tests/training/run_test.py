@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,26 @@ def test_settings_are_a_dataclass_or_a_mapping_and_may_not_change(tmp_path):
         train(tmp_path, last=2, settings=[1])
 
 
+def test_settings_that_are_gone_are_said(tmp_path):
+    train(tmp_path, last=2)
+    (tmp_path / "settings.json").unlink()
+    with pytest.warns(UserWarning, match=r"settings\.json was gone beside checkpoints"):
+        _, seen = train(tmp_path, last=4)
+    assert seen == [2, 3]
+
+
+def test_a_checkpoint_copied_to_another_step_is_set_aside(tmp_path):
+    whole, _ = train(tmp_path / "whole", last=8)
+    train(tmp_path / "run", last=4)
+    found = tmp_path / "run" / "checkpoints"
+    shutil.copytree(found / "2", found / "100")
+    with pytest.warns(UserWarning, match=r"100: this .* is broken .*a copy of step 2"):
+        resumed, seen = train(tmp_path / "run", last=8)
+    assert seen == [4, 5, 6, 7]
+    assert (found / "100.broken").is_dir()
+    chex.assert_trees_all_equal(resumed, whole)
+
+
 @pytest.mark.parametrize("name", ["log_every", "save_every", "last"])
 def test_wrong_periods_are_refused_by_name(name, tmp_path):
     with pytest.raises(ValueError, match=f"{name} must be at least"):
@@ -175,6 +196,17 @@ def test_a_signal_finishes_the_step_saves_it_and_says_how_to_resume(
     chex.assert_trees_all_equal(resumed, train(tmp_path / "whole")[0])
 
 
+def test_lines_of_a_run_stay_lines_whatever_its_directory_is_called(tmp_path, capsys):
+    train(tmp_path / "a\nb", last=2, progress=True)
+    train(tmp_path / "a\nb", last=4, progress=True)
+    said = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert [line for line in said if str(tmp_path) in line] == [
+        f"{tmp_path}/a\\nb is at step 2",
+        f"resuming {tmp_path}/a\\nb after step 2",
+        f"{tmp_path}/a\\nb is at step 4",
+    ]
+
+
 def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed(tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -205,6 +237,17 @@ def test_metrics_that_cannot_be_written_are_one_warning_and_the_run_goes_on(
     assert "6" in os.listdir(tmp_path / "run" / "checkpoints")
 
 
+def test_metrics_that_cannot_be_opened_are_one_warning_and_the_run_goes_on(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.warns(
+        UserWarning, match=r"cannot be written .*metrics\.jsonl"
+    ) as warned:
+        _, seen = train(tmp_path)
+    assert len(warned) == 1
+    assert len(seen) == 6
+    assert "6" in os.listdir(tmp_path / "checkpoints")
+
+
 def test_metrics_that_are_none_are_refused_all_the_same(tmp_path):
     def log(run, values):
         with pytest.raises((TypeError, ValueError)):
@@ -218,12 +261,16 @@ def test_metrics_that_are_none_are_refused_all_the_same(tmp_path):
         log(run, {"step": 1})
 
 
-def test_a_terminal_that_is_gone_does_not_end_a_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["gone", "closed", "never there"])
+def test_a_terminal_that_is_gone_does_not_end_a_run(how, tmp_path, monkeypatch):
     class Gone(io.StringIO):
         def write(self, text):
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(sys, "stderr", Gone())
+    closed = io.StringIO()
+    closed.close()  # what is written to it is a ValueError
+    stderr = {"gone": Gone(), "closed": closed, "never there": None}[how]
+    monkeypatch.setattr(sys, "stderr", stderr)
     _, seen = train(tmp_path, progress=True)
     assert len(seen) == 6
 
