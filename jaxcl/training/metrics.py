@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import socket
 import time
 import types
 import typing
@@ -219,14 +220,21 @@ class _Events:
 
     def __init__(self, directory: pathlib.Path, resumed_from: int) -> None:
         _optional.require("tensorboardX", "writing TensorBoard events", "train")
-        from tensorboardX import event_file_writer
+        from tensorboardX import record_writer
         from tensorboardX.proto import event_pb2, summary_pb2
 
         self._protos: typing.Any = event_pb2
         self._summaries: typing.Any = summary_pb2
-        # The name holds the second; two starts within one must not share a file.
-        suffix = f".{os.getpid()}"
-        self._file = event_file_writer.EventsWriter(str(directory / "events"), suffix)
+        # TensorBoard reads files in the order of the seconds in their names: also after
+        # a clock was set back, or where two starts fall into one.
+        names = [
+            path.name.split(".") for path in directory.glob("events.out.tfevents.*")
+        ]
+        seconds = [int(name[3]) for name in names if name[3].isdigit()]
+        second = max(int(time.time()), *(second + 1 for second in seconds), 0)
+        name = f"events.out.tfevents.{second:010d}.{socket.gethostname()}"
+        self._file = record_writer.RecordWriter(str(directory / name))
+        self._add(0, file_version="brain.Event:2")
         # Hides what was written for these steps before the run was cut off.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._add(resumed_from + 1, session_log=start)
@@ -240,7 +248,7 @@ class _Events:
 
     def _add(self, step: int, **content: typing.Any) -> None:
         event = self._protos.Event(step=step, wall_time=time.time(), **content)
-        self._file.write_event(event)
+        self._file.write(event.SerializeToString())
         self._file.flush()
 
     def close(self) -> None:

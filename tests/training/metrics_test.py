@@ -100,9 +100,10 @@ class MetricsTest(parameterized.TestCase):
             for step in range(first + 1, last + 1):
                 writer.write(step, {"loss": 10.0 * first + step})
 
-        # Cut off before its first checkpoint, then after that of step 4.
-        for pid, (first, last) in enumerate([(0, 3), (0, 6), (4, 7)]):
-            with unittest.mock.patch("os.getpid", return_value=pid):
+        # Cut off before its first checkpoint, then after that of step 4, when the clock
+        # was set back.
+        for first, last, now in ((0, 3, 1000.5), (0, 6, 1000.9), (4, 7, 900.0)):
+            with unittest.mock.patch("time.time", return_value=now):
                 write(first, last)
         expected = {1: 1, 2: 2, 3: 3, 4: 4, 5: 45, 6: 46, 7: 47}
         self.assertEqual(events.shown(self.run_directory), {"loss": expected})
