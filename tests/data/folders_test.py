@@ -188,6 +188,14 @@ def test_names_are_composed_and_printable(tmp_path):
     account.reasons().encode()
 
 
+def test_two_folders_of_one_composed_name_are_joined_with_a_word(tmp_path):
+    for i, name in enumerate(("caf\xe9", "cafe\N{COMBINING ACUTE ACCENT}")):
+        save(tmp_path / name / "1.png", i)
+    with pytest.warns(UserWarning, match="the same name are one: caf\xe9/$"):
+        datasets, _ = read(tmp_path)
+    assert sorted(classes(datasets["train"])["caf\xe9"]) == [0, 1]
+
+
 def test_sizes_are_compared_after_turning(tmp_path):
     tag = PIL.Image.Exif()
     tag[0x0112] = 6
