@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -362,7 +362,7 @@ def test_what_resizing_makes_is_bounded_and_said(tmp_path):
     )
     assert found.image.size == (4, 4)
     assert found.done == ("smaller than --resize, enlarged",)
-    with pytest.raises(image_files.Unreadable, match="scaled to 4x12, .* 47 pixels"):
+    with pytest.raises(image_files.Unreadable, match=r"scaled to 4x12, .* 47 pixels"):
         image_files.read(
             str(tmp_path / "a.png"), gray=False, ground=0, max_pixels=47, edge=4
         )
