@@ -108,7 +108,7 @@ def read(
     with _opened(path, max_pixels) as (image, said):
         _check_numbers(path, image)
         form = image.format
-        # Of colors, Pillow itself keeps the upper 8 bits, and says so before it loads.
+        # Of colors Pillow keeps the upper 8 bits; only before it loads can that be seen.
         if form in ("PNG", "TIFF") and not _is_deep(image) and ";16" in str(image.tile):
             done.append("upper 8 of 16 bits kept")
         if levels := _clear_levels(image):  # which Pillow compares with 0 to 255

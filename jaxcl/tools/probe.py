@@ -151,8 +151,8 @@ def _warn_of_shared(s: Settings, source: str, encoder: recipes.Encoder) -> None:
     run, learned = (encoder.settings.get(key) for key in ("source", "split"))
     others = [(s.train_split, f"in train_split {s.train_split!r}, too")]
     if run == source and isinstance(learned, str):
-        what = f"among those the run learned from, {learned!r}; its --split can hold them out"
-        others.append((learned, what))
+        hint = f"{learned!r}; its --split can hold them out"
+        others.append((learned, f"among those the run learned from, {hint}"))
     for split, what in others:
         if dataset.split_name(split) != name:
             continue
