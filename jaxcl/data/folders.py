@@ -198,13 +198,19 @@ class Images:
         name = "/".join(file.parts)
         try:
             image, form, done = image_files.read(file.path, **self.how)
+            pixels = np.asarray(image, np.uint8)
+            if pixels.shape[:2] != self.shape[1:3]:
+                size = f"{pixels.shape[1]}x{pixels.shape[0]} pixels"
+                raise image_files.Unreadable(
+                    file.path, f"changed while it was read: it has {size} now"
+                )
         except image_files.Unreadable as error:
             self.account.unreadable[name] = error.reason
             raise
         self.account.formats[form] += 1
         for what in done:
             self.account.done.setdefault(what, []).append(name)
-        return np.asarray(image, np.uint8).reshape(self.shape[1:])
+        return pixels.reshape(self.shape[1:])
 
 
 def _walk(root: str, account: Account) -> tuple[list[_File], list[tuple[str, ...]]]:

@@ -108,7 +108,7 @@ def read(
     with _opened(path, max_pixels) as (image, said):
         _check_numbers(path, image)
         form = image.format
-        # Of colors Pillow keeps the upper 8 bits; only before it loads can that be seen.
+        # Of colors Pillow keeps the upper 8 bits, as can be seen before it loads.
         if form in ("PNG", "TIFF") and not _is_deep(image) and ";16" in str(image.tile):
             done.append("upper 8 of 16 bits kept")
         if levels := _clear_levels(image):  # which Pillow compares with 0 to 255
@@ -128,6 +128,8 @@ def read(
             done.append("taken although the decoder warned")
     if flat.mode == "L" and not gray:
         done.append("gray among colors, given three channels")
+    if gray and flat.mode != "L":
+        raise Unreadable(path, "changed while it was read: it has colors now")
     flat = flat.convert("L" if gray else "RGB")
     if edge is not None:
         width, height = _scaled(flat.size, edge)
