@@ -147,7 +147,7 @@ def read(
         _check_sizes({file.path: looks[file.path].size for file in files})
     width, height = (resize, resize) if resize else looks[files[0].path].size
     gray = all(looks[file.path].gray for file in files)
-    how = {"gray": gray, "ground": ground, "max_pixels": max_pixels}
+    how = {"gray": gray, "ground": ground, "max_pixels": max_pixels, "edge": resize}
     shape = (height, width, 1 if gray else 3)
 
     classes = _classes(folder, groups, depth)
@@ -162,7 +162,7 @@ def read(
     for split, group in sorted(groups.items()):
         group = [group[i] for i in batching.permutation(len(group), 0, 0)]
         columns: dict[str, Any] = {
-            "image": Images(group, shape, resize, how, account),
+            "image": Images(group, shape, how, account),
         }
         if len(group[0].parts) > depth + 1:
             labels = [number[file.parts[depth]] for file in group]
@@ -179,11 +179,10 @@ class Images:
         self,
         files: list[_File],
         shape: tuple[int, int, int],
-        resize: int | None,
         how: dict[str, Any],
         account: Account,
     ) -> None:
-        self.files, self.resize, self.how, self.account = files, resize, how, account
+        self.files, self.how, self.account = files, how, account
         self.shape = (len(files), *shape)
 
     def __len__(self) -> int:
@@ -199,15 +198,19 @@ class Images:
         name = "/".join(file.parts)
         try:
             image, form, done = image_files.read(file.path, **self.how)
+            pixels = np.asarray(image, np.uint8)
+            if pixels.shape[:2] != self.shape[1:3]:
+                size = f"{pixels.shape[1]}x{pixels.shape[0]} pixels"
+                raise image_files.Unreadable(
+                    file.path, f"changed while it was read: it has {size} now"
+                )
         except image_files.Unreadable as error:
             self.account.unreadable[name] = error.reason
             raise
         self.account.formats[form] += 1
         for what in done:
             self.account.done.setdefault(what, []).append(name)
-        if self.resize is not None:
-            image = image_files.resized(image, self.resize)
-        return np.asarray(image, np.uint8).reshape(self.shape[1:])
+        return pixels.reshape(self.shape[1:])
 
 
 def _walk(root: str, account: Account) -> tuple[list[_File], list[tuple[str, ...]]]:
@@ -250,6 +253,10 @@ def _walk(root: str, account: Account) -> tuple[list[_File], list[tuple[str, ...
                 leave(f"{_shown(ending)} files", parts)
 
     visit(root, ())
+    joined = [k for k, n in collections.Counter(folders).items() if n > 1]
+    if joined:
+        names = some("/".join(parts) + "/" for parts in joined)
+        warnings.warn(f"folders that bear the same name are one: {names}", stacklevel=3)
     return files, folders
 
 

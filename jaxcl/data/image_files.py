@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -75,16 +74,19 @@ def look(path: str, *, max_pixels: int, upright: bool, any_name: bool = True) ->
     """
     formats = None if any_name else _CERTAIN
     with _opened(path, max_pixels, formats) as (image, _):
+        _check_numbers(path, image)
         size = image.size
         if upright and image.format == "TIFF":  # its `size` depends on Pillow's version
             size = image.tag_v2[256], image.tag_v2[257]
         if upright and _orientation(image) >= 5:
             size = size[1], size[0]
-        gray = image.mode in ("1", "L", "LA", "La") or _is_deep(path, image)
+        gray = image.mode in ("1", "L", "LA", "La") or _is_deep(image)
         return Look(size, gray)
 
 
-def read(path: str, *, gray: bool, ground: int, max_pixels: int) -> Pixels:
+def read(
+    path: str, *, gray: bool, ground: int, max_pixels: int, edge: int | None = None
+) -> Pixels:
     """Decodes an image file: the first frame, turned as its tag says, without alpha.
 
         16 bits: v >> 8        alpha: (alpha v + (255 - alpha) ground) / 255
@@ -93,7 +95,8 @@ def read(path: str, *, gray: bool, ground: int, max_pixels: int) -> Pixels:
       path: the file.
       gray: whether one channel is wanted, of an image that has no color.
       ground: gray level 0 to 255 on which transparent images are composited.
-      max_pixels: width times height that are allowed.
+      max_pixels: width times height that are allowed, of a scaled strip, too.
+      edge: pixels of both sides, as `resized` makes them, or None.
 
     Returns:
       The image, and what was done to it.
@@ -103,12 +106,18 @@ def read(path: str, *, gray: bool, ground: int, max_pixels: int) -> Pixels:
     """
     done: list[str] = []
     with _opened(path, max_pixels) as (image, said):
+        _check_numbers(path, image)
         form = image.format
+        # Of colors Pillow keeps the upper 8 bits, as can be seen before it loads.
+        if form in ("PNG", "TIFF") and not _is_deep(image) and ";16" in str(image.tile):
+            done.append("upper 8 of 16 bits kept")
+        if levels := _clear_levels(image):  # which Pillow compares with 0 to 255
+            image.info["transparency"] *= 255 // levels
         # Pillow turns a TIFF while it loads it, and nothing else.
         turned = image.format == "TIFF" and _orientation(image) > 1
         image.load()
         turn = _orientation(image)
-        flat = _opaque(path, image, ground, done)
+        flat = _opaque(image, ground, done)
         if turn > 1:
             flat = flat.transpose(_turns()[turn])
         if turned or turn > 1:
@@ -119,7 +128,21 @@ def read(path: str, *, gray: bool, ground: int, max_pixels: int) -> Pixels:
             done.append("taken although the decoder warned")
     if flat.mode == "L" and not gray:
         done.append("gray among colors, given three channels")
-    return Pixels(flat.convert("L" if gray else "RGB"), form, tuple(done))
+    if gray and flat.mode != "L":
+        raise Unreadable(path, "changed while it was read: it has colors now")
+    flat = flat.convert("L" if gray else "RGB")
+    if edge is not None:
+        width, height = _scaled(flat.size, edge)
+        if width * height > max_pixels:
+            raise Unreadable(
+                path,
+                f"scaled to {width}x{height}, it has more than {max_pixels:,} pixels; "
+                "--max_pixels allows more",
+            )
+        if min(flat.size) < edge:
+            done.append("smaller than --resize, enlarged")
+        flat = resized(flat, edge)
+    return Pixels(flat, form, tuple(done))
 
 
 def resized(image: Any, edge: int) -> Any:
@@ -132,11 +155,14 @@ def resized(image: Any, edge: int) -> Any:
     Returns:
       The square.
     """
-    scale = edge / min(image.size)
-    width, height = (max(edge, round(side * scale)) for side in image.size)
+    width, height = _scaled(image.size, edge)
     image = image.resize((width, height), _pillow().Resampling.BICUBIC)
     left, top = (width - edge) // 2, (height - edge) // 2
     return image.crop((left, top, left + edge, top + edge))
+
+
+def _scaled(size: tuple[int, int], edge: int) -> tuple[int, ...]:
+    return tuple(max(edge, round(side * (edge / min(size)))) for side in size)
 
 
 @functools.cache
@@ -180,15 +206,26 @@ def _opened(
             path, f"more than {max_pixels:,} pixels; --max_pixels allows more"
         ) from error
     except pillow.UnidentifiedImageError as error:
-        empty = os.path.getsize(path) == 0
-        reason = "the file is empty" if empty else "of no format that Pillow knows"
-        raise Unreadable(path, reason, unknown=True) from error
+        reason, unknown = _unidentified(path)
+        raise Unreadable(path, reason, unknown) from error
     # A damaged file makes decoders raise whatever they come upon.
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise Unreadable(path, " ".join(reason.split())) from error
     finally:
         pillow.MAX_IMAGE_PIXELS = limit
+
+
+def _unidentified(path: str) -> tuple[str, bool]:
+    """Why nothing opens a file, and whether it is of no known format."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if not start:
+        return "the file is empty", True
+    for name in _CERTAIN:
+        if _pillow().OPEN[name][1](start):
+            return f"a {name} file, but damaged or of a kind Pillow cannot read", False
+    return "of no format that Pillow knows", True
 
 
 def _orientation(image: Any) -> int:
@@ -224,25 +261,44 @@ def _has_frames(image: Any) -> bool:
         return True
 
 
-def _is_deep(path: str, image: Any) -> bool:
-    """Whether it is gray of 16 bits; numbers without a known range are refused."""
-    if image.mode.startswith("I;16"):
-        return True
-    # Both give 16 bits in 32; in a TIFF these are any numbers.
-    if image.mode == "I" and image.format in ("PPM", "PNG"):
-        return True
-    if image.mode in ("I", "F"):
-        kind = "integers" if image.mode == "I" else "floats"
+def _is_deep(image: Any) -> bool:
+    """Whether it is gray of 16 bits."""
+    # Two formats give 16 bits in 32; in a TIFF these are any numbers.
+    wide = image.mode == "I" and image.format in ("PPM", "PNG")
+    return wide or image.mode.startswith("I;16")
+
+
+def _clear_levels(image: Any) -> int:
+    """Largest value of a PNG's transparent color, where Pillow forgets it; or 0."""
+    if image.format != "PNG" or "transparency" not in image.info:
+        return 0
+    return {"L;2": 3, "L;4": 15, "RGB;16B": 65535}.get(image.tile[0][3], 0)
+
+
+def _check_numbers(path: str, image: Any) -> None:
+    """Refuses, before it is loaded, what Pillow would load as something else."""
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    bits, planes = tags.get(258, (1,)), tags.get(284, 1) == 2
+    if image.mode in ("I", "F") and not _is_deep(image):
+        kind = "32-bit integers" if image.mode == "I" else "32-bit floats"
+    elif 2 in tags.get(339, (1,)):
+        kind = "signed numbers"
+    elif planes and len(bits) > 1 and max(bits) > 8 and image.tile[0][0] == "raw":
+        raise Unreadable(path, "Pillow scrambles planes of 16 bits: save it compressed")
+    elif _clear_levels(image) == 65535:
         raise Unreadable(
-            path, f"32-bit {kind} have no agreed range: convert it to 8 or 16 bits"
+            path,
+            "Pillow takes a transparent color of 16 bits for one of 8: convert it to 8",
         )
-    return False
+    else:
+        return
+    raise Unreadable(path, f"{kind} have no agreed range: convert it to 8 or 16 bits")
 
 
-def _opaque(path: str, image: Any, ground: int, done: list[str]) -> Any:
+def _opaque(image: Any, ground: int, done: list[str]) -> Any:
     """The pixels as mode "L" or "RGB", on the ground where they are transparent."""
     pillow = _pillow()
-    if _is_deep(path, image):
+    if _is_deep(image):
         values = np.asarray(image).astype(np.uint16)
         bits, clear = 16, image.info.get("transparency")
         alpha = pillow.fromarray(np.uint8(255) * (values != clear))

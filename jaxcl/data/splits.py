@@ -37,15 +37,35 @@ def select(whole: dataset_lib.Dataset, split: str) -> dataset_lib.Dataset:
     [0 1]
     """
     n = dataset_lib.size(whole)
-    start, stop = dataset_lib.split_range(split, n)
     labels = whole.columns.get("label")
     if dataset_lib.is_stratified(split):
-        given = n if labels is None else np.asarray(labels[np.arange(n)])
-        return dataset_lib.take(whole, stratified_order(given)[start:stop])
-    found = dataset_lib.part(whole, start, stop)
+        return dataset_lib.take(whole, places(whole, split))
+    found = dataset_lib.part(whole, *dataset_lib.split_range(split, n))
     if labels is not None:
         warn_if_sorted(found, split, np.asarray(labels[np.arange(n)]))
     return found
+
+
+def places(whole: dataset_lib.Dataset, split: str) -> np.ndarray:
+    """Where the examples of a split lie in the set that `select` draws it from.
+
+    Args:
+      whole: all examples of the split in front of the slice.
+      split: as `select` takes it.
+
+    Returns:
+      Indices, int64 [m].
+
+    Raises:
+      ValueError: as `select`.
+    """
+    n = dataset_lib.size(whole)
+    start, stop = dataset_lib.split_range(split, n)
+    if not dataset_lib.is_stratified(split):
+        return np.arange(start, stop)
+    labels = whole.columns.get("label")
+    given = n if labels is None else np.asarray(labels[np.arange(n)])
+    return stratified_order(given)[start:stop]
 
 
 def stratified_order(labels: np.ndarray | int) -> np.ndarray:

@@ -311,6 +311,8 @@ def look_over(m: Moments, name: str, *, normalize: bool = False) -> Table:
     if used < 20:
         raise ValueError(
             f"file must hold at least 20 rows of finite numbers, got {used} of {n}"
+            + f"; if each of its {width:,} columns is an embedding, transpose it"
+            * (n < 20 <= width)
         )
     if d == 0:
         raise ValueError(

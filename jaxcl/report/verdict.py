@@ -168,7 +168,7 @@ def _isotropic(of: results.Covariance, d: int, found: results.Numbers) -> Check:
         rule="participation (tr S)^2 / tr(S^2) of the covariance S at least 80 % of "
         f"the {d} dimensions, estimated without the bias of few rows",
         found=f"participation {of.participation:.4g} of {d} ({error}); of these rows "
-        f"the largest eigenvalue has {100 * of.largest_share:.2g} % of the variance, "
+        f"the largest eigenvalue has {100 * of.largest_share:.3g} % of the variance, "
         f"condition {condition}",
         means=f"{alike}."
         if passed
@@ -206,7 +206,7 @@ def sum_up(checks: list[Check], found: results.Numbers) -> results.Verdict:
         gaussian=not first,
         isotropic_gaussian=not first and not second,
         headline=headline,
-        rule=f"Gaussian: {words.listed(single)} pass. Isotropic: "
+        rule=f"Called Gaussian where {words.listed(single)} pass, and isotropic where "
         f"{words.listed(around)} pass too. Joint tests are reported separately: with "
         "thousands of rows they see differences that do not matter.",
     )

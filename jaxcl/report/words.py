@@ -99,14 +99,14 @@ def of_hints(
             f"{_known(far)} of {n:,} rows {'lies' if len(far) == 1 else 'lie'} far "
             f"out: {shares}{', ...' if len(far) > 5 else ''} of the variance (counted "
             "from 0). The largest of as many Gaussian rows would have less than "
-            f"{100 * moments.largest_share(m):.2g} %. Mean, covariance and norms tell "
+            f"{100 * moments.largest_share(m):.3g} %. Mean, covariance and norms tell "
             "of such rows rather than of the others."
         )
     if hints.columns_repeating:
         value = "0" if hints.repeated_zero else "their smallest or largest value or 0"
         notes.append(
             f"{_of(hints.columns_repeating, d, 'column')} {value} again and again, in "
-            f"{100 * hints.repeated_share:.2g} % of the rows in the median, as after a "
+            f"{100 * hints.repeated_share:.3g} % of the rows in the median, as after a "
             "ReLU, clipping or dropout. No Gaussian repeats a value: where that is so "
             "by design, the layer before is what to test."
         )
@@ -128,6 +128,12 @@ def reasons(found: results.Numbers) -> list[str]:
             f"There are {n:,} rows of {width:,} columns: if each column is an "
             "embedding, transpose the file."
         )
+    if found.rows.not_finite > 0.1 * found.rows.in_file:
+        told.append(
+            f"{found.rows.not_finite:,} of {found.rows.in_file:,} rows hold NaN or "
+            "infinity and are left out, perhaps because of what they were: the others "
+            "are no random sample then."
+        )
     if hints.copies_explain or hints.copies > 0.01 * found.rows.used:
         zero = f" ({hints.zero_rows:,} are 0)" if hints.zero_rows > 1 else ""
         told.append(
@@ -142,7 +148,7 @@ def reasons(found: results.Numbers) -> list[str]:
     if hints.columns_repeating > found.columns.tested / 2:
         told.append(
             "Most columns repeat one value, in "
-            f"{100 * hints.repeated_share:.2g} % of the rows in the median, as after a "
+            f"{100 * hints.repeated_share:.3g} % of the rows in the median, as after a "
             "ReLU or dropout: no Gaussian does."
         )
     if hints.columns_of_few_values > found.columns.tested / 2:

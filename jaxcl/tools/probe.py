@@ -7,6 +7,7 @@ probe chooses, it chooses on training images.
 
 import dataclasses
 import pathlib
+import warnings
 from typing import Annotated, Any
 
 import jax
@@ -25,6 +26,7 @@ from jaxcl import (
     recipes,
     training,
 )
+from jaxcl.data import dataset, splits
 from jaxcl.pictures import style
 
 # Images whose neighbors are drawn.
@@ -86,6 +88,7 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
     train = recipes.labelled(source, "train_split", s.train_split)
     test = recipes.labelled(source, "test_split", s.test_split)
 
+    _warn_of_shared(s, source, pretrained)
     # What labels are too few for is said before anything is encoded.
     _checks.count("k", s.k, at_most=len(train.labels))
     if s.linear:
@@ -141,6 +144,28 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         watched=_watched(pretrained),
     )
     return scores
+
+
+def _warn_of_shared(s: Settings, source: str, encoder: recipes.Encoder) -> None:
+    """Warns of held-out images that the probes or the run have learned from."""
+    name = dataset.split_name(s.test_split)
+    run, learned = (encoder.settings.get(key) for key in ("source", "split"))
+    others = [(s.train_split, f"in train_split {s.train_split!r}, too")]
+    if run == source and isinstance(learned, str):
+        hint = f"{learned!r}; its --split can hold them out"
+        others.append((learned, f"among those the run learned from, {hint}"))
+    for split, what in others:
+        if dataset.split_name(split) != name:
+            continue
+        whole = data.open(source, name)
+        held_out = splits.places(whole, s.test_split)
+        shared = np.isin(held_out, splits.places(whole, split)).sum()
+        if shared:
+            warnings.warn(
+                f"{shared:,} of {len(held_out):,} images of test_split "
+                f"{s.test_split!r} are {what}",
+                stacklevel=3,
+            )
 
 
 def _watched(encoder: recipes.Encoder) -> str:

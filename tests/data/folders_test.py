@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jaxcl.data import folders
+from jaxcl.data import folders, image_files
 
 
 def save(path, level=0, size=(4, 4), mode="L"):
@@ -188,6 +188,14 @@ def test_names_are_composed_and_printable(tmp_path):
     account.reasons().encode()
 
 
+def test_two_folders_of_one_composed_name_are_joined_with_a_word(tmp_path):
+    for i, name in enumerate(("caf\xe9", "cafe\N{COMBINING ACUTE ACCENT}")):
+        save(tmp_path / name / "1.png", i)
+    with pytest.warns(UserWarning, match="the same name are one: caf\xe9/$"):
+        datasets, _ = read(tmp_path)
+    assert sorted(classes(datasets["train"])["caf\xe9"]) == [0, 1]
+
+
 def test_sizes_are_compared_after_turning(tmp_path):
     tag = PIL.Image.Exif()
     tag[0x0112] = 6
@@ -200,6 +208,18 @@ def test_sizes_are_compared_after_turning(tmp_path):
     with pytest.raises(ValueError, match=both):
         read(tmp_path)
     assert read(tmp_path, 5)[0]["train"].columns["image"][:].shape == (3, 5, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "now"), [("L", (9, 4), "9x4 pixels"), ("RGB", (6, 4), "colors")]
+)
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path, mode, size, now):
+    save(tmp_path / "a" / "1.png", size=(6, 4))
+    datasets, account = read(tmp_path)
+    PIL.Image.new(mode, size).save(tmp_path / "a" / "1.png")
+    with pytest.raises(image_files.Unreadable, match=f"it has {now} now"):
+        datasets["train"].columns["image"][0]
+    assert list(account.unreadable) == ["a/1.png"]
 
 
 def test_what_was_done_is_counted_and_named(tmp_path):

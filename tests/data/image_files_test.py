@@ -1,6 +1,7 @@
 """Pixels of unusual files, against what their formats say."""
 
 import struct
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -64,15 +65,52 @@ def test_of_16_bits_the_upper_8_are_kept(tmp_path, name, content):
     assert look(tmp_path / name).gray
 
 
+def planes_of(path, bits, packed, count=3):
+    """An RGB TIFF, one plane after another: PlanarConfiguration 2."""
+    array = np.stack([RAMP + 1000 * c for c in range(count)])
+    raw = array.astype("<u2") if bits == 16 else (array >> 8).astype(np.uint8)
+    strips = [zlib.compress(x.tobytes()) if packed else x.tobytes() for x in raw]
+    starts = np.cumsum([8, *map(len, strips)])
+    lists = starts[-1] + starts[-1] % 2
+    tags = {256: 8, 257: 6, 258: lists, 259: 8 if packed else 1, 262: 2}
+    tags |= {273: lists + 8, 277: count, 278: 6, 279: lists + 24, 284: 2}
+    file = struct.pack("<2sHI", b"II", 42, lists + 40) + b"".join(strips)
+    file = file.ljust(lists, b"\0") + struct.pack("<4H", *[bits] * count, 0)
+    file += struct.pack("<4I", *starts[:-1], 0)
+    file += struct.pack("<4I", *map(len, strips), 0) + struct.pack("<H", len(tags))
+    for tag, value in tags.items():
+        several = tag in (258, 273, 279)
+        file += struct.pack("<HHII", tag, 4 - (tag == 258), 3 if several else 1, value)
+    path.write_bytes(file + bytes(4))
+    return (array >> 8).transpose(1, 2, 0)
+
+
+def test_planes_of_16_bits_are_read_rightly_or_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    for bits, packed in ((8, False), (8, True), (16, True)):
+        expected = planes_of(path, bits, packed)
+        pixels, done = read(path)
+        np.testing.assert_array_equal(pixels, expected)
+        assert done == (("upper 8 of 16 bits kept",) if bits == 16 else ())
+    planes_of(path, 16, False)
+    for reader in (read, look):
+        with pytest.raises(image_files.Unreadable, match="scrambles planes of 16"):
+            reader(path)
+
+
 def test_16_bits_that_use_12_are_called_dark(tmp_path):
     PIL.Image.fromarray(RAMP >> 4).save(tmp_path / "a.png")
     assert "dark" in " ".join(read(tmp_path / "a.png", gray=True)[1])
 
 
-@pytest.mark.parametrize("kind", ["signed.tif", "float.tif", "integers.tif"])
+@pytest.mark.parametrize(
+    "kind", ["signed.tif", "bytes.tif", "float.tif", "integers.tif"]
+)
 def test_numbers_without_a_range_are_refused(tmp_path, kind):
     if kind == "signed.tif":
         (tmp_path / kind).write_bytes(tiff(RAMP, kind=2))
+    elif kind == "bytes.tif":
+        (tmp_path / kind).write_bytes(tiff(RAMP, bits=8, kind=2))
     else:
         dtype = np.float32 if kind == "float.tif" else np.int32
         PIL.Image.fromarray(RAMP.astype(dtype)).save(tmp_path / kind)
@@ -128,6 +166,47 @@ def test_a_transparent_color_is_composited(tmp_path, mode, values, transparency)
     expected[2:6, 2:6] = 0 if mode == "1" else 250
     np.testing.assert_array_equal(pixels, expected)
     assert any(word.startswith("transparent") for word in done)
+
+
+def png(values, bits, kind, clear):
+    """A PNG with a transparent color, as sections 11.2 and 11.3 of its standard say."""
+    rows = values.reshape(len(values), -1)
+    if bits == 16:
+        rows = rows.astype(">u2").view(np.uint8)
+    elif bits < 8:
+        packed = np.unpackbits(rows.astype(np.uint8)[..., None], -1)[..., -bits:]
+        rows = np.packbits(packed.reshape(len(rows), -1), 1)
+    body = b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in rows)
+    head = struct.pack(">IIBBBBB", values.shape[1], len(values), bits, kind, 0, 0, 0)
+    clear = struct.pack(f">{len(clear)}H", *clear)
+    file = b"\x89PNG\r\n\x1a\n"
+    for name, data in (
+        (b"IHDR", head),
+        (b"tRNS", clear),
+        (b"IDAT", zlib.compress(body)),
+        (b"IEND", b""),
+    ):
+        check = struct.pack(">I", zlib.crc32(name + data))
+        file += struct.pack(">I", len(data)) + name + data + check
+    return file
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_transparent_level_is_one_of_the_levels_stored(tmp_path, bits):
+    values = np.arange(64).reshape(8, 8) % 2**bits
+    (tmp_path / "a.png").write_bytes(png(values, bits, 0, [1]))
+    pixels, done = read(tmp_path / "a.png", gray=True)
+    expected = values * 255 // (2**bits - 1) if bits < 16 else values >> 8
+    np.testing.assert_array_equal(pixels, np.where(values == 1, 100, expected))
+    assert "transparent, put on gray 100 (--ground)" in done
+
+
+def test_a_transparent_color_of_16_bits_is_refused(tmp_path):
+    values = np.full((4, 4, 3), 0x4050)  # 0x0040 is not among them
+    (tmp_path / "a.png").write_bytes(png(values, 16, 2, [0x40] * 3))
+    for reader in (read, look):
+        with pytest.raises(image_files.Unreadable, match="transparent color of 16"):
+            reader(tmp_path / "a.png")
 
 
 def test_an_alpha_that_hides_nothing_changes_nothing(tmp_path):
@@ -237,6 +316,7 @@ def test_of_several_frames_the_first_is_taken(tmp_path, kind):
         (b"", "the file is empty"),
         (b"no image", "of no format that Pillow knows"),
         ("torn", "truncated"),
+        (b"II*\0" + bytes(8), "a TIFF file, but damaged or of a kind Pillow cannot"),
         ("large", "more than 40 pixels; --max_pixels allows more"),
     ],
 )
@@ -251,7 +331,7 @@ def test_what_cannot_be_read_is_named_with_its_reason(tmp_path, content, reason)
     before = PIL.Image.MAX_IMAGE_PIXELS
     with pytest.raises(image_files.Unreadable, match=f"a.png: .*{reason}") as found:
         read(path, max_pixels=limit)
-    assert found.value.unknown == isinstance(content, bytes)
+    assert found.value.unknown == (content in (b"", b"no image"))
     assert before == PIL.Image.MAX_IMAGE_PIXELS
 
 
@@ -273,3 +353,17 @@ def test_what_only_other_programs_decode_is_no_image():
     assert not {".eps", ".pdf", ".h5", ".mpg", ".txt", ""} & image_files.endings()
     usual = {".png", ".jpg", ".jpe", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ppm"}
     assert usual <= image_files.endings()
+
+
+def test_what_resizing_makes_is_bounded_and_said(tmp_path):
+    PIL.Image.fromarray(RGB[:1, :1]).resize((1, 3)).save(tmp_path / "a.png")
+    found = image_files.read(
+        str(tmp_path / "a.png"), gray=False, ground=0, max_pixels=48, edge=4
+    )
+    assert found.image.size == (4, 4)
+    assert found.done == ("smaller than --resize, enlarged",)
+    with pytest.raises(image_files.Unreadable, match=r"scaled to 4x12, .* 47 pixels"):
+        image_files.read(
+            str(tmp_path / "a.png"), gray=False, ground=0, max_pixels=47, edge=4
+        )
+    assert read(tmp_path / "a.png", max_pixels=47)[1] == ()

@@ -29,7 +29,9 @@ def low_rank(seed, rank, d=64, n=N):
 
 
 class OutlierTest(Case):
-    @parameterized.parameters((1000, 1.06, 0.969), (60, 13.74, 0.102))
+    @parameterized.parameters(
+        (1e4, 1.0, 0.999), (1000, 1.06, 0.969), (60, 13.74, 0.102)
+    )
     def test_one_row_far_out_is_not_taken_for_isotropy(self, size, expected, share):
         z = np.random.default_rng(0).normal(size=(2000, D)).astype(np.float32)
         far = np.zeros((1, D), np.float32)
@@ -51,6 +53,7 @@ class OutlierTest(Case):
         self.assertEqual(covariance["outlying_rows"], 1)
         self.assertIn(f"Row 2000 alone has {100 * share:.1f} %", said(found))
         self.assertIn("Row 2000 alone has", " ".join(printed.split()))
+        self.assertNotRegex(said(found) + printed, r"\de\+\d+ %")
 
     @parameterized.parameters((2000, 16, False), (25, 40, False), (300, 4, True))
     def test_gaussian_rows_are_hardly_ever_called_far_out(self, n, d, uneven):
@@ -168,6 +171,18 @@ class OrderTest(Case):
         self.assertIn("24 rows of 100 columns", found["verdict"]["headline"])
         found, _ = self.run_main(gaussian(0, 40, 64))
         self.assertNotIn("transpose", said(found))
+
+    def test_many_rows_left_out_are_a_reason(self):
+        z = gaussian(0).astype(np.float64)
+        z[np.abs(z).max(axis=1) > 2, 0] = np.inf  # as float16 has it of large values
+        found, _ = self.run_main(z)
+        left = int(np.isinf(z[:, 0]).sum())
+        self.assertBetween(left, 200, 500)
+        words = f"{left} of 600 rows hold NaN or infinity and are left out, perhaps"
+        self.assertIn(words, found["verdict"]["headline"])
+        z = gaussian(0)
+        z[3] = np.nan
+        self.assertNotIn("NaN", self.run_main(z)[0]["verdict"]["headline"])
 
     def test_the_order_of_rows_changes_nothing(self):
         z = gaussian(0)

@@ -200,6 +200,7 @@ class BadInputTest(Case):
             (ValueError, r"\[n, d\].*got shape \(0, 16\)", z[:0]),
             (ValueError, r"\[n, d\].*got shape \(600, 0\)", z[:, :0]),
             (ValueError, "at least 20 rows.*got 19 of 19", z[:19]),
+            (ValueError, "got 16 of 16; if each of its 600 columns is an", z[:600].T),
             (ValueError, "at least 20 rows.*got 19 of 600", spoilt),
             (ValueError, "at least 20 rows.*got 0 of 600", spoilt * np.nan),
             (ValueError, "all 600 usable rows of .* are equal", np.ones_like(z)),
@@ -450,8 +451,8 @@ class VerdictTest(Case):
             rule = found["verdict"]["rule"]
             self.assertStartsWith(
                 rule,
-                "Gaussian: coordinates and random directions pass. Isotropic: "
-                "centered and isotropic pass too.",
+                "Called Gaussian where coordinates and random directions pass, and "
+                "isotropic where centered and isotropic pass too.",
             )
             self.assertIn("no picture of norms", " ".join(found["notes"]))
         found, _ = self.run_main(z)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import re
+import types
+import warnings
 
 import jax
 import numpy as np
@@ -242,3 +245,31 @@ def test_a_probe_of_neighbors_alone_names_the_classes_it_was_never_shown():
     settings = probe.Settings(linear=False, k=1)
     with pytest.warns(UserWarning, match="of class bee, but 50 % of the test rows"):
         probe._scores(settings, h[:2], parts[0], h[1:3], parts[1])
+
+
+@pytest.mark.parametrize(
+    ("learned", "train", "test", "said"),
+    [
+        ("train[:80%]", "train[:80%]", "train[80%:]", []),
+        ("train", "train[:1000]", "test", []),
+        ("train[:1000]", "test", "train[900:1100]", ["100 of 200 .* learned from"]),
+        ("test", "train[:1000]", "train[900:1100]", ["100 of 200 .* in train_split"]),
+        (
+            "train",
+            "train[:80%,stratified]",
+            "train[80%:,stratified]",
+            ["260 of 260 .* learned from, 'train'; its --split can"],
+        ),
+    ],
+)
+def test_images_that_are_not_held_out_are_warned_of(learned, train, test, said):
+    run = types.SimpleNamespace(settings={"source": "digits", "split": learned})
+    settings = probe.Settings(train_split=train, test_split=test)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        probe._warn_of_shared(settings, "digits", run)
+        probe._warn_of_shared(settings, "digits", types.SimpleNamespace(settings={}))
+    said = said + [x for x in said if "train_split" in x]
+    assert len(found) == len(said)
+    for warning, words in zip(found, said, strict=True):
+        assert re.search(words, str(warning.message))
