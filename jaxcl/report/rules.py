@@ -39,7 +39,7 @@ def coordinates_pass(
 
 
 def needed_share(d: int) -> float:
-    """Share of d coordinates that perfect Gaussian data reach in 99 of 100 cases.
+    """Share of d independent columns that Gaussian data reach in 99 of 100 cases.
 
     At most `SHARE`: among few coordinates chance alone can reject more.
     """

@@ -17,11 +17,13 @@ class Normality(NamedTuple):
       ad: Anderson-Darling statistics, corrected for the number of rows [d].
       dp: p-values of D'Agostino and Pearson [d].
       num_samples: rows tested.
+      independent: to how many independent columns they amount, 1 to d.
     """
 
     ad: np.ndarray
     dp: np.ndarray
     num_samples: int
+    independent: float
 
     def summary(self) -> results.Normality:
         return results.Normality(
@@ -31,7 +33,7 @@ class Normality(NamedTuple):
             ad_pass=float((self.ad < rules.AD_LIMIT).mean()),
             dp_mean=float(self.dp.mean()),
             dp_pass=float((self.dp > rules.DP_LIMIT).mean()),
-            needed_pass=rules.needed_share(len(self.ad)),
+            needed_pass=rules.needed_share(round(self.independent)),
         )
 
 
@@ -120,7 +122,19 @@ def normality(x: np.ndarray) -> Normality:
         columns = jax.numpy.asarray(x)
         ad = np.asarray(diagnostics.anderson_darling(columns, corrected=True))
         dp = np.asarray(diagnostics.dagostino_pearson(columns)[1])
-    return Normality(ad, dp, len(x))
+    return Normality(ad, dp, len(x), _independent(x))
+
+
+def _independent(x: np.ndarray) -> float:
+    """To how many independent columns standardized ones [n, d] amount.
+
+    d^2 / sum_ij r_ij^2 of their correlations r: d if there are none, and about the rank
+    for columns that mix few directions. By chance alone each square is 1 / n.
+    """
+    n, d = x.shape
+    products = x.T @ x if d <= n else x @ x.T  # of one sum of squares
+    squares = np.square(products / n).sum() - d * (d - 1) / n
+    return float(np.clip(d**2 / max(squares, d), 1, d))
 
 
 def joint(x: np.ndarray, step: np.ndarray, normalized: bool, key: jax.Array) -> Joint:

@@ -85,6 +85,20 @@ class PicturesTest(Case):
                 self.run_main(z, draw=True)
 
 
+def test_columns_that_mix_few_directions_count_as_few():
+    # Else one draw of two chance directions fails all of its columns together.
+    rejected = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(600, 2)) @ rng.normal(size=(2, 16))
+        found = tests.normality(x)
+        assert 1 <= found.independent < 3
+        rejected += not tests.passes(found.summary())
+    assert rejected <= 2
+    x = np.random.default_rng(0).laplace(size=(600, 2)) @ rng.normal(size=(2, 16))
+    assert not tests.passes(tests.normality(x).summary())
+
+
 class RoundingTest(Case):
     @parameterized.parameters("float16", "float32", "float64", "bfloat16")
     def test_gaussians_of_low_rank_pass_in_every_dtype(self, dtype):
