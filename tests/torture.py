@@ -106,12 +106,14 @@ class Training:
         if early:  # while it starts, opens its data or compiles
             time.sleep(self.rng.uniform(0, 4))
         else:
-            until = self.kept() + self.rng.randrange(1, 40)
+            # The first time it has metrics, and no checkpoint yet.
+            first = not self.checkpoints()
+            until = 1 if first else self.kept() + self.rng.randrange(1, 40)
             while self.logged() == done or self.logged() < until:
                 if process.poll() is not None:
                     sys.exit(f"the run ended too early: {process.communicate()}")
                 time.sleep(0.002)
-            time.sleep(self.rng.uniform(0, 0.1))
+            time.sleep(0 if first else self.rng.uniform(0, 0.1))
         reached = self.logged()
         process.send_signal(number)
         code = 75 if number == signal.SIGTERM else -number
