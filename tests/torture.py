@@ -99,7 +99,9 @@ class Training:
             sys.exit(f"exit code {process.returncode}, expected {code}:\n{text}")
         return lines
 
-    def accident(self, devices: int, number: signal.Signals, early: bool) -> list[str]:
+    def accident(
+        self, devices: int, number: signal.Signals, early: bool, at_least: int = 0
+    ) -> list[str]:
         """Starts the run and sends it a signal at a random moment."""
         done = self.logged()
         process = self.start(devices)
@@ -107,8 +109,9 @@ class Training:
             time.sleep(self.rng.uniform(0, 4))
         else:
             # The first time it has metrics, and no checkpoint yet.
-            first = not self.checkpoints()
+            first = self.starts == 1
             until = 1 if first else self.kept() + self.rng.randrange(1, 40)
+            until = max(until, at_least)
             while self.logged() == done or self.logged() < until:
                 if process.poll() is not None:
                     sys.exit(f"the run ended too early: {process.communicate()}")
@@ -211,10 +214,13 @@ def torture(
     at_start, broken = 0, None
     for number, what in enumerate(plan):
         before = run.kept()
-        early = what == "kill" and broken is None and run.rng.random() < 0.25
+        chance = run.rng.random() < 0.25
+        early = chance and what == "kill" and broken is None and bool(run.checkpoints())
         signaled = signal.SIGTERM if what == "stop" else signal.SIGKILL
         count, saved_from = devices[number % len(devices)], run.devices(broken)
-        lines = run.accident(count, signaled, early)
+        # To be damaged, it needs a checkpoint before the newest one.
+        at_least = 24 if what == "kill and damage" else 0
+        lines = run.accident(count, signaled, early, at_least)
         at_start += not run.checkpoints()
         print(f"{run.directory.name}: {what} at {run.logged()}, kept {run.kept()}")
         warned = [line for line in lines if "is broken" in line]
