@@ -40,6 +40,7 @@ def test_views_do_not_depend_on_the_rest_of_the_batch():
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[:5], b), whole, some)
 
 
+@pytest.mark.slow
 def test_views_of_images_are_views_of_pixels_between_0_and_1():
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
     transform = augment.images.simclr(4)

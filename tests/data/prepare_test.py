@@ -434,6 +434,7 @@ def test_the_program_ends_with_a_status_and_no_traceback(tmp_path):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data of the repository")
+@pytest.mark.slow
 def test_real_cifar10_images_make_the_round_trip(tmp_path):
     path = REAL / "cifar10" / "cifar10_eval_0.npz"
     plain = tmp_path / "plain.npz"

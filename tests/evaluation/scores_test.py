@@ -1,6 +1,7 @@
 """Accuracy, draws of few labels, and the three scores on real digits."""
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 from sklearn import datasets
 
@@ -104,6 +105,7 @@ class ProbeScoresTest(parameterized.TestCase):
             few.append(evaluation.accuracy(evaluation.predict(probe, test[0]), test[1]))
         self.assertEqual(scores.few_labels, np.mean(few))
 
+    @pytest.mark.slow
     def test_test_rows_do_not_change_what_is_learned(self):
         h, labels = digits()
         train = h[:301], labels[:301]

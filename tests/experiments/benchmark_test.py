@@ -184,6 +184,7 @@ def test_a_wrong_flag_ends_with_one_line(tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_loop_is_timed_against_its_bare_step(tmp_path, capsys):
     s = loop.Settings(
         width=2, batch_size=16, steps=2, rounds=3, directory=str(tmp_path / "new")

@@ -147,6 +147,7 @@ def test_digits_are_compared_by_their_views_without_labels(tmp_path):
     assert results["H/n"] >= results["entropy of P"]
 
 
+@pytest.mark.slow
 def test_a_file_s_graph_may_have_no_labels(tmp_path):
     # Two squares with one edge between them, and a triangle apart.
     edges = [(0, 1), (1, 2), (2, 3), (3, 0), (3, 4), (4, 5), (5, 6), (6, 7), (7, 4)]

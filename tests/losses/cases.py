@@ -713,6 +713,10 @@ BY_NAME = {case.name: case for case in CASES}
 # One of each kind: the others differ in a kernel, a divergence, a mask or a score,
 # which have tests of their own.
 REPEATED = {
+    "sincere",
+    "similarity_distillation",
+    "info_nce_with_groups_and_further_keys",
+    "is_info_nce",
     "nt_xent_of_three_views",
     "nt_xent_with_groups",
     "clip_with_groups",

@@ -72,6 +72,7 @@ class OutlierTest(Case):
 
 
 class PicturesTest(Case):
+    @pytest.mark.slow
     def test_pictures_of_far_rows_and_of_a_relu_can_be_read(self):
         far, relu = gaussian(0), np.maximum(gaussian(1), 0)
         far[7] = 500
@@ -186,6 +187,7 @@ class OrderTest(Case):
         found, _ = self.run_main(gaussian(0, 40, 64))
         self.assertNotIn("transpose", said(found))
 
+    @pytest.mark.slow
     def test_many_rows_left_out_are_a_reason(self):
         z = gaussian(0).astype(np.float64)
         z[np.abs(z).max(axis=1) > 2, 0] = np.inf  # as float16 has it of large values
@@ -241,6 +243,7 @@ class OrderTest(Case):
 
 
 class ScaleTest(Case):
+    @pytest.mark.slow
     def test_no_scale_changes_what_is_found(self):
         z = gaussian(0).astype(np.float64)
         expected, _ = self.run_main(z, ood=self.save(z[:50] + 1, "o.npy"))

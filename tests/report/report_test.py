@@ -376,6 +376,7 @@ class VerdictTest(Case):
         self.assertIn("not an isotropic", " ".join(printed.split()))
 
     @parameterized.parameters((30, 64), (20, 4))
+    @pytest.mark.slow
     def test_few_gaussian_rows_are_rarely_called_anything_else(self, n, d):
         failed = [
             self.failed(self.run_main(gaussian(seed, n, d), seed=seed)[0])

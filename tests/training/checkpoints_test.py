@@ -8,6 +8,7 @@ import warnings
 import chex
 import jax
 import jax.numpy as jnp
+import pytest
 from absl.testing import parameterized
 
 from jaxcl import models
@@ -54,6 +55,7 @@ class CheckpointsTest(parameterized.TestCase):
         self.assert_bit_equal(tiny.train(self.run_directory, _NUM_STEPS))
         self.assertEqual(self.names(), ["4", "5", "6"])  # the newest three
 
+    @pytest.mark.slow
     def test_a_run_killed_while_saving_ends_bit_equal_to_one_that_was_not(self):
         program = (
             "import tests.conftest\n"

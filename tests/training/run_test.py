@@ -170,9 +170,17 @@ def test_a_directory_has_one_writer_who_is_named(tmp_path):
         pass
 
 
+@pytest.fixture
+def without_nohup():
+    """Hears SIGHUP, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_it_and_says_how_to_resume(
-    number, tmp_path, capsys
+    number, tmp_path, capsys, without_nohup
 ):
     def handlers():
         signals = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
