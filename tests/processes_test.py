@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxcl import losses
 
@@ -90,6 +91,7 @@ def _run_two(directory):
         assert process.returncode == 0, output.decode()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, x64):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, ROWS, WIDTH))

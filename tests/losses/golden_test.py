@@ -123,6 +123,7 @@ def test_info_nce_and_dcl_have_the_golden_values_of_the_same_case(x64):
         np.testing.assert_allclose(decoupled.mean(), -0.7625120495, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_collapse_costs_the_log_of_the_number_of_candidates():
     views, flat = jnp.ones((5, 2, 3)), jnp.ones((5, 3))
     kernel = kernels.gaussian(0.5)

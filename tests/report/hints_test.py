@@ -153,6 +153,7 @@ class RoundingTest(Case):
 
 
 class OrderTest(Case):
+    @pytest.mark.slow
     def test_copies_are_counted_and_are_the_reason(self):
         z = gaussian(0, N // 4)
         found, printed = self.run_main(np.tile(z, (4, 1)))
