@@ -39,7 +39,7 @@ def of_arrays(tree: typing.Any) -> dict[str, str]:
     >>> of_arrays({"w": np.arange(3, dtype=np.int32)})
     {'w': '1d760e7a'}
     """
-    return {name: _crc(_on_host(leaf).tobytes()) for name, leaf in _leaves(tree)}
+    return {name: _crc(_bytes(leaf)) for name, leaf in _leaves(tree)}
 
 
 def of_json(content: typing.Any) -> str:
@@ -51,11 +51,12 @@ def of_json(content: typing.Any) -> str:
     return _crc(json.dumps(content, sort_keys=True).encode())
 
 
-def _crc(content: bytes) -> str:
+def _crc(content: bytes | memoryview) -> str:
     return f"{zlib.crc32(content):08x}"
 
 
-def _on_host(leaf: typing.Any) -> np.ndarray:
+def _bytes(leaf: typing.Any) -> memoryview:
+    """The bytes of an array, on the host and not copied there once more."""
     if _is_key(leaf):
         leaf = jax.random.key_data(leaf)
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
@@ -63,7 +64,7 @@ def _on_host(leaf: typing.Any) -> np.ndarray:
             leaf = leaf.addressable_data(0)
         else:
             leaf = multihost_utils.process_allgather(leaf, tiled=True)
-    return np.ascontiguousarray(leaf)
+    return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data
 
 
 def _described(leaf: typing.Any) -> str:

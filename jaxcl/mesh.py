@@ -17,19 +17,8 @@ from jax import lax
 AxisName = str | tuple[str, ...]
 
 # Keywords that hold a row per example in every loss, whatever its signature says.
-_ROW_KEYWORDS = frozenset(
-    (
-        "valid",
-        "negatives",
-        "negative_labels",
-        "hard_negatives",
-        "hard_negatives_valid",
-        "groups",
-        "guide",
-        "candidates",
-        "teacher_candidates",
-        "candidates_valid",
-    )
+_WITH_VALID = frozenset(
+    ("valid", "groups", "hard_negatives", "hard_negatives_valid", "guide")
 )
 # Those whose rows no `valid` masks.
 _BEYOND_VALID = frozenset(
@@ -41,6 +30,7 @@ _BEYOND_VALID = frozenset(
         "candidates_valid",
     )
 )
+_ROW_KEYWORDS = _WITH_VALID | _BEYOND_VALID
 
 
 def axis_names(axis_name: AxisName | None) -> tuple[str, ...]:

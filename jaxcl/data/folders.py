@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcl import _text
 from jaxcl.data import batching, image_files
 from jaxcl.data import dataset as dataset_lib
 
@@ -263,7 +264,7 @@ def _walk(root: str, account: Account) -> tuple[list[_File], list[tuple[str, ...
 def _shown(name: str) -> str:
     """A name as it can be printed, compared and written: composed, and one line."""
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode()
+        c if c.isprintable() else _text.escaped(c)
         for c in unicodedata.normalize("NFC", name)
     )
 
@@ -369,8 +370,8 @@ def _check_sizes(sizes: dict[str, tuple[int, int]]) -> None:
     counts = collections.Counter(sizes.values()).most_common()
     if len(counts) > 1:
         first, second = (
-            f"{width}x{height} {next(p for p, s in sizes.items() if s == size)}"
-            for size, (width, height) in ((size, size) for size, _ in counts[:2])
+            f"{size[0]}x{size[1]} {next(p for p, s in sizes.items() if s == size)}"
+            for size, _ in counts[:2]
         )
         raise ValueError(
             f"images must have one size, or use --resize; got {len(counts)} sizes: "

@@ -158,7 +158,7 @@ def _of_candidate(pair: pairwise.Pair) -> jax.Array:
 
 
 PLAIN = (
-    pairwise.Reduction("logsumexp", graphs.negatives),
+    softmax.NEGATIVES,
     pairwise.Reduction("logsumexp", graphs.negatives, over="anchors"),
 )
 GUIDED = (

@@ -18,7 +18,6 @@ def _against_negatives(pair: pairwise.Pair) -> jax.Array:
     return softmax.softplus(pair.anchor - pair.logits)
 
 
-NEGATIVES = pairwise.Reduction("logsumexp", graphs.negatives)
 EACH_POSITIVE = pairwise.Reduction("mean", graphs.positives, _against_negatives)
 
 
@@ -193,7 +192,7 @@ def sincere(
         tile=tile,
         impl=impl,
     )
-    (negative,) = ask(anchors, reductions=(NEGATIVES,))
+    (negative,) = ask(anchors, reductions=(softmax.NEGATIVES,))
     counts, negative = softmax.with_negatives(negative, anchors.valid)
     (loss,) = ask(anchors._replace(extra=negative), reductions=(EACH_POSITIVE,))
     return jnp.where(counts, loss, 0)

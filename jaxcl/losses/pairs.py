@@ -8,7 +8,6 @@ from jax.typing import ArrayLike
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
 from jaxcl.losses import apart, softmax
 
-NEGATIVES = pairwise.Reduction("logsumexp", graphs.negatives)
 MEAN_NEGATIVE = pairwise.Reduction("mean", graphs.negatives)
 
 
@@ -300,7 +299,7 @@ def siglip(
     _checks.scalar("bias", bias)
     kernel = kernels.cosine(temperature) if kernel is None else kernel
     image_nodes, text_nodes = graphs.pairs(images, texts, valid, axis_name, groups)
-    (apart,) = pairwise.reduce_pairs(
+    (others,) = pairwise.reduce_pairs(
         image_nodes,
         text_nodes,
         kernel=kernel,
@@ -312,7 +311,7 @@ def siglip(
     )
     positive = kernels.matched(kernel, image_nodes.z, text_nodes.z)
     bias = kernels.cast_leaves(bias, positive.dtype)
-    return jnp.where(image_nodes.valid, apart + jax.nn.softplus(-positive - bias), 0)
+    return jnp.where(image_nodes.valid, others + jax.nn.softplus(-positive - bias), 0)
 
 
 def _match(pair: pairwise.Pair, bias: jax.Array) -> jax.Array:
@@ -388,7 +387,7 @@ def sc_info_nce(
         first,
         second,
         kernel=kernel,
-        reductions=(NEGATIVES, MEAN_NEGATIVE),
+        reductions=(softmax.NEGATIVES, MEAN_NEGATIVE),
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,

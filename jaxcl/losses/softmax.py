@@ -12,6 +12,11 @@ sigmoid(N - P).
 import jax
 import jax.numpy as jnp
 
+from jaxcl import graphs, pairwise
+
+# Asks for N of each anchor.
+NEGATIVES = pairwise.Reduction("logsumexp", graphs.negatives)
+
 
 def cross_entropy(
     negatives: jax.Array, positives: jax.Array, excess: jax.typing.ArrayLike = 0.0

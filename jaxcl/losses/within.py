@@ -11,8 +11,6 @@ from jax.typing import ArrayLike
 from jaxcl import _checks, graphs, kernels, mesh, pairwise
 from jaxcl.losses import softmax
 
-NEGATIVES = pairwise.Reduction("logsumexp", graphs.negatives)
-
 
 def dhel(
     views: jax.Array,
@@ -62,7 +60,7 @@ def dhel(
     ask = functools.partial(
         pairwise.reduce_pairs,
         kernel=kernel,
-        reductions=(NEGATIVES,),
+        reductions=(softmax.NEGATIVES,),
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,
@@ -128,7 +126,7 @@ def is_info_nce(
     (negative,) = pairwise.reduce_pairs(
         third,
         kernel=kernel,
-        reductions=(NEGATIVES,),
+        reductions=(softmax.NEGATIVES,),
         axis_name=axis_name,
         exchange=exchange,
         tile=tile,
