@@ -211,8 +211,8 @@ def _scores(
     question: Question, tile: Tile, products: list[jax.Array]
 ) -> list[jax.Array]:
     """Computes the scores of one tile, for each task."""
-    pairs = zip(products, tile.row.factors, tile.column.factors, strict=True)
-    seen = [_rescaled(question.scale, *each) for each in pairs]
+    ends = zip(products, tile.row.vectors, tile.column.vectors, strict=True)
+    seen = [_rescaled(question.scale, p, x.factor, y.factor) for p, x, y in ends]
     structure, places = question.layout
     logits = question.kernel.elementwise(
         jax.tree.unflatten(structure, [seen[place] for place in places]),
