@@ -293,8 +293,19 @@ def random_grayscale(
     """
     image = _checks.image("image", image)
     _checks.between("probability", probability, 0.0, 1.0)
+    _checks.gray_or_color("image", image, "grayscale")
     chosen = jax.random.uniform(key, (), jnp.float32) < probability
-    return jnp.where(chosen, grayscale(image), image)
+
+    def by_planes(chosen: jax.Array, image: jax.Array) -> jax.Array:
+        """Undone before it is done where planes come from and go to planes."""
+        planes = _unstack(image)
+        gray = _luma(planes)
+        return jnp.stack([jnp.where(chosen, gray, x) for x in planes], axis=2)
+
+    def as_image(chosen: jax.Array, image: jax.Array) -> jax.Array:
+        return jnp.where(chosen, grayscale(image), image)
+
+    return jax.lax.platform_dependent(chosen, image, cpu=as_image, default=by_planes)
 
 
 def solarize(image: jax.Array, threshold: ArrayLike = 0.5) -> jax.Array:
