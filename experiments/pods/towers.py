@@ -1,0 +1,82 @@
+"""Two encoders for a plan: vision transformers of images and of texts.
+
+Each has the size of a ViT-B unless told otherwise. The layers of a tower are one
+scanned layer, whose inside is computed again on the way back: it compiles quickly, and
+one layer's activations are held at a time.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+PATCH = 16
+WORDS = 49_408  # of CLIP's vocabulary
+
+
+class Layer(nn.Module):
+    """Attention and a perceptron, each beside a shortcut and after a normalization."""
+
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        heads = max(1, self.width // 64)
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        three = nn.DenseGeneral((3, heads, self.width // heads), dtype=self.dtype)(y)
+        q, k, v = (three[..., i, :, :] for i in range(3))
+        y = jax.nn.dot_product_attention(q, k, v)
+        x = x + nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)(y)
+        y = nn.Dense(4 * self.width, dtype=self.dtype)(nn.LayerNorm(dtype=self.dtype)(x))
+        return x + nn.Dense(self.width, dtype=self.dtype)(nn.gelu(y)), None
+
+
+class Tower(nn.Module):
+    """Tokens [n, length, width] to embeddings [n, d]."""
+
+    d: int
+    depth: int
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        shape = tokens.shape[1:]
+        place = self.param("place", nn.initializers.normal(0.02), shape, jnp.float32)
+        x = tokens.astype(self.dtype) + place.astype(self.dtype)
+        layers = nn.scan(
+            nn.remat(Layer, prevent_cse=False),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=self.depth,
+        )
+        x, _ = layers(self.width, self.dtype)(x, None)
+        x = nn.LayerNorm(dtype=self.dtype)(x.mean(axis=1))
+        return nn.Dense(self.d, use_bias=False, dtype=self.dtype)(x)
+
+
+class Towers(nn.Module):
+    """A batch {"image": uint8 [n, h, w, 3], "text": int [n, length]} to two embeddings.
+
+    Call:
+      gives (of images, of texts), float32 [n, d] each.
+    """
+
+    d: int
+    depth: int
+    width: int
+    length: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, batch: Any) -> tuple[jax.Array, jax.Array]:
+        pixels = batch["image"].astype(self.dtype) / jnp.asarray(255, self.dtype)
+        patch = (PATCH, PATCH)
+        cut = nn.Conv(self.width, patch, strides=patch, dtype=self.dtype)(pixels)
+        patches = cut.reshape(len(cut), -1, self.width)
+        words = nn.Embed(WORDS, self.width, dtype=self.dtype)(batch["text"])
+        arguments = self.d, self.depth, self.width, self.dtype
+        images, texts = Tower(*arguments)(patches), Tower(*arguments)(words)
+        return images.astype(jnp.float32), texts.astype(jnp.float32)
