@@ -94,24 +94,35 @@ def trip_count(
     condition = program.computations[loop.attribute("condition") or ""]
     inits = scope[loop.operands[0]].operands
     [root] = [op for op in condition.values() if op.root]
-    if root.kind == "compare" and len(root.operands) == 2:
-        values = []
-        for operand in root.operands:
-            op = condition[operand]
-            if op.kind == "get-tuple-element":
-                values.append(_constant(scope, inits[_index(op)], known))
-            else:
-                values.append(_constant(condition, operand, {}))
+    compare, sides = _comparison(program, condition, root)
+    values: list[int | None] = []
+    for inner, name in sides:
+        op = inner.get(name)
+        if op is not None and op.kind == "get-tuple-element":
+            values.append(_constant(scope, inits[_index(op)], known))
+        else:
+            values.append(_constant(inner, name, {}))
+    if len(values) == 2 and "direction=LT" in compare.rest and values[1] is not None:
         start, bound = values
-        if "direction=LT" in root.rest and bound is not None:
-            whole = start is not None
-            return (bound - start, True) if whole else ((bound + 1) / 2, False)
-    integers = [
-        int(op.inside)
-        for op in condition.values()
-        if op.kind == "constant" and re.fullmatch(r"\d+", op.inside)
-    ]
+        return ((bound + 1) / 2, False) if start is None else (bound - start, True)
+    integers = [value for value in values if value is not None]
     return float(max(integers, default=1)), False
+
+
+def _comparison(
+    program: Program, condition: Computation, root: Op
+) -> tuple[Op, list[tuple[Computation, str]]]:
+    """What a loop's condition compares; each side is a name in a computation."""
+    called = program.called(root)
+    if not called:
+        return root, [(condition, name) for name in root.operands]
+    [compare] = [op for op in called.values() if op.root]
+    sides: list[tuple[Computation, str]] = []
+    for name in compare.operands:
+        given = called[name].kind == "parameter"
+        where = root.operands[int(called[name].inside)] if given else name
+        sides.append((condition if given else called, where))
+    return compare, sides
 
 
 def _index(op: Op) -> int:

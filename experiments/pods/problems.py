@@ -45,14 +45,15 @@ class Loss(NamedTuple):
     kernel: Callable[..., kernels.Kernel] | None = None
     given: Mapping[str, Any] = {}
 
-    @property
-    def products(self) -> int:
+    def products(self, chips: int) -> int:
         """Matrix products n x d x n of value and gradient if no pair is kept.
 
         Scores forth, scores back, gradient of the rows; and of the columns, where these
-        are others. On one chip the half of a symmetric matrix would do.
+        are others. One chip needs half of a symmetric matrix of scores.
         """
-        return 4 if self.form == "pairs" else 3
+        if self.form == "pairs":
+            return 4
+        return 3 if chips > 1 else 2
 
 
 def _sum(temperature: Any, **options: Any) -> kernels.Kernel:
@@ -96,7 +97,9 @@ def sharded(s: Settings, mesh: jax.sharding.Mesh, name: str) -> Callable[..., An
     """Returns loss(*embeddings, temperature=...), one per anchor, spread over a mesh."""
     chosen = LOSSES[name]
     given = {**chosen.given, **options(s, chosen.loss)}
-    spread = jaxcl.sharded(chosen.loss, mesh, mesh.axis_names)
+    spread = chosen.loss
+    if mesh.size > 1:  # one chip needs no exchange, and takes half of symmetric scores
+        spread = jaxcl.sharded(chosen.loss, mesh, mesh.axis_names)
 
     def call(*z: jax.Array, temperature: Any) -> jax.Array:
         if chosen.kernel is not None:
@@ -145,7 +148,7 @@ def of_loss(s: Settings, mesh: jax.sharding.Mesh) -> Problem:
 
     moving = [i for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
     fn = jax.value_and_grad(mean, (*moving, len(inputs)))
-    flops = chosen.products * 2.0 * s.n * s.n * s.d / mesh.size
+    flops = chosen.products(mesh.size) * 2.0 * s.n * s.n * s.d / mesh.size
     return Problem(fn, (*inputs, put((), "float32", split=False)), flops)
 
 
