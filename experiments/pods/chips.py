@@ -24,7 +24,6 @@ class Chip(NamedTuple):
     links: float
     neighbors: int
 
-
     def slower(self, dtype: str, precision: str) -> float:
         """How much longer a product takes than one of bfloat16."""
         if precision == "highest":

@@ -1,7 +1,8 @@
 """Reads the text of a scheduled HLO program.
 
-What is read is what `compiled.as_text()` gives. Operations of a computation stand in the
-order in which they run; a fusion is one operation, which calls a computation of its own.
+What is read is what `compiled.as_text()` gives. Operations of a computation stand in
+the order in which they run; a fusion is one operation, which calls a computation of its
+own.
 """
 
 import math
@@ -31,9 +32,16 @@ _HEAD = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _OP = re.compile(r"\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _NAME = re.compile(r"%([\w.\-]+)")
 _BOOKKEEPING = (
-    "parameter constant tuple get-tuple-element bitcast after-all partition-id "
-    "replica-id opt-barrier domain"
-).split()
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "opt-barrier",
+)
 
 
 class Array(NamedTuple):

@@ -102,9 +102,10 @@ def trip_count(
             values.append(_constant(scope, inits[_index(op)], known))
         else:
             values.append(_constant(inner, name, {}))
-    if len(values) == 2 and "direction=LT" in compare.rest and values[1] is not None:
+    if len(values) == 2 and "direction=LT" in compare.rest:
         start, bound = values
-        return ((bound + 1) / 2, False) if start is None else (bound - start, True)
+        if bound is not None:
+            return ((bound + 1) / 2, False) if start is None else (bound - start, True)
     integers = [value for value in values if value is not None]
     return float(max(integers, default=1)), False
 

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import importlib.metadata
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 
 import jaxcl
 from experiments.pods import (
+    bundles,
     hlo,
     loops,
     parts,
@@ -40,16 +42,22 @@ def make(s: Settings) -> dict[str, Any]:
       ValueError: if the settings do not fit each other, or the compiler refuses.
     """
     chip = topologies.chip(s.topology)
+    listings = tempfile.mkdtemp() if s.bundles else None
+    if listings:
+        bundles.dump_to(listings)
     mesh = topologies.mesh(s.topology, s.mesh, s.chips)
     say(f"{mesh.size} x {chip.name}: tracing {s.problem}")
     is_loss = s.problem in problems.LOSSES
     problem = problems.of_loss(s, mesh) if is_loss else steps.of_step(s, mesh)
     began = time.process_time()
     compiled = compile_(problem)
-    text = compiled.as_text()
     say(f"compiled in {time.process_time() - began:.0f} CPU seconds")
-    found = measure(text, memory(compiled), chip, mesh.size, problem.flops)
+    found = measure(
+        compiled.as_text(), memory(compiled), chip, mesh.size, problem.flops
+    )
     found["compile_cpu_seconds"] = time.process_time() - began
+    counted = bundles.bundles(listings) if listings else []
+    found["bundles"] = [schedule._asdict() for schedule in counted]
     return {
         "settings": dataclasses.asdict(s),
         "chip": chip._asdict(),
@@ -130,7 +138,7 @@ def measure(
             return visit.times * roofline.kernel(program, visit, chip).seconds
 
     seen = loops.visits(program, cost)
-    products: dict[tuple[str, str], float] = collections.Counter()
+    products: dict[tuple[str, str], float] = collections.defaultdict(float)
     for visit in seen:
         for p in scheduled.products(program, visit):
             products[p.dtype, p.precision] += visit.times * p.flops
@@ -167,8 +175,8 @@ def measure(
 
 
 def _unpriced(seen: list[loops.Visit]) -> dict[str, float]:
-    """Pallas kernels, which the TPU compiler gives no cycles, and how often they run."""
-    runs: dict[str, float] = collections.Counter()
+    """Pallas kernels, which the compiler gives no cycles, and how often they run."""
+    runs: dict[str, float] = collections.defaultdict(float)
     for visit in seen:
         if "tpu_custom_call" in visit.op.rest and not scheduled.cycles(visit.op):
             runs[visit.op.op_name.split("/")[-1] or visit.op.name] += visit.times

@@ -94,7 +94,7 @@ def options(s: Settings, loss: Callable[..., Any]) -> dict[str, Any]:
 
 
 def sharded(s: Settings, mesh: jax.sharding.Mesh, name: str) -> Callable[..., Any]:
-    """Returns loss(*embeddings, temperature=...), one per anchor, spread over a mesh."""
+    """Returns loss(*embeddings, temperature=...), one per anchor, over a mesh."""
     chosen = LOSSES[name]
     given = {**chosen.given, **options(s, chosen.loss)}
     spread = chosen.loss

@@ -32,6 +32,7 @@ def text(found: dict[str, Any]) -> str:
         of_collectives(found),
         of_products(found),
         of_buffers(found),
+        of_bundles(found),
         "\n".join(f"- {line}" for line in trust(found, gpu)),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -64,8 +65,9 @@ def of_memory(found: dict[str, Any]) -> str:
 def of_time(found: dict[str, Any]) -> str:
     seconds = found["seconds"]
     estimate = seconds["estimate"]
-    priced = "cycles of the compiler" if "cycles" in found else "roofline of the kernels"
-    share = f"{seconds['limit'] / estimate:.0%} of the limit" if estimate else "unknown"
+    priced = "compiler's cycles" if "cycles" in found else "roofline of the kernels"
+    reached = seconds["limit"] / estimate if estimate else 0.0
+    share = f"{reached:.0%} of the limit"
     rows = [
         ["products that are needed, at the chip's peak", ms(seconds["limit"]), "limit"],
         ["products that are computed, at the chip's peak", ms(seconds["products"]), ""],
@@ -113,29 +115,40 @@ def of_buffers(found: dict[str, Any]) -> str:
     return _tables.markdown(["largest arrays", "part", "written", "each"], rows)
 
 
+def of_bundles(found: dict[str, Any]) -> str:
+    rows = []
+    for kernel in found["bundles"]:
+        steps = kernel["steps"] or 1
+        seconds = steps * kernel["body"] / found["chip"]["clock"]
+        pieces = ", ".join(f"{n:,}" for n in kernel["pieces"][:3])
+        rows.append([kernel["name"], f"{kernel['body']:,}", pieces, steps, ms(seconds)])
+    head = ["kernel", "bundles of a grid step", "longest straight pieces", "steps"]
+    return _tables.markdown([*head, "at most"], rows) if rows else ""
+
+
 def trust(found: dict[str, Any], gpu: bool) -> list[str]:
     """How sure these numbers are, in sentences."""
     lines = ["Memory and collectives are those of the program that would run."]
     if gpu:
-        lines += [
-            f"{found['kernels']:,.0f} kernels move {size(found['kernel_bytes'])}. Their "
-            "time is a formula: 2.5 us to launch, 90 % of the memory's speed, 80 % of "
-            "the peak of products, none of them at the same time. Nothing was tuned to "
-            "a device, as it will be where one is.",
-        ]
+        lines.append(
+            f"{found['kernels']:,.0f} kernels move {size(found['kernel_bytes'])}. "
+            "Their time is a formula: 2.5 us to launch, 90 % of the memory's speed, "
+            "80 % of the peak of products, none of them at the same time. Nothing was "
+            "tuned to a device, as it will be where one is."
+        )
     else:
-        lines += [
+        lines.append(
             f"{found['cycles']:.4g} cycles by the compiler's own estimates, for its "
             "choices rather than for us: stalls are not in them, a separate pass of "
-            "exponentials was seen to cost a nineteenth of its estimate, and each small "
-            "operation has a floor of 1.2 us. Compare estimates with each other; expect "
-            "a step between the limit and the last line.",
-        ]
+            "exponentials was seen to take a nineteenth of its estimate, and each "
+            "small operation has a floor of 1.2 us. Compare estimates with each other; "
+            "expect a step between the limit and the last line."
+        )
     if found["guessed"]:
         lines.append("A loop does not say how often it runs: its bound was taken.")
     for name, runs in found["custom_calls"].items():
         lines.append(
-            f"{name} is a kernel that runs {runs:,.0f} times and has no estimate: count "
-            "its bundles (experiments/pods/bundles.py)."
+            f"{name} is a kernel that runs {runs:,.0f} times and is not in the "
+            "estimate: --bundles counts its instructions."
         )
     return lines

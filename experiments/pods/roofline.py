@@ -14,7 +14,8 @@ from experiments.pods.hlo import Array, Program
 LAUNCH = 2.5e-6  # seconds from one kernel to the next
 SYNC = 12e-6  # seconds until the host has read whether a loop or branch goes on
 REACHED = 0.8  # of the peak of products, and 0.9 of the memory's
-CACHE, CACHED = 30e6, 5.5e12  # bytes that stay in the L2 cache, and its bytes per second
+CACHE = 30e6  # bytes that stay in the L2 cache
+CACHED = 5.5e12  # its bytes per second
 _NO_KERNELS = ("while", "conditional", "copy-start", "async-start", "async-update")
 
 
@@ -25,7 +26,7 @@ class Kernel(NamedTuple):
 
 
 def kernel(program: Program, visit: loops.Visit, chip: Chip) -> Kernel:
-    """One run of an operation; nothing for one that is no kernel, such as a collective."""
+    """One run of an operation; nothing of one that is no kernel, as a collective."""
     op = visit.op
     if op.kind in ("while", "conditional"):
         told = "known_trip_count" in op.rest
@@ -55,9 +56,10 @@ def _read(program: Program, visit: loops.Visit) -> list[float]:
         whole = visit.scope[name].arrays if name in visit.scope else []
         size = sum(a.bytes for a in whole)
         users = [op for op in called.values() if inner.get(i) in op.operands]
-        slicing = ("dynamic-slice", "slice", "dynamic-update-slice")
-        if users and all(op.kind in slicing for op in users):
-            size = sum(a.bytes for op in users if op.kind != slicing[2] for a in op.arrays)
+        read = ("dynamic-slice", "slice")
+        if users and all(op.kind in (*read, "dynamic-update-slice") for op in users):
+            slices = [a for op in users if op.kind in read for a in op.arrays]
+            size = sum(a.bytes for a in slices)
         sizes.append(size)
     return sizes
 

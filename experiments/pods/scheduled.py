@@ -64,7 +64,7 @@ def _product(op: Op, scope: Computation) -> Product | None:
         return None
     x, y, result = *given, op.arrays[0]
     if op.kind == "dot" or called.startswith("__cublas"):
-        flops = 2 * result.size * _contracted(op, x)
+        flops = 2.0 * result.size * _contracted(op, x)
     else:
         # A gradient is described as the convolution whose gradient it is.
         if called == "__cudnn$convBackwardFilter":
@@ -86,7 +86,7 @@ def _contracted(op: Op, x: Array) -> int:
 
 
 def _window(op: Op, kernel: Array) -> float:
-    """Products per number of a convolution's result; zeros put in between not counted."""
+    """Products per number of a convolution's result, without zeros put in between."""
     labels = re.search(r"dim_labels=\w+_(\w+)->", op.rest)
     window = re.search(r"window=\{([^}]*)\}", op.rest)
     taps = 1.0
@@ -121,6 +121,9 @@ class Collective(NamedTuple):
     part: str
 
 
+Key = tuple[str, str, str]
+
+
 def collectives(
     program: Program, seen: Iterable[loops.Visit], part: Any
 ) -> list[Collective]:
@@ -134,9 +137,9 @@ def collectives(
     Returns:
       The largest first.
     """
-    number: dict[tuple[str, str, str], float] = collections.Counter()
-    total: dict[tuple[str, str, str], float] = collections.Counter()
-    largest: dict[tuple[str, str, str], float] = collections.Counter()
+    number: dict[Key, float] = collections.defaultdict(float)
+    total: dict[Key, float] = collections.defaultdict(float)
+    largest: dict[Key, float] = collections.defaultdict(float)
     for visit in seen:
         for op, scope in [(visit.op, visit.scope), *inside(program, visit.op)]:
             kind = op.kind.removesuffix("-start")
@@ -200,7 +203,7 @@ def buffers(seen: Iterable[loops.Visit], part: Any) -> list[Buffer]:
 
 def by_part(seen: Iterable[loops.Visit], cost: Any, part: Any) -> dict[str, float]:
     """Sums a cost over the visits of each part; the largest first."""
-    total: dict[str, float] = collections.Counter()
+    total: dict[str, float] = collections.defaultdict(float)
     for visit in seen:
         total[part(visit.op)] += cost(visit)
     return dict(sorted(total.items(), key=lambda item: -item[1]))

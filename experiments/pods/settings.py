@@ -54,5 +54,8 @@ class Settings:
     """Tokens of a text of the "towers"."""
     chunks: _rules.Count = 1
     """Parts in which a step encodes its batch, to save memory."""
+    bundles: bool = False
+    """Counts the instruction bundles of Pallas kernels on a TPU, which have no
+    estimate."""
     directory: str | None = None
     """Where to write; None is a new folder in runs/pods named by date and time."""

@@ -56,7 +56,7 @@ def _scoped(tx: optax.GradientTransformation) -> optax.GradientTransformation:
         with jax.named_scope("optimizer"):
             return tx.update(*arguments)
 
-    return optax.GradientTransformation(tx.init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(tx.init, update)
 
 
 def recipe(s: Settings) -> recipes.Images:
@@ -172,7 +172,7 @@ def _towers(s: Settings, mesh: jax.sharding.Mesh) -> Problem:
 
         def squared(params: Any, batch: Any, key: jax.Array) -> jax.Array:
             z, _ = in_chunks({"params": params["model"]}, batch, key)
-            return sum(jnp.square(x).mean() for x in z)
+            return jnp.square(jnp.stack(z)).mean()
 
         return Problem(jax.value_and_grad(squared), (state.params, batch, key))
     step = functools.partial(training.train_step, loss_fn)

@@ -1,8 +1,8 @@
 """The devices of a topology that is not here, for the compiler alone.
 
-    v5e:8x8  v5e:16x16  v6e:4x4        chips in a square
-    v4:4x4x4  v5p:2x2x1                chips in a box
-    h100:8  h100:16                    GPUs, eight to a host
+v5e:8x8  v5e:16x16  v6e:4x4        chips in a square
+v4:4x4x4  v5p:2x2x1                chips in a box
+h100:8  h100:16                    GPUs, eight to a host
 """
 
 import math
@@ -40,8 +40,8 @@ def chip(topology: str) -> Chip:
     kind, _, shape = topology.partition(":")
     if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+)*", shape):
         raise ValueError(
-            f"topology must be one of {', '.join(CHIPS)} and its shape, as in 'v5e:8x8', "
-            f"'v4:4x4x4' or 'h100:8', got {topology!r}"
+            f"topology must be one of {', '.join(CHIPS)} with a shape, as in "
+            f"'v5e:8x8', 'v4:4x4x4' or 'h100:8', got {topology!r}"
         )
     return CHIPS[kind]
 
@@ -61,8 +61,8 @@ def devices(topology: str) -> list[Any]:
     """
     chip(topology)
     kind, _, shape = topology.partition(":")
-    if "jax_platforms" not in os.environ and not jax.config.jax_platforms:
-        jax.config.update("jax_platforms", "cpu")  # arrays, if any, live here
+    if not getattr(jax.config, "jax_platforms"):  # noqa: B009  mypy does not know it
+        jax.config.update("jax_platforms", "cpu")  # nothing runs elsewhere
     if kind == "h100":
         return _gpus(math.prod(map(int, shape.split("x"))))
     _optional.require("libtpu", f"compiling for {topology!r}", "aot")
@@ -119,9 +119,9 @@ def mesh(topology: str, shape: str | None, chips: int | None) -> jax.sharding.Me
                 f"chips must be at most the {len(found)} of {topology!r}, got {chips}"
             )
         found = found[:chips]
-    if shape is None:
-        sizes, names = (len(found),), ("data",)
-    else:
+    sizes: tuple[int, ...] = (len(found),)
+    names: tuple[str, ...] = ("data",)
+    if shape is not None:
         if not re.fullmatch(r"\d+(x\d+){0,2}", shape):
             raise ValueError(f"mesh must be a shape such as '8x8', got {shape!r}")
         sizes = tuple(map(int, shape.split("x")))

@@ -29,7 +29,8 @@ class Layer(nn.Module):
         q, k, v = (three[..., i, :, :] for i in range(3))
         y = jax.nn.dot_product_attention(q, k, v)
         x = x + nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)(y)
-        y = nn.Dense(4 * self.width, dtype=self.dtype)(nn.LayerNorm(dtype=self.dtype)(x))
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        y = nn.Dense(4 * self.width, dtype=self.dtype)(y)
         return x + nn.Dense(self.width, dtype=self.dtype)(nn.gelu(y)), None
 
 
