@@ -15,6 +15,19 @@ PATCH = 16
 WORDS = 49_408  # of CLIP's vocabulary
 
 
+class Norm(nn.Module):
+    """Layer normalization, computed in float32 whatever comes in, and given back."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (1,) * (x.ndim - 1) + x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        y = x.astype(jnp.float32)
+        y = y - y.mean(axis=-1, keepdims=True)
+        size = jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + 1e-6)
+        return (scale * size * y).astype(x.dtype)
+
+
 class Layer(nn.Module):
     """Attention and a perceptron, each beside a shortcut and after a normalization."""
 
@@ -24,12 +37,13 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
         heads = max(1, self.width // 64)
-        y = nn.LayerNorm(dtype=self.dtype)(x)
+        y = Norm()(x)
         three = nn.DenseGeneral((3, heads, self.width // heads), dtype=self.dtype)(y)
         q, k, v = (three[..., i, :, :] for i in range(3))
-        y = jax.nn.dot_product_attention(q, k, v)
+        with jax.numpy_dtype_promotion("standard"):  # which JAX's own function needs
+            y = jax.nn.dot_product_attention(q, k, v)
         x = x + nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)(y)
-        y = nn.LayerNorm(dtype=self.dtype)(x)
+        y = Norm()(x)
         y = nn.Dense(4 * self.width, dtype=self.dtype)(y)
         return x + nn.Dense(self.width, dtype=self.dtype)(nn.gelu(y)), None
 
@@ -46,7 +60,7 @@ class Tower(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         shape = tokens.shape[1:]
         place = self.param("place", nn.initializers.normal(0.02), shape, jnp.float32)
-        x = tokens.astype(self.dtype) + place.astype(self.dtype)
+        x = tokens.astype(self.dtype) + place.astype(self.dtype)[None]
         layers = nn.scan(
             nn.remat(Layer, prevent_cse=False),
             variable_axes={"params": 0},
@@ -54,7 +68,7 @@ class Tower(nn.Module):
             length=self.depth,
         )
         x, _ = layers(self.width, self.dtype)(x, None)
-        x = nn.LayerNorm(dtype=self.dtype)(x.mean(axis=1))
+        x = Norm()(x.mean(axis=1))
         return nn.Dense(self.d, use_bias=False, dtype=self.dtype)(x)
 
 
