@@ -16,13 +16,14 @@ compile, a step minutes; --part compiles a part of a step.
 """
 
 import datetime
+import gzip
 from typing import Any
 
 from experiments.pods import plan, problems, report
 from experiments.pods.settings import Settings
 from jaxcl import _cli, _files, _rules
 
-FILES = ("results.json", "plan.md")
+FILES = ("results.json", "plan.md", "program.txt.gz")
 # Settings that a loss, or a step of one kind, does not look at.
 OF_STEPS = "part size chunks"
 OF_SIMCLR = "encoder"
@@ -41,8 +42,11 @@ def main(s: Settings) -> dict[str, Any]:
     for name in FILES:
         home = _files.check_new("directory", directory, holds=name)
     found = plan.make(s)
+    program = gzip.compress(found.pop("text").encode())
     written = report.text(found)
     print(f"\n{written}")
+    with _files.replacing(home / FILES[2]) as path:
+        path.write_bytes(program)
     _files.write_json(home / "results.json", found)
     _files.write_text(home / "plan.md", written)
     print(f"In {home}: {', '.join(FILES)}")

@@ -1,5 +1,6 @@
 """To which part of a step an operation belongs, by the names it was traced under."""
 
+import collections
 import re
 from collections.abc import Callable
 
@@ -18,16 +19,21 @@ def of(program: Program) -> Callable[[Op], str]:
 
     Returns:
       A function to "augmentation", "encoder forward", "encoder backward", "loss",
-      "sum of gradients", "optimizer" or "other". What has no name, such as a copy that
-      the compiler adds, is "other".
+      "sum of gradients", "optimizer" or "other". A fusion whose result has no such
+      name belongs where most of it does; what is left, such as a copy that the compiler
+      adds, is "other".
     """
 
+    known: dict[Op, str] = {}
+
     def part(op: Op) -> str:
-        name = op.op_name
-        if not name:
-            named = (o.op_name for o in program.called(op).values() if o.op_name)
-            name = next(named, "")
-        return of_name(name, op)
+        if op not in known:
+            known[op] = of_name(op.op_name, op)
+            if known[op] == OTHER:
+                inside = (of_name(o.op_name) for o in program.called(op).values())
+                named = collections.Counter(p for p in inside if p != OTHER)
+                known[op] = named.most_common(1)[0][0] if named else OTHER
+        return known[op]
 
     return part
 
@@ -47,8 +53,11 @@ def of_name(name: str, op: Op | None = None) -> str:
             return scope
         if "transpose(" not in name:
             return "encoder forward"
-        # Statistics of a batch normalization have one axis; weights have more.
+        # Statistics of a batch normalization are short; weights have two axes, or are
+        # laid end to end.
         sums = op is not None and op.kind.startswith(("all-reduce", "reduce-scatter"))
-        weights = op is not None and any(len(a.dims) > 1 for a in op.arrays)
+        weights = op is not None and any(
+            len(a.dims) > 1 or a.size > 2**14 for a in op.arrays
+        )
         return SUM if sums and weights else "encoder backward"
     return OTHER

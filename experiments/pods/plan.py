@@ -35,7 +35,7 @@ def make(s: Settings) -> dict[str, Any]:
       s: settings.
 
     Returns:
-      The numbers of `measure`, the settings and the versions.
+      The numbers of `measure`, the settings and the versions; under "text" the program.
 
     Raises:
       ImportError: if a compiler is missing.
@@ -52,9 +52,8 @@ def make(s: Settings) -> dict[str, Any]:
     began = time.process_time()
     compiled = compile_(problem)
     say(f"compiled in {time.process_time() - began:.0f} CPU seconds")
-    found = measure(
-        compiled.as_text(), memory(compiled), chip, mesh.size, problem.flops
-    )
+    text = compiled.as_text()
+    found = measure(text, memory(compiled), chip, mesh.size, problem.flops)
     found["compile_cpu_seconds"] = time.process_time() - began
     counted = bundles.bundles(listings) if listings else []
     found["bundles"] = [schedule._asdict() for schedule in counted]
@@ -63,8 +62,15 @@ def make(s: Settings) -> dict[str, Any]:
         "chip": chip._asdict(),
         "chips": mesh.size,
         "versions": versions(),
+        "text": text,
         **found,
     }
+
+
+# Without a device nothing is tuned, and the default of a product may not compile: then
+# all products are left to cuBLAS, as tuning would have left that one.
+UNTUNED = "Couldn't find output tile sizes"
+CUBLAS: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
 
 
 def compile_(problem: problems.Problem) -> Any:
@@ -77,7 +83,13 @@ def compile_(problem: problems.Problem) -> Any:
     lowered = jitted.lower(*problem.arguments)
     say("compiling: seconds for a loss, minutes for a step")
     try:
-        return lowered.compile()
+        try:
+            return lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if UNTUNED not in str(error):
+                raise
+            say("once more, with all products left to cuBLAS")
+            return lowered.compile(compiler_options=CUBLAS)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from experiments.pods import loops
 from experiments.pods.hlo import Array, Computation, Op, Program
 
@@ -71,7 +73,7 @@ def _product(op: Op, scope: Computation) -> Product | None:
             result, y = y, result
         elif called == "__cudnn$convBackwardInput":
             result, x = x, result
-        flops = 2 * result.size * _window(op, y)
+        flops = 2.0 * result.size * _window(op, x, y, result)
     wider = max(given, key=lambda a: a.bytes / max(a.size, 1))
     asked = re.search(r"operand_precision=\{(\w+)", op.rest)
     return Product(flops, wider.dtype, asked[1] if asked else "default")
@@ -85,20 +87,35 @@ def _contracted(op: Op, x: Array) -> int:
     return math.prod(x.dims[int(d)] for d in dims)
 
 
-def _window(op: Op, kernel: Array) -> float:
-    """Products per number of a convolution's result, without zeros put in between."""
-    labels = re.search(r"dim_labels=\w+_(\w+)->", op.rest)
-    window = re.search(r"window=\{([^}]*)\}", op.rest)
-    taps = 1.0
-    if window:
-        sizes = re.search(r"(?<![\w])size=([\dx]+)", window[1])
-        spread = re.search(r"lhs_dilate=([\dx]+)", window[1])
-        for found, power in ((sizes, 1), (spread, -1)):
-            for n in found[1].split("x") if found else ():
-                taps *= int(n) ** power
-    if labels and "i" in labels[1] and kernel.dims:
-        taps *= kernel.dims[labels[1].index("i")]
+def _window(op: Op, x: Array, kernel: Array, result: Array) -> float:
+    """Products per number of a convolution's result, on average.
+
+    Neither what a window reads beyond the border counts, nor the zeros between numbers
+    that are spread out.
+    """
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", op.rest)
+    if not labels:
+        return 1.0
+    of_x, of_kernel, of_result = labels.groups()
+    taps = float(kernel.dims[of_kernel.index("i")])
+    for i in range(sum(label.isdigit() for label in of_result)):
+        size, stride = _per_axis(op, "size", i), _per_axis(op, "stride", i)
+        places = np.arange(result.dims[of_result.index(str(i))])[:, None] * stride
+        offsets = np.arange(size) * _per_axis(op, "rhs_dilate", i)
+        spread, low = _per_axis(op, "lhs_dilate", i), _per_axis(op, "pad", i)
+        read = places + offsets - low
+        inside = (read >= 0) & (read <= (x.dims[of_x.index(str(i))] - 1) * spread)
+        taps *= (inside & (read % spread == 0)).sum() / len(places)
     return taps
+
+
+def _per_axis(op: Op, name: str, axis: int) -> int:
+    """A number of a convolution's window; of padding, that before the first number."""
+    window = re.search(r"window=\{([^}]*)\}", op.rest)
+    found = re.search(rf"(?<!\w){name}=([\dx_\-]+)", window[1]) if window else None
+    if found is None:
+        return 0 if name == "pad" else 1
+    return int(found[1].split("x")[axis].split("_")[0])
 
 
 class Collective(NamedTuple):
@@ -143,12 +160,12 @@ def collectives(
     for visit in seen:
         for op, scope in [(visit.op, visit.scope), *inside(program, visit.op)]:
             kind = op.kind.removesuffix("-start")
-            if kind not in COLLECTIVES or "-done" in visit.op.name:
+            if kind not in COLLECTIVES or _goes_on(visit.op):
                 continue
             if "all-reduce-scatter" in visit.op.rest and kind == "all-reduce":
                 kind = "reduce-scatter"
             moved = _moved(op, scope)
-            named = op if op.op_name else visit.op
+            named = _named(op, scope) if op.op_name or op is visit.op else visit.op
             for dtype in {a.dtype for a in moved}:
                 sizes = [a.bytes for a in moved if a.dtype == dtype]
                 key = kind, dtype, part(named)
@@ -161,6 +178,26 @@ def collectives(
         for k, dtype, name in [key]
     ]
     return sorted(found, key=lambda c: -c.bytes)
+
+
+def _named(op: Op, scope: Computation) -> Op:
+    """The operation, under the name of one that it reads where it has none."""
+    queue = [op]
+    for _ in range(8):
+        if not queue or queue[0].op_name:
+            break
+        before = (scope[name] for name in queue.pop(0).operands if name in scope)
+        queue += before
+    name = queue[0].op_name if queue else ""
+    return op._replace(rest=f'{op.rest}, op_name="{name}"') if name else op
+
+
+def _goes_on(op: Op) -> bool:
+    """Whether an operation continues or ends a collective that another one started.
+
+    Fusions that compute while something is on its way name it once more.
+    """
+    return "-done" in op.name or "calls=%async_collective_fusion" in op.rest
 
 
 def _moved(op: Op, scope: Computation) -> list[Array]:

@@ -36,13 +36,13 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
-        heads = max(1, self.width // 64)
         y = Norm()(x)
-        three = nn.DenseGeneral((3, heads, self.width // heads), dtype=self.dtype)(y)
-        q, k, v = (three[..., i, :, :] for i in range(3))
+        three = nn.Dense(3 * self.width, dtype=self.dtype)(y)
+        heads = three.reshape(*y.shape[:2], 3, -1, min(64, self.width))
+        q, k, v = (heads[:, :, i] for i in range(3))
         with jax.numpy_dtype_promotion("standard"):  # which JAX's own function needs
-            y = jax.nn.dot_product_attention(q, k, v)
-        x = x + nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype)(y)
+            y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        x = x + nn.Dense(self.width, dtype=self.dtype)(y)
         y = Norm()(x)
         y = nn.Dense(4 * self.width, dtype=self.dtype)(y)
         return x + nn.Dense(self.width, dtype=self.dtype)(nn.gelu(y)), None

@@ -217,31 +217,69 @@ def test_products_are_counted_with_the_dtype_of_their_operands(tpu):
     assert found == [scheduled.Product(2 * 64 * 32 * 128, "bf16", "default")]
 
 
-def test_a_strided_convolution_and_its_gradient_cost_the_same():
-    def flops(line, **shapes):
-        scope = {
-            name: hlo.Op(name, "parameter", shape, (), "", "", False)
-            for name, shape in shapes.items()
-        }
-        text = f"ENTRY %main () -> f32[1] {{\n  {line}\n}}"
-        [op] = hlo.parse(text).computations["main"].values()
-        visit = loops.Visit(op, {**scope, op.name: op}, 1.0, False, False)
-        [product] = scheduled.products(hlo.parse(text), visit)
-        return product.flops
+def flops(line, **shapes):
+    """Of an operation whose operands have these shapes."""
+    head = ", ".join(f"{name}: {shape}" for name, shape in shapes.items())
+    given = [f"  %{name} = {shape} parameter(0)" for name, shape in shapes.items()]
+    text = [f"ENTRY %main ({head}) -> f32[] {{", *given, f"  ROOT {line}", "}"]
+    program = hlo.parse("\n".join(text))
+    [visit] = loops.visits(program, cycles)
+    [product] = scheduled.products(program, visit)
+    return product.flops
 
+
+def test_a_convolution_does_not_multiply_what_is_beyond_the_border():
+    found = flops(
+        "%c = f32[2,5,5,7]{3,2,1,0} convolution(%x, %k), "
+        "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f",
+        x="f32[2,5,5,4]",
+        k="f32[3,3,4,7]",
+    )
+    within = 3 * 5 - 2  # pairs of a place and a tap, of each axis
+    np.testing.assert_allclose(found, 2 * 2 * 7 * 4 * within**2)
+
+
+def test_a_strided_convolution_and_its_gradients_cost_the_same():
     forward = flops(
         "%c = f32[8,16,16,32]{3,2,1,0} convolution(%x, %k), "
-        "window={size=3x3 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_01io->b01f",
+        "window={size=2x2 stride=2x2}, dim_labels=b01f_01io->b01f",
         x="f32[8,32,32,4]",
-        k="f32[3,3,4,32]",
+        k="f32[2,2,4,32]",
     )
-    backward = flops(
+    of_input = flops(
         "%c = f32[8,32,32,4]{3,2,1,0} convolution(%g, %k), "
-        "window={size=3x3 pad=1_2x1_2 lhs_dilate=2x2}, dim_labels=b01f_01oi->b01f",
+        "window={size=2x2 pad=1_1x1_1 lhs_dilate=2x2}, dim_labels=b01f_01oi->b01f",
         g="f32[8,16,16,32]",
-        k="f32[3,3,4,32]",
+        k="f32[2,2,4,32]",
     )
-    assert forward == backward == 2 * 8 * 16 * 16 * 32 * 3 * 3 * 4
+    of_kernel = flops(
+        "%c = f32[2,2,4,32]{3,2,1,0} convolution(%x, %g), "
+        "window={size=16x16 rhs_dilate=2x2}, dim_labels=f01b_i01o->01bf",
+        x="f32[8,32,32,4]",
+        g="f32[8,16,16,32]",
+    )
+    assert forward == of_input == of_kernel == 2 * 8 * 16 * 16 * 32 * 2 * 2 * 4
+
+
+def test_products_of_the_libraries_of_a_gpu_are_counted():
+    gemm = flops(
+        '%g = f32[64,32]{1,0} custom-call(%x, %y), custom_call_target="__cublas$gemm", '
+        'backend_config={"lhs_contracting_dimensions":["1"]}',
+        x="bf16[64,128]",
+        y="bf16[128,32]",
+    )
+    assert gemm == 2 * 64 * 128 * 32
+    window = "window={size=1x1}, dim_labels=b01f_o01i->b01f"
+    shapes = ("f32[8,4,4,16]", "f32[32,1,1,16]", "f32[8,4,4,32]")
+    call = "%c = ({}, u8[0]) custom-call(%x, %y), {}, custom_call_target={}"
+    kinds = {
+        "__cudnn$convForward": (0, 1, 2),
+        "__cudnn$convBackwardInput": (2, 1, 0),
+        "__cudnn$convBackwardFilter": (0, 2, 1),
+    }
+    for target, (x, y, result) in kinds.items():
+        line = call.format(shapes[result], window, f'"{target}"')
+        assert flops(line, x=shapes[x], y=shapes[y]) == 2 * 8 * 4 * 4 * 16 * 32, target
 
 
 def test_collectives_are_counted_through_loops_in_their_part(tpu):
