@@ -8,6 +8,7 @@ python -m experiments.pods --problem simclr --chips 1 --n 512
 python -m experiments.pods --topology v5e:8x8 --problem simclr --n 4096 \\
     --encoder resnet50 --size 224
 python -m experiments.pods --topology v5e:16x16 --problem towers --n 32768 --size 224
+python -m experiments.pods table --problems nt_xent clip --exchanges gather ring
 
 The compilers of Google (pip install 'jaxcl[aot]') and NVIDIA (pip install
 'jax[cuda12]') make the very program that would run, and need no chip for it. It tells
@@ -19,7 +20,7 @@ import datetime
 import gzip
 from typing import Any
 
-from experiments.pods import plan, problems, report
+from experiments.pods import plan, problems, report, table
 from experiments.pods.settings import Settings
 from jaxcl import _cli, _files, _rules
 
@@ -53,5 +54,17 @@ def main(s: Settings) -> dict[str, Any]:
     return found
 
 
+def cli() -> None:
+    _cli.run(
+        None,
+        {
+            "plan": _cli.Command(Settings, main),
+            "table": _cli.Command(table.Table, table.main),
+        },
+        prog="python -m experiments.pods",
+        default="plan",
+    )
+
+
 if __name__ == "__main__":
-    _cli.run(main, Settings, prog="python -m experiments.pods")
+    cli()

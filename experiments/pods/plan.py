@@ -25,6 +25,11 @@ from experiments.pods import (
 from experiments.pods.chips import Chip
 from experiments.pods.settings import Settings
 
+
+class TooLarge(ValueError):
+    """A program does not fit the memory of a chip."""
+
+
 MOST = 8  # buffers that are listed
 
 
@@ -77,7 +82,7 @@ def compile_(problem: problems.Problem) -> Any:
     """The program of a problem.
 
     Raises:
-      ValueError: if the compiler finds that it does not fit the chip.
+      TooLarge: if the compiler finds that it does not fit the chip.
     """
     jitted = jax.jit(problem.fn, donate_argnums=problem.donated)
     lowered = jitted.lower(*problem.arguments)
@@ -93,7 +98,7 @@ def compile_(problem: problems.Problem) -> Any:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise ValueError(f"n must be smaller, or the mesh larger: {error}") from error
+        raise TooLarge(f"n must be smaller, or the mesh larger: {error}") from error
 
 
 def say(line: str) -> None:
