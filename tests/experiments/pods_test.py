@@ -21,6 +21,7 @@ from experiments.pods import (
     roofline,
     scheduled,
     steps,
+    table,
     topologies,
 )
 from experiments.pods.settings import Settings
@@ -437,3 +438,17 @@ def test_a_step_of_two_towers_learns_a_temperature():
         steps.of_step(dataclasses.replace(s, n=24), mesh)
     with pytest.raises(ValueError, match="'towers' augment nothing"):
         steps.of_step(dataclasses.replace(s, part="augmentation"), mesh)
+
+
+def test_a_table_has_a_line_for_each_combination_that_fits():
+    asked = table.Table(exchanges=("gather", "ring"), tiles=(256, 512), n=(4096, 8192))
+    plans = list(table.combinations(asked))
+    assert len(plans) == 2 * 2 * 2 * 2
+    assert {s.impl for s in plans} == {None}
+    assert len(table.line(plans[0], None)) == len(table.HEAD)
+    found = {
+        **plan.measure(TPU, MEMORY, chips.CHIPS["v5e"], 2, 1e6),
+        "compile_cpu_seconds": 1.0,
+    }
+    assert len(table.line(plans[0], found)) == len(table.HEAD)
+    assert "--n 4096 8192 --exchanges gather ring --tiles" in table.command(asked)
