@@ -51,13 +51,13 @@ def of_name(name: str, op: Op | None = None) -> str:
             continue
         if scope != "encoder":
             return scope
-        if "transpose(" not in name:
-            return "encoder forward"
         # Statistics of a batch normalization are short; weights have two axes, or are
-        # laid end to end.
+        # laid end to end. What else is summed was named after what it sums.
         sums = op is not None and op.kind.startswith(("all-reduce", "reduce-scatter"))
-        weights = op is not None and any(
+        large = op is not None and any(
             len(a.dims) > 1 or a.size > 2**14 for a in op.arrays
         )
-        return SUM if sums and weights else "encoder backward"
+        if "transpose(" in name:
+            return SUM if sums and large else "encoder backward"
+        return OTHER if sums and large else "encoder forward"
     return OTHER

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import importlib.metadata
+import shutil
 import sys
 import tempfile
 import time
@@ -61,6 +62,8 @@ def make(s: Settings) -> dict[str, Any]:
     found = measure(text, memory(compiled), chip, mesh.size, problem.flops)
     found["compile_cpu_seconds"] = time.process_time() - began
     counted = bundles.bundles(listings) if listings else []
+    if listings:
+        shutil.rmtree(listings, ignore_errors=True)  # tens of megabytes
     found["bundles"] = [schedule._asdict() for schedule in counted]
     return {
         "settings": dataclasses.asdict(s),
