@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import sys
+from unittest import mock
 
 import jax
 import numpy as np
@@ -387,6 +389,14 @@ def test_names_tell_the_part(name, part):
 def test_a_topology_that_is_written_otherwise_is_refused(topology):
     with pytest.raises(ValueError, match=r"topology must be one of v4, v5e.*got"):
         topologies.chip(topology)
+
+
+def test_a_compiler_that_is_missing_is_named_with_its_extra():
+    with (
+        mock.patch.dict(sys.modules, {"libtpu": None}),
+        pytest.raises(ImportError, match=r"'v5e:2x2' needs libtpu: .*jaxcl\[aot\]"),
+    ):
+        topologies.devices("v5e:2x2")
 
 
 def test_an_option_that_a_loss_does_not_take_is_refused():
