@@ -9,6 +9,7 @@ python -m experiments.pods --topology v5e:8x8 --problem simclr --n 4096 \\
     --encoder resnet50 --size 224
 python -m experiments.pods --topology v5e:16x16 --problem towers --n 32768 --size 224
 python -m experiments.pods table --problems nt_xent clip --exchanges gather ring
+python -m experiments.pods summary runs/pods/*          # one line for each plan
 
 The compilers of Google (pip install 'jaxcl[aot]') and NVIDIA (pip install
 'jax[cuda12]') make the very program that would run, and need no chip for it. It tells
@@ -20,7 +21,7 @@ import datetime
 import gzip
 from typing import Any
 
-from experiments.pods import plan, problems, report, table
+from experiments.pods import plan, problems, report, summary, table
 from experiments.pods.settings import Settings
 from jaxcl import _cli, _files, _rules
 
@@ -60,6 +61,7 @@ def cli() -> None:
         {
             "plan": _cli.Command(Settings, main),
             "table": _cli.Command(table.Table, table.main),
+            "summary": _cli.Command(summary.Summary, summary.main),
         },
         prog="python -m experiments.pods",
         default="plan",

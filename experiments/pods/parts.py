@@ -46,18 +46,20 @@ def of_name(name: str, op: Op | None = None) -> str:
     >>> of_name("jit(step)/jvp(loss)/shard_map/while")
     'loss'
     """
+    # Statistics of a batch normalization are short; weights have two axes, or are laid
+    # end to end.
+    large = (
+        op is not None
+        and op.kind.startswith(("all-reduce", "reduce-scatter"))
+        and any(len(a.dims) > 1 or a.size > 2**14 for a in op.arrays)
+    )
+    backward = "transpose(" in name
     for scope in SCOPES:
         if not re.search(rf"(?:^|[/(]){scope}(?=[/)]|$)", name):
             continue
         if scope != "encoder":
             return scope
-        # Statistics of a batch normalization are short; weights have two axes, or are
-        # laid end to end. What else is summed was named after what it sums.
-        sums = op is not None and op.kind.startswith(("all-reduce", "reduce-scatter"))
-        large = op is not None and any(
-            len(a.dims) > 1 or a.size > 2**14 for a in op.arrays
-        )
-        if "transpose(" in name:
-            return SUM if sums and large else "encoder backward"
-        return OTHER if sums and large else "encoder forward"
-    return OTHER
+        if large:  # what else is summed was named after what it sums
+            return SUM if backward else OTHER
+        return "encoder backward" if backward else "encoder forward"
+    return SUM if large and backward else OTHER

@@ -23,6 +23,7 @@ from experiments.pods import (
     roofline,
     scheduled,
     steps,
+    summary,
     table,
     topologies,
 )
@@ -352,6 +353,20 @@ def test_a_report_says_all_that_was_measured():
     gathered, summed = 32 * 128 * 2, 64 * 32 * 4
     expected = gathered / 2 + 2 * summed / 2 + 3 * summed * 4
     np.testing.assert_allclose(links, expected / 200e9)
+
+
+def test_a_summary_has_a_line_and_a_command_for_each_plan(tmp_path, capsys):
+    told = {
+        "settings": dataclasses.asdict(Settings(problem="simclr", n=512)),
+        "chip": chips.CHIPS["v5e"]._asdict(),
+        "chips": 2,
+        **plan.measure(TPU, MEMORY, chips.CHIPS["v5e"], 2, None),
+    }
+    (tmp_path / "results.json").write_text(json.dumps(told))
+    summary.main(summary.Summary((str(tmp_path),)))
+    said = capsys.readouterr().out
+    assert "| resnet18, 32 px | 512 |" in " ".join(said.split())
+    assert "1  python -m experiments.pods --problem simclr --n 512" in said
 
 
 def test_bundles_are_counted_inside_the_loop_and_between_its_branches():
