@@ -181,14 +181,11 @@ def collectives(
 
 
 def _named(op: Op, scope: Computation) -> Op:
-    """The operation, under the name of one that it reads where it has none."""
-    queue = [op]
-    for _ in range(8):
-        if not queue or queue[0].op_name:
-            break
-        before = (scope[name] for name in queue.pop(0).operands if name in scope)
-        queue += before
-    name = queue[0].op_name if queue else ""
+    """The operation, under the name of what it reads where it has none."""
+    source: Op | None = op
+    while source is not None and not source.op_name:
+        source = scope.get(source.operands[0]) if source.operands else None
+    name = source.op_name if source else ""
     return op._replace(rest=f'{op.rest}, op_name="{name}"') if name else op
 
 
