@@ -281,9 +281,8 @@ def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
     kernel, views, _ = _accumulating(kernel, views, views)
     v = views.shape[1]
 
-    def of_example(z: jax.Array) -> jax.Array:
-        vectors, _ = _prepare(kernel, z)
-        at = [jax.tree.map(lambda x, i=i: x[i], vectors) for i in range(v)]
+    def of_example(*z: jax.Array) -> jax.Array:
+        at = [_prepare(kernel, each)[0] for each in z]
         # Each unordered pair is computed once and stands twice in the result.
         logits = {
             (i, j): _logit(kernel, at[i], at[j])
@@ -297,7 +296,9 @@ def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
             ]
         )
 
-    return _map_rows(of_example, views)
+    # View by view: registers of TPUs are filled by the last two axes, of which two
+    # views would be the first.
+    return _map_rows(of_example, *(views[:, i] for i in range(v)))
 
 
 # Rows that are handled at once where each is independent of the others.

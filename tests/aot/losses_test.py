@@ -58,11 +58,12 @@ def test_nothing_of_the_size_of_all_embeddings_is_summed_on_every_chip(name):
 
 
 @pytest.mark.parametrize("name", programs.COSINES)
-def test_products_of_cosines_take_one_pass(name):
+def test_products_of_cosines_take_one_pass_and_of_float32_three(name):
+    passes = 3 if programs.CASES[name].dtype == "float32" else 1
     found = programs.compiled(name).found["products"]
     assert found
     for p in found:
-        assert programs.CHIP.slower(p["dtype"], p["precision"]) == 1
+        assert programs.CHIP.slower(p["dtype"], p["precision"]) == passes
 
 
 @CASES
