@@ -7,7 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 
-.PHONY: help simclr test slow aot wheel torture lint benchmark clean
+# Of `make gpu`: an environment of its own, and the CUDA that its jax is built for.
+GPU := .venv-gpu
+CUDA ?= cuda12
+
+.PHONY: help simclr test slow aot wheel torture lint benchmark gpu clean
 
 help:
 	@echo "make simclr     pretrain on real images and probe what was learned"
@@ -18,6 +22,7 @@ help:
 	@echo "make torture    kill, stop and damage trainings, and compare how they end"
 	@echo "make lint       check style, formatting and types"
 	@echo "make benchmark  compare time and memory with dense losses and other packages"
+	@echo "make gpu        benchmark and recipes on this GPU; CIFAR10=tfds:cifar10 adds SimCLR"
 	@echo "make clean      remove the virtual environment and caches"
 
 $(BIN)/python:
@@ -67,5 +72,15 @@ lint: $(VENV)/.dev
 benchmark: $(VENV)/.experiments
 	$(BIN)/python -m experiments.benchmark
 
+$(GPU)/.gpu: pyproject.toml
+	@nvidia-smi -L 2>/dev/null || { echo "make gpu needs an NVIDIA GPU and its driver: nvidia-smi finds none"; exit 1; }
+	$(PYTHON) -m venv $(GPU)
+	$(GPU)/bin/python -m pip install --quiet --editable '.[experiments]' 'jax[$(CUDA)]'
+	@touch $@
+
+# `make gpu GPU_FLAGS=--rehearse` runs the same parts at tiny sizes, on a CPU too.
+gpu: $(if $(findstring --rehearse,$(GPU_FLAGS)),$(VENV)/.experiments,$(GPU)/.gpu)
+	$(dir $<)bin/python -m experiments.gpu --cifar10 '$(CIFAR10)' $(GPU_FLAGS)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(GPU) .pytest_cache .mypy_cache .ruff_cache

@@ -21,7 +21,13 @@ class NotRun(Exception):
 
 
 def unit(z: jax.Array) -> jax.Array:
-    return z / jnp.linalg.norm(z, axis=-1, keepdims=True)
+    """Vectors of length one, rounded to the dtype of z."""
+    wide = z.astype(jnp.float32)
+    return (wide / jnp.linalg.norm(wide, axis=-1, keepdims=True)).astype(z.dtype)
+
+
+def cosines(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.matmul(x, y.T, preferred_element_type=jnp.float32)
 
 
 def labels_of(n: int) -> jax.Array:
@@ -29,11 +35,11 @@ def labels_of(n: int) -> jax.Array:
 
 
 def cosine_logits(x: jax.Array, y: jax.Array) -> jax.Array:
-    return x @ y.T / TEMPERATURE
+    return cosines(x, y) / TEMPERATURE
 
 
 def kernel_sum_logits(x: jax.Array, y: jax.Array) -> jax.Array:
-    squared = jnp.maximum(2 - 2 * x @ y.T, 1e-12)
+    squared = jnp.maximum(2 - 2 * cosines(x, y), 1e-12)
     return jnp.logaddexp(-squared / 0.5, -jnp.sqrt(squared) / 0.5)
 
 

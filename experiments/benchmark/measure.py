@@ -24,14 +24,16 @@ def prepare(form: str, name: str, arrays: list[np.ndarray], s: Settings) -> peer
         raise losses.NotRun(f"not run above n = {s.optax_limit:,} (--optax_limit)")
     if form == "jaxcl":
         ours = losses.LOSSES[name].ours
-        return peers.jax_run(lambda *z: ours(*z, tile=s.tile).mean(), arrays)
-    if form == "dense":
-        return peers.jax_run(functools.partial(losses.dense, name), arrays)
-    if form == "scan":
-        return peers.jax_run(functools.partial(losses.scan, name, s.block), arrays)
+        return peers.jax_run(lambda *z: ours(*z, tile=s.tile).mean(), arrays, s.dtype)
     if form == "optax":
-        return peers.jax_run(peers.optax_nt_xent, arrays)
-    return peers.torch_run(peers.torch_loss(form, name, n), arrays)
+        return peers.jax_run(peers.optax_nt_xent, arrays, s.dtype)
+    if form in peers.PEERS:
+        return peers.torch_run(peers.torch_loss(form, name, n), arrays, s.dtype)
+    by_hand = {
+        "dense": functools.partial(losses.dense, name),
+        "scan": functools.partial(losses.scan, name, s.block),
+    }
+    return peers.jax_run(by_hand[form], arrays, s.dtype)
 
 
 def measure(name: str, n: int, s: Settings, forms: Sequence[str]) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def measure(name: str, n: int, s: Settings, forms: Sequence[str]) -> dict[str, A
         x = arrays[0].reshape(-1, s.width)
         shapes = [x, np.ascontiguousarray(x[:8192].T)]
         with contextlib.suppress(losses.NotRun, jax.errors.JaxRuntimeError):
-            product = peers.jax_run(jnp.matmul, shapes, gradient=False)
+            product = peers.jax_run(jnp.matmul, shapes, s.dtype, gradient=False)
             product.run()
             runs["product"] = product
     seconds: dict[str, list[float]] = {form: [] for form in runs}
@@ -105,10 +107,13 @@ def differences(result: Any, exact: Any) -> dict[str, float | None]:
     """Relative differences of value and gradients from those of the dense form."""
     if exact is None:
         return {"value_difference": None, "gradient_difference": None}
+    gradients = [
+        [np.asarray(g, np.float32) for g in each] for each in (result[1], exact[1])
+    ]
     return {
         "value_difference": abs(float(result[0]) / float(exact[0]) - 1),
         "gradient_difference": max(
             float(np.abs(a - b).max() / np.abs(b).max())
-            for a, b in zip(result[1], exact[1], strict=True)
+            for a, b in zip(*gradients, strict=True)
         ),
     }

@@ -33,10 +33,13 @@ class Run(NamedTuple):
 
 
 def jax_run(
-    mean_loss: Callable[..., jax.Array], arrays: list[np.ndarray], gradient: bool = True
+    mean_loss: Callable[..., jax.Array],
+    arrays: list[np.ndarray],
+    dtype: str,
+    gradient: bool = True,
 ) -> Run:
     """Compiles the value and the gradients, or only the value, for these arrays."""
-    inputs = [jnp.asarray(x) for x in arrays]
+    inputs = [jnp.asarray(x, dtype) for x in arrays]
     both = jax.value_and_grad(mean_loss, tuple(range(len(inputs))))
     compiled = jax.jit(both if gradient else mean_loss).lower(*inputs).compile()
     memory = compiled.memory_analysis()
@@ -172,7 +175,9 @@ def torch_loss(form: str, name: str, n: int) -> Callable[..., Any]:
     return lambda x, y: siglip(unit(x), unit(y), 1 / losses.TEMPERATURE, losses.BIAS)
 
 
-def torch_run(mean_loss: Callable[..., Any], arrays: list[np.ndarray]) -> Run:
+def torch_run(
+    mean_loss: Callable[..., Any], arrays: list[np.ndarray], dtype: str
+) -> Run:
     """Prepares a torch loss of these arrays, on the kind of device that JAX uses.
 
     On a CPU torch does not count its memory.
@@ -181,7 +186,8 @@ def torch_run(mean_loss: Callable[..., Any], arrays: list[np.ndarray]) -> Run:
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     # Ten matrices of all pairs is about what these losses hold.
     refuse_above_free_memory(10 * 4 * (arrays[0].size // arrays[0].shape[-1]) ** 2)
-    inputs = [torch.tensor(x, device=device, requires_grad=True) for x in arrays]
+    options = {"device": device, "dtype": getattr(torch, dtype)}
+    inputs = [torch.tensor(x, requires_grad=True, **options) for x in arrays]
 
     def run() -> Any:
         value = mean_loss(*inputs)
@@ -192,7 +198,7 @@ def torch_run(mean_loss: Callable[..., Any], arrays: list[np.ndarray]) -> Run:
 
     def fetch(result: Any) -> tuple[np.ndarray, list[np.ndarray]]:
         value, gradients = result
-        return value.cpu().numpy(), [g.cpu().numpy() for g in gradients]
+        return value.float().cpu().numpy(), [g.float().cpu().numpy() for g in gradients]
 
     def peak_bytes() -> float | None:
         if device == "cpu":
@@ -202,6 +208,6 @@ def torch_run(mean_loss: Callable[..., Any], arrays: list[np.ndarray]) -> Run:
         torch.cuda.reset_peak_memory_stats()
         run()
         grown = torch.cuda.max_memory_allocated() - before
-        return max(grown - sum(x.nbytes for x in arrays), 0)
+        return max(grown - sum(x.nbytes for x in inputs), 0)
 
     return Run(run, fetch, peak_bytes)

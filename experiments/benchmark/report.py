@@ -46,8 +46,8 @@ def table(rows: list[dict[str, Any]], s: Settings, absent: Mapping[str, str]) ->
     text = [
         f"{machine()}; {', '.join(peers.versions(forms))}".rstrip("; "),
         f"    {command(s)}",
-        f"Value and gradient, float32, d = {s.width}, median of {s.repeats}. Memory is "
-        "what is set aside besides inputs and outputs; value and gradient are the "
+        f"Value and gradient, {s.dtype}, d = {s.width}, median of {s.repeats}. Memory "
+        "is what is set aside besides inputs and outputs; value and gradient are the "
         "largest relative differences from dense.",
         _tables.markdown(names, lines),
     ]

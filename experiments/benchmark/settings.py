@@ -33,6 +33,8 @@ class Settings:
         8192,
     )
     """Numbers n of anchors; even."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the embeddings; values are float32."""
     width: _rules.Count = 256
     """Size d of the embeddings."""
     repeats: _rules.Count = 3
@@ -46,7 +48,7 @@ class Settings:
     optax_limit: _rules.Index = 1024
     """Largest n of optax, which holds n * n * d numbers: 12 GiB for n = 2048."""
     precision: Literal["float32", "tensorfloat32"] = "float32"
-    """Precision of matrix products; the same on a CPU."""
+    """Precision of products of float32; the same on a CPU."""
     matmul_limit: Literal["auto", "yes", "no"] = "auto"
     """Also measure a matrix product, as a limit; auto does so on an accelerator."""
     directory: str | None = None

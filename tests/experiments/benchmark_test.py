@@ -136,6 +136,19 @@ def test_a_mistake_of_ours_is_not_hidden(tmp_path):
         run(tmp_path, losses=("clip",), forms=("scan",))
 
 
+def test_bfloat16_differs_by_its_rounding(tmp_path):
+    options = {"losses": ("clip",), "forms": ("dense", "jaxcl"), "dtype": "bfloat16"}
+    (row,) = run(tmp_path, **options)
+    assert 1e-7 < row["forms"]["jaxcl"]["value_difference"] < 2e-3
+    assert 1e-4 < row["forms"]["jaxcl"]["gradient_difference"] < 2e-2
+    assert "Value and gradient, bfloat16" in (tmp_path / "benchmark.md").read_text()
+
+
+def test_precision_is_of_float32(tmp_path):
+    with pytest.raises(ValueError, match="precision must be left at 'float32'"):
+        run(tmp_path, dtype="bfloat16", precision="tensorfloat32")
+
+
 def test_optax_computes_the_same(tmp_path):
     # It mixes dtypes and ranks, which the other tests forbid.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
