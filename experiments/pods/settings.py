@@ -52,6 +52,8 @@ class Settings:
     """Of the "towers"."""
     length: _rules.Count = 77
     """Tokens of a text of the "towers"."""
+    gradients: Literal["compute", "float32"] = "compute"
+    """Dtype in which the gradients of "simclr" are summed over the chips."""
     chunks: _rules.Count = 1
     """Parts in which a step encodes its batch, to save memory."""
     bundles: bool = False
