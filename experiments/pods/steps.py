@@ -67,6 +67,7 @@ def recipe(s: Settings) -> recipes.Images:
         width=64,
         stem="imagenet" if large else "small",
         dtype=s.dtype,
+        gradients=s.gradients,
         embedding=EMBEDDING,
         batch_size=s.n,
         chunks=s.chunks,
@@ -83,7 +84,7 @@ def _simclr(s: Settings, mesh: jax.sharding.Mesh) -> Problem:
     r, shape = recipe(s), (s.size, s.size, 3)
     described = recipes.describe(r, shape)
     transform = recipes.make_transform(r, shape)
-    apply = recipes.make_apply(described)
+    apply = recipes.make_apply(r, described)
     # The schedule asks how many images there are; nobody looks at them.
     many = np.broadcast_to(np.zeros((1, *shape), np.uint8), (100 * s.n, *shape))
     tx = _scoped(recipes.make_optimizer(r, data.Dataset("many", {"image": many})))
