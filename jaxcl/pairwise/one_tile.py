@@ -127,7 +127,7 @@ class Question(NamedTuple):
 
 
 def add_up(
-    question: Question, tile: Tile, products: list[jax.Array]
+    question: Question, tile: Tile, products: list[jax.Array], at_once: bool
 ) -> dict[tuple[int, int], reductions.Partial]:
     """Reduces the pairs of one tile.
 
@@ -135,6 +135,7 @@ def add_up(
       question: what is asked.
       tile: what it compares.
       products: of its vectors, [n, m] each.
+      at_once: whether scores are read once; see `reductions.summarize`.
 
     Returns:
       By the number of a reduction and the axis that was added up, what the tile adds.
@@ -145,7 +146,7 @@ def add_up(
         reduction = question.asked[task.number]
         axes = {output.axis for output in task.outputs}
         member = _member(task, reduction, tile)
-        parts = reductions.summarize(reduction, score, member, axes)
+        parts = reductions.summarize(reduction, score, member, axes, at_once)
         for number, axis, mirror in task.outputs:
             part = parts[axis]
             if mirror:

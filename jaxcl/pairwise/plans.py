@@ -34,21 +34,24 @@ class Form(NamedTuple):
       multiple: what edges are rounded up to.
       narrow: whether bfloat16 is multiplied as bfloat16, and not as float32.
       across: whether the gradient of columns is kept with the nodes as its last axis.
+      at_once: whether a log-sum-exp finds maximum and sum in one reading of a tile.
     """
 
     tile: int
     multiple: int
     narrow: bool
     across: bool
+    at_once: bool
 
 
 # A float32 tile on a CPU is 4 MB; larger ones leave its caches. Elsewhere each tile
 # costs a dozen launches, or their like, which larger ones pay less often: figures in
-# docs/benchmark. CPU libraries are fastest at products with a transposed result.
+# docs/benchmark. CPU libraries are fastest at products with a transposed result. A GPU
+# waits for memory: there tiles are read as seldom as possible.
 FORMS = {
-    "cpu": Form(tile=1024, multiple=16, narrow=False, across=True),
-    "tpu": Form(tile=4096, multiple=128, narrow=True, across=False),
-    "gpu": Form(tile=8192, multiple=128, narrow=True, across=False),
+    "cpu": Form(tile=1024, multiple=16, narrow=False, across=True, at_once=False),
+    "tpu": Form(tile=4096, multiple=128, narrow=True, across=False, at_once=False),
+    "gpu": Form(tile=8192, multiple=128, narrow=True, across=False, at_once=True),
 }
 
 # Smaller tiles, and a single one, are the same everywhere: nothing is traced twice.
@@ -80,6 +83,8 @@ def on_each_platform(
         if max(n, m) <= tile or tile < WORTH:
             form = form._replace(multiple=1, across=FORMS["cpu"].across)
         form = form._replace(tile=min(tile, max(n, m)))
+        if form.tile <= FORMS["cpu"].tile and form.multiple == 1:
+            form = form._replace(at_once=FORMS["cpu"].at_once)
         forms[platform] = form if narrow else form._replace(narrow=False)
     if len(set(forms.values())) == 1:
         return run(forms["cpu"], *args)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxcl import graphs
 
@@ -95,7 +96,11 @@ def empty(reduction: Reduction, like: jax.Array) -> Partial:
 
 
 def summarize(
-    reduction: Reduction, scores: jax.Array, member: jax.Array, axes: Collection[int]
+    reduction: Reduction,
+    scores: jax.Array,
+    member: jax.Array,
+    axes: Collection[int],
+    at_once: bool,
 ) -> dict[int, Partial]:
     """Reduces one tile along one axis or both.
 
@@ -104,12 +109,17 @@ def summarize(
       scores: [n, m].
       member: which pairs count, bool [n, m].
       axes: the axes that are added up, each on its own.
+      at_once: whether a log-sum-exp reads its scores once, for maximum and sum.
 
     Returns:
       For each axis, the reduction over the tile's pairs.
     """
     if reduction.accumulate == "logsumexp":
-        return _log_sum_exp(jnp.where(member, scores, -jnp.inf), axes)
+        scores = jnp.where(member, scores, -jnp.inf)
+        read = _exponentials_at_once if at_once else _exponentials
+        # Each axis has its own references and exponentials. Sharing them where rows and
+        # columns lie close together is a branch, which GPUs compute in full.
+        return {axis: read(scores, axis) for axis in axes}
     scores = jnp.where(member, scores, 0)
     parts = {}
     for axis in axes:
@@ -121,16 +131,30 @@ def summarize(
     return parts
 
 
-def _log_sum_exp(scores: jax.Array, axes: Collection[int]) -> dict[int, Partial]:
-    # Each axis has its own references and exponentials. Sharing them where rows and
-    # columns lie close together is a branch, which GPUs compute in full.
-    parts = {}
-    for axis in axes:
-        top = jnp.max(scores, axis)
-        reference = jnp.expand_dims(_finite(top), axis)
-        total = jnp.exp(scores - reference).sum(axis)
-        parts[axis] = Partial(total, top, jnp.zeros_like(total))
-    return parts
+def _exponentials(scores: jax.Array, axis: int) -> Partial:
+    """Sums of exponentials along an axis, relative to the largest score."""
+    top = jnp.max(scores, axis)
+    reference = jnp.expand_dims(_finite(top), axis)
+    total = jnp.exp(scores - reference).sum(axis)
+    return Partial(total, top, jnp.zeros_like(total))
+
+
+def _exponentials_at_once(scores: jax.Array, axis: int) -> Partial:
+    """The same, with one exponential for each of the steps that join two sums."""
+
+    def join(a: Any, b: Any) -> Any:
+        (top, total), (other, added) = a, b
+        high, low = jnp.maximum(top, other), jnp.minimum(top, other)
+        shrink = jnp.exp(low - _finite(high))
+        total, added = (
+            jnp.where(top < other, total * shrink, total),
+            jnp.where(top < other, added, added * shrink),
+        )
+        return high, total + added
+
+    one, zero = jnp.ones_like(scores), jnp.zeros((), scores.dtype)
+    top, total = lax.reduce((scores, one), (zero - jnp.inf, zero), join, (axis,))
+    return Partial(total, top, jnp.zeros_like(total))
 
 
 def combine(reduction: Reduction, a: Partial, b: Partial) -> Partial:

@@ -121,7 +121,7 @@ def forward(tiles: Tiles, question: one_tile.Question, states: States) -> States
     def visit_row(i: Any, row: slices.Side, states: States) -> States:
         def visit_tile(j: Any, tile: Any, products: Any, carry: Any) -> Any:
             own, states = dict(carry[0]), dict(carry[1])
-            parts = one_tile.add_up(question, tile, products)
+            parts = one_tile.add_up(question, tile, products, tiles.form.at_once)
             for number in of_rows:
                 own[number] = reductions.combine(
                     asked[number], own[number], parts[number, 1]

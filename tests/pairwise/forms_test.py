@@ -9,14 +9,14 @@ import pytest
 
 import jaxcl
 from jaxcl import graphs, kernels, losses, pairwise
-from jaxcl.pairwise import plans, slices
+from jaxcl.pairwise import plans, reductions, slices
 from tests.losses import cases, numerics_test
 
 
 @pytest.fixture
 def accelerator(monkeypatch):
     """Computes on a CPU what is computed on accelerators, in tiny tiles."""
-    form = plans.Form(tile=8, multiple=4, narrow=True, across=False)
+    form = plans.Form(8, multiple=4, narrow=True, across=False, at_once=True)
     monkeypatch.setattr(plans, "WORTH", 1)
     monkeypatch.setattr(plans, "FORMS", dict.fromkeys(plans.FORMS, form))
     jax.clear_caches()
@@ -96,6 +96,28 @@ def test_a_cosine_of_bfloat16_is_exact_before_it_is_scaled():
     exact = np.asarray(z, np.float64)
     exact /= np.linalg.norm(exact, axis=1, keepdims=True)
     assert np.abs(got - exact @ exact.T).max() < 1e-5
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_maximum_and_sum_are_found_in_one_reading(axis):
+    rng = np.random.default_rng(0)
+    scores = jnp.asarray(30 * rng.standard_normal((37, 29)), jnp.float32)
+    member = jnp.asarray(rng.random((37, 29)) < 0.3)
+    member = member.at[5].set(False).at[:, 7].set(False)
+    reduction = pairwise.Reduction("logsumexp", graphs.others)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def summarize(at_once):
+        parts = reductions.summarize(reduction, scores, member, {axis}, at_once)
+        nothing = reductions.empty(reduction, parts[axis].total)
+        part = reductions.combine(reduction, parts[axis], nothing)
+        return reductions.finish(reduction, part)[0]
+
+    got, want = summarize(True), summarize(False)
+    assert (want == -jnp.inf).sum() == 1
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    lowered = jax.jit(summarize, static_argnums=0).lower
+    assert lowered(True).as_text().count("stablehlo.reduce(") == 1
 
 
 LABELS = jnp.arange(64) // 2
@@ -193,7 +215,7 @@ def test_each_platform_has_its_tiles():
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 100])
 @pytest.mark.parametrize("multiple", [1, 8])
 def test_triangular_tiles_meet_every_pair_once(n, multiple):
-    form = plans.Form(tile=10, multiple=multiple, narrow=False, across=False)
+    form = plans.Form(10, multiple, narrow=False, across=False, at_once=False)
     cuts = plans.cuts(form, "triangular", n, n)
     met = np.zeros((n, n), int)
     for i in range(cuts.row.number):
