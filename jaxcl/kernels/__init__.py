@@ -35,6 +35,7 @@ from jaxcl.kernels.angular import ARC_COSINE_FLOOR, ArcCosine, arc_cosine
 from jaxcl.kernels.base import (
     Kernel,
     accumulator,
+    balanced,
     cast_leaves,
     check,
     check_shapes,
@@ -43,6 +44,7 @@ from jaxcl.kernels.base import (
     log_kernel,
     matched,
     matched_views,
+    scaled,
     unit,
 )
 from jaxcl.kernels.radial import (
@@ -73,6 +75,7 @@ __all__ = [
     "KernelSum",
     "accumulator",
     "arc_cosine",
+    "balanced",
     "cast_leaves",
     "check",
     "check_shapes",
@@ -88,5 +91,6 @@ __all__ = [
     "log_kernel",
     "matched",
     "matched_views",
+    "scaled",
     "unit",
 ]

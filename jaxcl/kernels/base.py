@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxcl import _checks
 
@@ -16,10 +17,21 @@ class Kernel:
     """What a kernel says about a pair of embeddings; see the module's docstring.
 
     Attributes:
-      precision: of the matrix product, as in `jax.lax.dot`. None leaves JAX's default.
+      precision: what products of float32 vectors need at least, as in `jax.lax.dot`;
+        None leaves it to `pairwise.reduce_pairs`.
     """
 
     precision: ClassVar[Any] = None
+
+    def multiplier(self) -> ArrayLike | None:
+        """A number that products are multiplied with before `elementwise` sees them.
+
+        What is said here costs nothing per pair, and nor does its derivative.
+
+        Returns:
+          A number; None for one.
+        """
+        return None
 
     def prepare(self, z: jax.Array, unit: jax.Array) -> tuple[Any, Any]:
         """Chooses the vectors that are compared, and numbers that belong to each.
@@ -50,7 +62,7 @@ class Kernel:
         """Computes the logits of all pairs of two sets from inner products.
 
         Args:
-          products: the pytree of vectors, as inner products [n, m].
+          products: the pytree of vectors, as inner products [n, m] times `multiplier`.
           row: the numbers of the rows, as arrays [n, 1].
           column: the numbers of the columns, as arrays [1, m].
 
@@ -131,7 +143,7 @@ def check_shapes(kernel: Kernel, width: int, dtype: Any) -> None:
         kernel = jax.tree.unflatten(structure, leaves)
         (xs, row), (ys, column) = _prepare(kernel, x), _prepare(kernel, y)
         _logit(kernel, *(jax.tree.map(lambda v: v[0], side) for side in (xs, ys)))
-        products = jax.tree.map(lambda a, b: a @ b.T, xs, ys)
+        products = scaled(kernel, jax.tree.map(lambda a, b: a @ b.T, xs, ys))
         _tile(kernel, products, row, column, (len(x), len(y)))
 
     # Two rows and three columns: what is turned around shows in its shape.
@@ -180,8 +192,9 @@ def disagreement(kernel: Kernel, z: jax.Array) -> float:
     # No row with itself, which no loss compares.
     x, y = jnp.split(z, [max(1, (n - 1) // 2)])
     (xs, row), (ys, column) = _prepare(kernel, x), _prepare(kernel, y)
-    products = jax.tree.map(
-        lambda a, b: jnp.dot(a, b.T, precision=kernel.precision), xs, ys
+    products = scaled(
+        kernel,
+        jax.tree.map(lambda a, b: jnp.dot(a, b.T, precision="highest"), xs, ys),
     )
     defined = jax.tree.leaves(log_kernel(kernel, x, y))
     tile = jax.tree.leaves(_tile(kernel, products, row, column, (len(x), len(y))))
@@ -191,6 +204,20 @@ def disagreement(kernel: Kernel, z: jax.Array) -> float:
         for others in (tile, exchanged)
         for s, other in zip(defined, others, strict=True)
     )
+
+
+def scaled(kernel: Kernel, products: Any) -> Any:
+    """Multiplies inner products with the multiplier of a kernel.
+
+    Args:
+      kernel: a log-kernel.
+      products: a pytree of inner products.
+
+    Returns:
+      What its `elementwise` takes.
+    """
+    scale = kernel.multiplier()
+    return products if scale is None else jax.tree.map(lambda p: p * scale, products)
 
 
 @jax.jit
@@ -423,19 +450,40 @@ def inverse_norm(z: jax.Array) -> jax.Array:
     return jnp.where(squared == 0, 0, 1 / (largest * jnp.sqrt(squared)))
 
 
+def balanced(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Divides each embedding by a power of two, which rounds nothing.
+
+    Args:
+      z: embeddings [n, d] of any floating dtype.
+
+    Returns:
+      Rows [n, d] of the same dtype whose largest entries lie in [1, 2), so that their
+      products neither overflow nor vanish, and the powers [n], as `accumulator` says.
+      A row of zeros stays one, as does one without a normal number.
+    """
+    largest = jnp.max(jnp.abs(z), axis=-1).astype(accumulator(z.dtype))
+    _, exponent = jnp.frexp(_inside(largest))
+    power = jnp.ldexp(jnp.ones_like(largest), exponent - 1)
+    return z * (1 / power).astype(z.dtype)[..., None], power
+
+
 def _scaled(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Embeddings over their largest entry, that entry, and their squared lengths.
 
     Divided like this, the squares of 1e-30 and of 1e30 stay inside float32. The factor
     cancels from what is computed of it, so its gradient may be left out.
     """
-    largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1))
-    # Below the smallest normal number there is no inverse: such a vector counts as 0.
-    # Above one over it the inverse is none: what is left is a few times 1.
-    tiny = float(jnp.finfo(z.dtype).tiny)
-    largest = jnp.where(largest < tiny, 1, jnp.minimum(largest, 1 / tiny))
+    largest = _inside(lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1)))
     z = z * (1 / largest)[..., None]
     return z, largest, jnp.sum(jnp.square(z), axis=-1)
+
+
+def _inside(largest: jax.Array) -> jax.Array:
+    """The largest entries, where they have an inverse."""
+    # Below the smallest normal number there is no inverse: such a vector counts as 0.
+    # Above one over it the inverse is none: what is left is a few times 1.
+    tiny = float(jnp.finfo(largest.dtype).tiny)
+    return jnp.where(largest < tiny, 1, jnp.minimum(largest, 1 / tiny))
 
 
 def register(*data_fields: str) -> Any:

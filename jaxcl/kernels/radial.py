@@ -142,8 +142,11 @@ class Cosine(base.Kernel):
     def pair(self, x: Any, y: Any) -> jax.Array:
         return jnp.dot(x, y) / self.temperature
 
+    def multiplier(self) -> ArrayLike:
+        return 1 / self.temperature
+
     def elementwise(self, products: Any, row: Any, column: Any) -> jax.Array:
-        return products / self.temperature
+        return products
 
 
 @base.register("temperature")
@@ -169,14 +172,20 @@ class Exponential(base.Kernel):
 
     def prepare(self, z: jax.Array, unit: jax.Array) -> tuple[Any, Any]:
         x = unit if self.normalize else z
-        return x, jnp.sum(x * x, axis=-1)
+        squared = jnp.sum(x * x, axis=-1)
+        return x, squared / self.temperature if self.power == 2 else squared
 
     def pair(self, x: Any, y: Any) -> jax.Array:
         return -self._root(jnp.sum(jnp.square(x - y))) / self.temperature
 
+    def multiplier(self) -> ArrayLike | None:
+        return 2 / self.temperature if self.power == 2 else None
+
     def elementwise(self, products: Any, row: Any, column: Any) -> jax.Array:
+        if self.power == 2:  # all of it is over the temperature already
+            return jnp.minimum(products - row - column, 0)
         squared = row + column - 2 * products
-        return -self._root(jnp.maximum(squared, 0)) / self.temperature
+        return -self._root(jnp.maximum(squared, 0)) * (1 / self.temperature)
 
     def _root(self, squared: jax.Array) -> jax.Array:
         """Turns a squared distance into distance^power, with gradient 0 at 0."""

@@ -100,7 +100,11 @@ class KernelSum(base.Kernel):
     def elementwise(self, products: Any, row: Any, column: Any) -> jax.Array:
         members = zip(self.kernels, products, row, column, strict=True)
         return _log_sum(
-            [kernel.elementwise(*each) for kernel, *each in members], self.weights
+            [
+                kernel.elementwise(base.scaled(kernel, given), *each)
+                for kernel, given, *each in members
+            ],
+            self.weights,
         )
 
 

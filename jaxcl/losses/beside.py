@@ -40,4 +40,7 @@ class Beside(kernels.Kernel):
 
     def elementwise(self, products: Any, row: Any, column: Any) -> Any:
         members = zip((self.first, self.second), products, row, column, strict=True)
-        return tuple(kernel.elementwise(*each) for kernel, *each in members)
+        return tuple(
+            kernel.elementwise(kernels.scaled(kernel, given), *each)
+            for kernel, given, *each in members
+        )

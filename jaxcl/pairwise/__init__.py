@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcl import _checks, graphs, kernels, mesh
-from jaxcl.pairwise import checks, reference, tiled
+from jaxcl.pairwise import checks, plans, reference, streamed
 from jaxcl.pairwise.reductions import Pair, Reduction, logit
 
 __all__ = ["Pair", "Reduction", "logit", "reduce_pairs"]
@@ -131,7 +131,9 @@ def reduce_pairs(
     arguments = (kernel, asked, anchors, candidates, pair_weight)
     if impl == "reference":
         return _reduce_dense(names, *arguments)
-    plan = tiled.Plan(names, exchange, None if tile is None else int(tile))
+    plan = plans.Plan(
+        names, exchange, None if tile is None else int(tile), kernel.precision
+    )
     return _reduce_tiles(plan, *arguments)
 
 
@@ -147,10 +149,10 @@ def _reduce_dense(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _reduce_tiles(
-    plan: tiled.Plan, kernel: kernels.Kernel, *rest: Any
+    plan: plans.Plan, kernel: kernels.Kernel, *rest: Any
 ) -> tuple[jax.Array, ...]:
     _check_kernel(kernel, *rest)
-    return tiled.reduce_tiles(plan, kernel, *rest)
+    return streamed.reduce_streamed(plan, kernel, *rest)
 
 
 def _check_kernel(

@@ -40,31 +40,35 @@ def gather_columns(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
     return lax.all_to_all(x, names, split_axis=1, concat_axis=0, tiled=True)
 
 
-def scatter_sum(tree: Tree, names: tuple[str, ...]) -> Tree:
-    """Adds what all devices have and gives each device its columns.
+def scatter_sum(tree: Tree, names: tuple[str, ...], axis: int = 0) -> Tree:
+    """Adds what all devices have and gives each device its nodes.
+
+    One mesh axis after the other: over several at once, and over one of many devices,
+    TPUs add up everything everywhere and throw most of it away.
 
     Args:
-      tree: a pytree of arrays [..., devices * m].
+      tree: a pytree of arrays with devices * m nodes along one axis.
       names: mesh axes over which the nodes are sharded.
+      axis: which axis of the arrays that is.
 
     Returns:
-      The pytree of arrays [..., m].
+      The pytree of arrays with m nodes.
     """
-    if not names:
-        return tree
-    return jax.tree.map(
-        lambda x: lax.psum_scatter(x, names, scatter_dimension=x.ndim - 1, tiled=True),
-        tree,
-    )
+    for name in names:
+        scatter = functools.partial(
+            lax.psum_scatter, axis_name=name, scatter_dimension=axis, tiled=True
+        )
+        tree = jax.tree.map(scatter, tree)
+    return tree
 
 
 def scatter_combine(
-    combine: Callable[[Tree, Tree], Tree], tree: Tree, names: tuple[str, ...]
+    combine: Callable[[Tree], Tree], tree: Tree, names: tuple[str, ...]
 ) -> Tree:
     """Combines what all devices have and gives each device its rows.
 
     Args:
-      combine: joins the pytrees of two devices.
+      combine: joins what the devices have, along the first axis of every array.
       tree: a pytree of arrays [devices * n].
       names: mesh axes over which the rows are sharded.
 
@@ -74,14 +78,11 @@ def scatter_combine(
     if not names:
         return tree
     devices = lax.axis_size(names)
-    parts = jax.tree.map(
-        lambda x: lax.all_to_all(x.reshape(devices, -1), names, 0, 0), tree
+    return combine(
+        jax.tree.map(
+            lambda x: lax.all_to_all(x.reshape(devices, -1), names, 0, 0), tree
+        )
     )
-    by_device = [
-        jax.tree.map(lambda x, device=device: x[device], parts)
-        for device in range(devices)
-    ]
-    return functools.reduce(combine, by_device)
 
 
 def visit_blocks(

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax.typing import ArrayLike
 
 from jaxcl import graphs, kernels
-from jaxcl.pairwise import reductions, slices, trees
+from jaxcl.pairwise import reductions, slices
 
 Asked = tuple[reductions.Reduction, ...]
 
@@ -44,17 +44,18 @@ class Task(NamedTuple):
 def make_tasks(
     asked: Asked,
     schedule: str,
-    anchors: graphs.Nodes,
-    row_cut: slices.Cut,
+    *,
+    several: bool,
+    extras: bool,
     backward: bool = False,
-) -> list[Task]:
+) -> tuple[Task, ...]:
     """Says what each tile contributes to.
 
     Args:
       asked: the reductions.
       schedule: "triangular", "both" or "mirrored".
-      anchors: the nodes of the rows.
-      row_cut: how they are cut.
+      several: whether there is more than one tile.
+      extras: whether nodes carry any.
       backward: whether derivatives are contributed.
 
     Returns:
@@ -78,9 +79,9 @@ def make_tasks(
                     outputs[of_rows].append(Output(number, 0, False))
                 continue
             outputs[False].append(Output(number, int(of_rows), False))
-            if schedule == "triangular" and row_cut.number > 1:
+            if schedule == "triangular" and several:
                 outputs[True].append(Output(number, int(not of_rows), True))
-        if schedule != "both" and not jax.tree.leaves(anchors.extra):
+        if schedule != "both" and not extras:
             # Without extras a score cannot tell its anchor from its candidate.
             outputs = {False: outputs[False] + outputs[True]}
         tasks += [
@@ -88,58 +89,60 @@ def make_tasks(
             for swapped, those in outputs.items()
             if those
         ]
-    return tasks
+    return tuple(tasks)
 
 
 class Tile(NamedTuple):
-    """Where a tile is, who its rows and columns are, and what is known of its pairs."""
+    """What a tile compares, and what is known of its pairs.
+
+    Attributes:
+      row: what is compared of its rows; numbers [n].
+      column: what is compared of its columns; numbers [m].
+      diagonal: whether both are the same nodes.
+      weight: the tile of `pair_weight` [n, m], or None.
+    """
 
     row: slices.Side
     column: slices.Side
-    i: Any
-    j: Any
-    row_cut: slices.Cut
-    column_cut: slices.Cut
+    diagonal: Any
+    weight: jax.Array | None = None
+
+
+class Question(NamedTuple):
+    """What is asked of every tile.
+
+    Attributes:
+      kernel: a log-kernel.
+      asked: the reductions.
+      tasks: what a tile contributes to.
+      layout: how the kernel's products are made of those of vectors.
+      scale: what products are multiplied with, or None.
+    """
+
+    kernel: kernels.Kernel
+    asked: Asked
+    tasks: tuple[Task, ...]
     layout: slices.Layout
-    first: Any  # column of the block, among those of all devices
-    pair_weight: jax.Array | None
-
-    def weight(self) -> jax.Array | None:
-        """The tile of `pair_weight`, if there is one."""
-        if self.pair_weight is None:
-            return None
-        column = self.first + slices.start(self.column_cut, self.j)
-        start = slices.start(self.row_cut, self.i), column
-        size = self.row_cut.size, self.column_cut.size
-        return lax.dynamic_slice(self.pair_weight, start, size)
+    scale: ArrayLike | None
 
 
-def add_to(
-    states: dict[int, Any],
-    tasks: list[Task],
-    tile: Tile,
-    theta: tuple[kernels.Kernel, Asked],
-    row: slices.Prepared,
-) -> dict[int, Any]:
-    """Adds the scores of one tile to the reductions.
+def add_up(
+    question: Question, tile: Tile, products: list[jax.Array]
+) -> dict[tuple[int, int], reductions.Partial]:
+    """Reduces the pairs of one tile.
 
     Args:
-      states: reductions that have seen some of the pairs, by number.
-      tasks: what the tile contributes to.
-      tile: where it is.
-      theta: the kernel and the reductions.
-      row: what the kernel compares of the tile's rows.
+      question: what is asked.
+      tile: what it compares.
+      products: of its vectors, [n, m] each.
 
     Returns:
-      The reductions with the tile's pairs.
+      By the number of a reduction and the axis that was added up, what the tile adds.
     """
-    kernel, asked = theta
-    column, _ = slices.prepare(kernel, tile.column)
-    scores = _scores(tasks, tile, theta, _products(kernel, row, column), row, column)
-    states = dict(states)
-    for task, score in zip(tasks, scores, strict=True):
-        reduction = asked[task.number]
-        merge = functools.partial(reductions.combine, reduction)
+    scores = _scores(question, tile, products)
+    found: dict[tuple[int, int], reductions.Partial] = {}
+    for task, score in zip(question.tasks, scores, strict=True):
+        reduction = question.asked[task.number]
         axes = {output.axis for output in task.outputs}
         member = _member(task, reduction, tile)
         parts = reductions.summarize(reduction, score, member, axes)
@@ -147,109 +150,98 @@ def add_to(
             part = parts[axis]
             if mirror:
                 nothing = reductions.empty(reduction, part.total)
-                part = trees.where(tile.i == tile.j, nothing, part)
-            cut, at = (tile.row_cut, tile.i) if axis else (tile.column_cut, tile.j)
-            states[number] = trees.update(
-                merge, states[number], part, slices.start(cut, at)
-            )
-    return states
+                part = jax.tree.map(
+                    functools.partial(jnp.where, tile.diagonal), nothing, part
+                )
+            if (number, axis) in found:
+                part = reductions.combine(reduction, found[number, axis], part)
+            found[number, axis] = part
+    return found
 
 
-def gradient(
-    tasks: list[Task],
+def differentiate(
+    question: Question,
     tile: Tile,
-    theta: tuple[kernels.Kernel, Asked],
-    row: slices.Prepared,
-    transposed: list[jax.Array] | None,
+    products: list[jax.Array],
     row_results: dict[int, Any],
     column_results: dict[int, Any],
-) -> tuple[slices.Prepared, slices.Prepared, tuple[kernels.Kernel, Asked]]:
-    """Computes what one tile adds to the gradients.
+) -> tuple[list[jax.Array], tuple[Any, Any], tuple[Any, Any], Any]:
+    """Computes the derivatives that one tile adds.
 
     Args:
-      tasks: what the tile contributes to.
-      tile: where it is.
-      theta: the kernel and the reductions.
-      row: what the kernel compares of the tile's rows.
-      transposed: the row vectors, for the product that the columns need; without them
-        the columns get no vectors.
+      question: what is asked.
+      tile: what it compares.
+      products: of its vectors, [n, m] each.
       row_results: cotangent and `reductions.finish`'s number of each row, by reduction.
       column_results: the same of each column.
 
     Returns:
-      The gradients with respect to rows, columns and theta.
+      The gradients with respect to products, to numbers and extras of the rows, to
+      those of the columns, and to kernel and reductions.
     """
-    kernel, asked = theta
-    column, _ = slices.prepare(kernel, tile.column)
-    products = _products(kernel, row, column)
-    scores, pull = jax.vjp(
-        functools.partial(_scores, tasks, tile),
-        theta,
-        products,
-        row._replace(vectors=[]),
-        column._replace(vectors=[]),
-    )
+
+    def scores(
+        theta: Any, products: list[jax.Array], row: Any, column: Any
+    ) -> list[jax.Array]:
+        kernel, asked = theta
+        ends = (_with(tile.row, *row), _with(tile.column, *column))
+        replaced = tile._replace(row=ends[0], column=ends[1])
+        return _scores(
+            question._replace(kernel=kernel, asked=asked), replaced, products
+        )
+
+    def ends(side: slices.Side) -> tuple[Any, Any]:
+        return side.numbers, side.nodes.extra
+
+    theta = question.kernel, question.asked
+    given, pull = jax.vjp(scores, theta, products, ends(tile.row), ends(tile.column))
     slopes = [
-        _slope(task, score, tile, asked, row_results, column_results)
-        for task, score in zip(tasks, scores, strict=True)
+        _slope(task, score, tile, question.asked, row_results, column_results)
+        for task, score in zip(question.tasks, given, strict=True)
     ]
     theta_part, slopes, row_part, column_part = pull(slopes)
-    row_part = row_part._replace(
-        vectors=[
-            _dot(kernel, slope, vector, 0)
-            for slope, vector in zip(slopes, column.vectors, strict=True)
-        ]
-    )
-    if transposed is not None:
-        column_part = column_part._replace(
-            vectors=[
-                _dot(kernel, vector, slope, 0)
-                for slope, vector in zip(slopes, transposed, strict=True)
-            ]
-        )
-    return row_part, column_part, theta_part
+    return slopes, row_part, column_part, theta_part
 
 
-def _products(
-    kernel: kernels.Kernel, row: slices.Prepared, column: slices.Prepared
-) -> list[jax.Array]:
-    pairs = zip(row.vectors, column.vectors, strict=True)
-    return [_dot(kernel, x, y, 1) for x, y in pairs]
-
-
-def _dot(kernel: kernels.Kernel, x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
-    return lax.dot_general(
-        x, y, (((1,), (axis,)), ((), ())), precision=kernel.precision
-    )
+def _with(side: slices.Side, numbers: Any, extra: Any) -> slices.Side:
+    return side._replace(numbers=numbers, nodes=side.nodes._replace(extra=extra))
 
 
 def _scores(
-    tasks: list[Task],
-    tile: Tile,
-    theta: tuple[kernels.Kernel, Asked],
-    products: list[jax.Array],
-    row: slices.Prepared,
-    column: slices.Prepared,
+    question: Question, tile: Tile, products: list[jax.Array]
 ) -> list[jax.Array]:
     """Computes the scores of one tile, for each task."""
-    kernel, asked = theta
-    structure, places = tile.layout
-    logits = kernel.elementwise(
-        jax.tree.unflatten(structure, [products[place] for place in places]),
-        jax.tree.map(lambda x: x[:, None], row.numbers),
-        jax.tree.map(lambda x: x[None, :], column.numbers),
+    pairs = zip(products, tile.row.factors, tile.column.factors, strict=True)
+    seen = [_rescaled(question.scale, *each) for each in pairs]
+    structure, places = question.layout
+    logits = question.kernel.elementwise(
+        jax.tree.unflatten(structure, [seen[place] for place in places]),
+        jax.tree.map(lambda x: x[:, None], tile.row.numbers),
+        jax.tree.map(lambda x: x[None, :], tile.column.numbers),
     )
-    of_row = tile.row.nodes._replace(extra=row.extra)
-    of_column = tile.column.nodes._replace(extra=column.extra)
     scores = []
-    for task in tasks:
-        anchor, candidate = _roles(task, of_row, of_column)
+    for task in question.tasks:
+        anchor, candidate = _roles(task, tile.row.nodes, tile.column.nodes)
         scores.append(
             reductions.score(
-                asked[task.number], logits, anchor, candidate, tile.weight()
+                question.asked[task.number], logits, anchor, candidate, tile.weight
             )
         )
     return scores
+
+
+def _rescaled(
+    scale: ArrayLike | None,
+    product: jax.Array,
+    row: jax.Array | None,
+    column: jax.Array | None,
+) -> jax.Array:
+    """Multiplies what every product has in common, with each row's number first."""
+    if row is not None:
+        product = product * (row if scale is None else row * scale)[:, None]
+    elif scale is not None:
+        product = product * scale
+    return product if column is None else product * column[None, :]
 
 
 def _slope(
@@ -264,13 +256,9 @@ def _slope(
     reduction = asked[task.number]
     slope = jnp.zeros_like(score)
     for number, axis, mirror in task.outputs:
-        if axis == 1:
-            results, cut, at = row_results[number], tile.row_cut, tile.i
-        else:
-            results, cut, at = column_results[number], tile.column_cut, tile.j
-        cotangent, known = trees.take(results, slices.start(cut, at), cut.size)
+        cotangent, known = (row_results if axis else column_results)[number]
         if mirror:
-            cotangent = jnp.where(tile.i == tile.j, 0, cotangent)
+            cotangent = jnp.where(tile.diagonal, 0, cotangent)
         slope += reductions.slope(
             reduction,
             score,

@@ -6,13 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxcl import graphs
-
-# Scores that lie less far apart than this share exponentials: the smaller ones keep
-# their float32 precision above the smallest normal number, exp(-87).
-SHARED_SPREAD = 60.0
 
 
 class Pair(NamedTuple):
@@ -127,33 +122,15 @@ def summarize(
 
 
 def _log_sum_exp(scores: jax.Array, axes: Collection[int]) -> dict[int, Partial]:
-    tops = {axis: jnp.max(scores, axis) for axis in axes}
-
-    def apart() -> list[jax.Array]:
-        return [
-            jnp.exp(scores - jnp.expand_dims(_finite(top), axis)).sum(axis)
-            for axis, top in tops.items()
-        ]
-
-    def together() -> list[jax.Array]:
-        powers = jnp.exp(scores - highest)
-        return [
-            powers.sum(axis) * jnp.exp(highest - _or(highest, top))
-            for axis, top in tops.items()
-        ]
-
-    if len(tops) == 1:
-        totals = apart()
-    else:
-        # Rows and columns can share their exponentials, the costly part, where no row
-        # or column lies so far below the highest score that its own would underflow.
-        highest = _finite(jnp.max(tops[0]))
-        lowest = jnp.stack([jnp.min(_or(highest, top)) for top in tops.values()]).min()
-        totals = lax.cond(highest - lowest < SHARED_SPREAD, together, apart)
-    return {
-        axis: Partial(total, top, jnp.zeros_like(total))
-        for total, (axis, top) in zip(totals, tops.items(), strict=True)
-    }
+    # Each axis has its own references and exponentials. Sharing them where rows and
+    # columns lie close together is a branch, which GPUs compute in full.
+    parts = {}
+    for axis in axes:
+        top = jnp.max(scores, axis)
+        reference = jnp.expand_dims(_finite(top), axis)
+        total = jnp.exp(scores - reference).sum(axis)
+        parts[axis] = Partial(total, top, jnp.zeros_like(total))
+    return parts
 
 
 def combine(reduction: Reduction, a: Partial, b: Partial) -> Partial:
@@ -174,6 +151,23 @@ def combine(reduction: Reduction, a: Partial, b: Partial) -> Partial:
         total += b.total * jnp.exp(b.top - reference)
         return Partial(total, top, a.members)
     return Partial(a.total + b.total, a.top, a.members + b.members)
+
+
+def combine_all(reduction: Reduction, parts: Partial) -> Partial:
+    """Joins what several disjoint sets of pairs gave.
+
+    Args:
+      reduction: what is asked.
+      parts: of each set, along the first axis.
+
+    Returns:
+      The reduction over all of them.
+    """
+    if reduction.accumulate == "logsumexp":
+        top = parts.top.max(axis=0)
+        total = parts.total * jnp.exp(parts.top - _finite(top)[None])
+        return Partial(total.sum(axis=0), top, parts.members[0])
+    return Partial(parts.total.sum(0), parts.top[0], parts.members.sum(0))
 
 
 def finish(reduction: Reduction, partial: Partial) -> tuple[jax.Array, jax.Array]:
@@ -326,9 +320,4 @@ def side(nodes: graphs.Nodes, axis: int) -> graphs.Nodes:
 
 def _finite(x: jax.Array) -> jax.Array:
     """Replaces -inf, which stands for no pairs, by a number safe to subtract."""
-    return _or(0, x)
-
-
-def _or(number: jax.typing.ArrayLike, x: jax.Array) -> jax.Array:
-    """Replaces -inf, which stands for no pairs, by another number."""
-    return jnp.where(x == -jnp.inf, number, x)
+    return jnp.where(x == -jnp.inf, 0, x)

@@ -1,274 +1,229 @@
-"""Reductions over all pairs by tiles: the pair matrix is never stored.
+"""A block of pairs by XLA tiles: the pair matrix is never stored.
 
-The forward pass visits each tile and keeps a few numbers per node. The backward pass
-visits each tile again, computes its logits anew, and multiplies the derivatives with
-respect to the scores into the gradients. Residuals are the inputs and those few
-numbers. `slices` cuts nodes, `one_tile` is what happens to a pair of slices.
-
-What is compared decides the schedule:
-
-- `triangular`, a node set with itself on one device: each unordered pair of tiles is
-  visited once and serves as (row, column) and as (column, row). That is the work of two
-  matrix products, forward and backward, where autodiff of the dense form does three.
-- `both`, two node sets: a tile serves the reductions of its rows and of its columns.
-- `mirrored`, a node set with itself over several devices: local rows meet all columns.
-  In the backward pass each device also takes, for its rows, what they owe to the
-  results of other rows, so that no gradient has to travel.
-
-Gradients are added up in the space of the kernel's vectors, transposed for columns:
-matrix libraries are fastest at that form of the product.
+`forward` visits each tile and keeps a few numbers per node. `backward` visits each tile
+again, computes its logits anew, and multiplies the derivatives by the products into the
+gradients. `one_tile` is what happens inside of a tile.
 """
 
-import functools
-from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcl import graphs, kernels, mesh
-from jaxcl.pairwise import exchange, one_tile, reductions, slices, trees
+from jaxcl import kernels, mesh
+from jaxcl.pairwise import one_tile, plans, reductions, slices, trees
+
+States = dict[int, reductions.Partial]
 
 
-class Plan(NamedTuple):
-    """What is static about a call.
-
-    Attributes:
-      names: mesh axes over which the nodes are sharded.
-      exchange: how candidates travel over them, "gather" or "ring".
-      tile: the largest edge of a tile; None is chosen here.
-    """
-
-    names: tuple[str, ...]
-    exchange: str
-    tile: int | None
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def reduce_tiles(
-    plan: Plan,
-    kernel: kernels.Kernel,
-    asked: one_tile.Asked,
-    anchors: graphs.Nodes,
-    candidates: graphs.Nodes | None,
-    pair_weight: jax.Array | None,
-) -> tuple[jax.Array, ...]:
-    """Computes reductions tile by tile.
+class Tiles:
+    """A block of pairs, in tiles.
 
     Args:
-      plan: the mesh axes and the edge of a tile.
-      kernel: a symmetric kernel with float array leaves.
-      asked: the reductions.
-      anchors: n nodes of this device.
-      candidates: m nodes of this device; None for the anchors themselves.
-      pair_weight: [n, devices * m] or None; a constant.
+      plan: of the call.
+      form: of the platform.
+      schedule: "triangular", "both" or "mirrored".
+      rows: what is compared of n rows.
+      columns: what is compared of m columns.
+      first: number of the first column among those of all devices.
+      pair_weight: [n, all columns], or None.
+    """
+
+    def __init__(
+        self,
+        plan: plans.Plan,
+        form: plans.Form,
+        schedule: str,
+        rows: slices.Side,
+        columns: slices.Side,
+        first: Any,
+        pair_weight: jax.Array | None,
+    ) -> None:
+        self.plan, self.form, self.schedule = plan, form, schedule
+        self.rows, self.columns = rows, columns
+        self.first, self.pair_weight = first, pair_weight
+        n, m = (len(side.nodes.index) for side in (rows, columns))
+        self.cuts = plans.cuts(form, schedule, n, m)
+
+    def visit(self, visit_row: Any, carry: Any) -> Any:
+        """Lets a function of (i, slice, carry) see each slice of rows."""
+
+        def visit_slice(i: Any, carry: Any) -> Any:
+            return visit_row(i, self._widened(self.cuts.row, self.rows, i), carry)
+
+        return lax.fori_loop(0, self.cuts.row.number, visit_slice, carry)
+
+    def visit_columns(
+        self, i: Any, row: slices.Side, visit_tile: Any, carry: Any
+    ) -> Any:
+        """Lets a function of (j, tile, products, carry) see each tile of these rows."""
+
+        def visit_number(k: Any, carry: Any) -> Any:
+            j = self.cuts.column_of(self.schedule, i, k)
+            column = self._widened(self.cuts.column, self.columns, j)
+            tile = one_tile.Tile(row, column, i == j, self._weight(i, j))
+            pairs = zip(row.vectors, column.vectors, strict=True)
+            products = [self.product(x, y, 1) for x, y in pairs]
+            return visit_tile(j, tile, products, carry)
+
+        return lax.fori_loop(0, self.cuts.met, visit_number, carry)
+
+    def product(self, x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
+        """Multiplies two matrices; coefficients take the dtype of vectors."""
+        x = x.astype(y.dtype)
+        return lax.dot_general(
+            x,
+            y,
+            (((1,), (axis,)), ((), ())),
+            precision=None if x.dtype == jnp.bfloat16 else self.plan.precision,
+            preferred_element_type=kernels.accumulator(y.dtype),
+        )
+
+    def _widened(self, cut: slices.Cut, side: slices.Side, number: Any) -> slices.Side:
+        """A slice, whose vectors are in the dtype that is multiplied here."""
+        side = slices.take(side, cut, number)
+        if self.form.narrow:
+            return side
+        vectors = [x.astype(kernels.accumulator(x.dtype)) for x in side.vectors]
+        return side._replace(vectors=vectors)
+
+    def _weight(self, i: Any, j: Any) -> jax.Array | None:
+        """The tile of `pair_weight`, if there is one."""
+        if self.pair_weight is None:
+            return None
+        row, column = self.cuts.row, self.cuts.column
+        at = slices.start(row, i), self.first + slices.start(column, j)
+        return lax.dynamic_slice(self.pair_weight, at, (row.size, column.size))
+
+
+def forward(tiles: Tiles, question: one_tile.Question, states: States) -> States:
+    """Adds a block of pairs to the reductions.
+
+    Args:
+      tiles: the block.
+      question: what is asked.
+      states: what the reductions have seen before, by number: [n] or, for what belongs
+        to columns, [m].
 
     Returns:
-      One array for each reduction.
+      The states with this block.
     """
-    return _forward(plan, kernel, asked, anchors, candidates, pair_weight)[0]
+    asked = question.asked
+    outputs = {(o.number, o.axis) for task in question.tasks for o in task.outputs}
+    of_rows = sorted(number for number, axis in outputs if axis == 1)
+    of_columns = sorted(number for number, axis in outputs if axis == 0)
 
-
-def _forward(
-    plan: Plan,
-    kernel: kernels.Kernel,
-    asked: one_tile.Asked,
-    anchors: graphs.Nodes,
-    candidates: graphs.Nodes | None,
-    pair_weight: jax.Array | None,
-) -> tuple[tuple[jax.Array, ...], Any]:
-    rows = slices.side(anchors)
-    columns = rows if candidates is None else slices.side(candidates)
-    schedule = _schedule(plan, candidates)
-    row_cut = slices.cut(rows, plan.tile)
-    tasks = one_tile.make_tasks(asked, schedule, anchors, row_cut)
-    # Results that belong to columns, and travel with them.
-    of_columns = {
-        number
-        for number, reduction in enumerate(asked)
-        if schedule == "both" and reduction.over == "anchors"
-    }
-    varying = mesh.varying_axes((rows, columns, kernel, asked, pair_weight))
-
-    def empty(numbers: Collection[int], side: slices.Side) -> dict[int, Any]:
-        states = {k: reductions.empty(asked[k], side.factor) for k in numbers}
-        return mesh.cast_varying(states, varying)
-
-    def visit_block(block: slices.Side, first: Any, owed: Any, kept: Any) -> Any:
-        column_cut = slices.cut(block, plan.tile)
-
-        def visit_row(i: Any, states: dict[int, Any]) -> dict[int, Any]:
-            row = slices.take(rows, row_cut, i)
-            row_own, layout = slices.prepare(kernel, row)
-
-            def visit_tile(j: Any, states: dict[int, Any]) -> dict[int, Any]:
-                column = slices.take(block, column_cut, j)
-                tile = one_tile.Tile(
-                    row, column, i, j, row_cut, column_cut, layout, first, pair_weight
-                )
-                return one_tile.add_to(states, tasks, tile, (kernel, asked), row_own)
-
-            return _over_columns(schedule, i, column_cut, visit_tile, states)
-
-        states = lax.fori_loop(0, row_cut.number, visit_row, {**owed, **kept})
-        return {k: states[k] for k in owed}, {k: states[k] for k in kept}
-
-    def bring_home(owed: dict[int, Any]) -> dict[int, Any]:
-        return {
-            k: exchange.scatter_combine(
-                functools.partial(reductions.combine, asked[k]), state, plan.names
-            )
-            for k, state in owed.items()
-        }
-
-    owed, kept = exchange.visit_blocks(
-        plan.exchange,
-        plan.names,
-        columns,
-        functools.partial(empty, of_columns),
-        visit_block,
-        bring_home,
-        empty(set(range(len(asked))) - of_columns, rows),
-    )
-    states = {**owed, **kept}
-    finished = [reductions.finish(r, states[k]) for k, r in enumerate(asked)]
-    known = [number for _, number in finished]
-    residuals = (kernel, asked, anchors, candidates, pair_weight, known)
-    return tuple(result for result, _ in finished), residuals
-
-
-def _backward(plan: Plan, residuals: Any, cotangents: tuple[jax.Array, ...]) -> Any:
-    kernel, asked, anchors, candidates, pair_weight, known = residuals
-    rows = slices.side(anchors)
-    columns = rows if candidates is None else slices.side(candidates)
-    schedule = _schedule(plan, candidates)
-    row_cut = slices.cut(rows, plan.tile)
-    tasks = one_tile.make_tasks(asked, schedule, anchors, row_cut, backward=True)
-    # What a tile needs to know about results: of its rows, and of its columns.
-    results = dict(enumerate(zip(cotangents, known, strict=True)))
-    of_columns = {o.number for task in tasks for o in task.outputs if o.axis == 0}
-    traveling = columns, {number: results[number] for number in of_columns}
-    varying = mesh.varying_axes((rows, columns, kernel, asked, pair_weight, cotangents))
-
-    def visit_block(traveling: Any, first: Any, owed: Any, kept: Any) -> Any:
-        block, column_results = traveling
-        column_cut = slices.cut(block, plan.tile)
-
-        def visit_row(i: Any, carry: Any) -> Any:
-            column_gradient, (gradient, prepare_gradient, theta_gradient) = carry
-            row = slices.take(rows, row_cut, i)
-            row_own, layout = slices.prepare(kernel, row)
-            # The barrier keeps XLA from folding the transposition into each product.
-            transposed = lax.optimization_barrier([v.T for v in row_own.vectors])
-
-            def visit_tile(j: Any, carry: Any) -> Any:
-                row_gradient, column_gradient, theta_gradient = carry
-                column = slices.take(block, column_cut, j)
-                tile = one_tile.Tile(
-                    row, column, i, j, row_cut, column_cut, layout, first, pair_weight
-                )
-                row_part, column_part, theta_part = one_tile.gradient(
-                    tasks,
-                    tile,
-                    (kernel, asked),
-                    row_own,
-                    None if schedule == "mirrored" else transposed,
-                    results,
-                    column_results,
-                )
-                if schedule != "mirrored":
-                    column_gradient = trees.update(
-                        trees.add,
-                        column_gradient,
-                        column_part,
-                        slices.start(column_cut, j),
-                        axis=-1,
-                    )
-                return (
-                    trees.add(row_gradient, row_part),
-                    column_gradient,
-                    trees.add(theta_gradient, theta_part),
-                )
-
-            zero = jax.tree.map(jnp.zeros_like, row_own)
-            row_gradient, column_gradient, theta_gradient = _over_columns(
-                schedule,
-                i,
-                column_cut,
-                visit_tile,
-                (zero, column_gradient, theta_gradient),
-            )
-            if schedule == "triangular":
-                # By now all tiles in which these rows were columns have been visited.
-                start, size = slices.start(row_cut, i), row_cut.size
-                due = trees.transpose(trees.take(column_gradient, start, size, axis=-1))
-                row_gradient = trees.add(
-                    row_gradient, trees.mask_rows(due, slices.new_rows(row_cut, i))
-                )
-            prepare_part, part = slices.pull_back(kernel, row.nodes, row_gradient)
-            gradient = trees.update(trees.add, gradient, part, slices.start(row_cut, i))
-            prepare_gradient = trees.add(prepare_gradient, prepare_part)
-            return column_gradient, (gradient, prepare_gradient, theta_gradient)
-
-        return lax.fori_loop(0, row_cut.number, visit_row, (owed, kept))
-
-    def empty(traveling: Any) -> Any:
-        if schedule == "mirrored":
-            return ()
-        return mesh.cast_varying(slices.column_zeros(kernel, traveling[0]), varying)
-
-    zeros = functools.partial(jax.tree.map, jnp.zeros_like)
-    nothing = (
-        zeros(slices.NodeGradient(anchors.z, anchors.extra)),
-        zeros(kernel),
-        zeros((kernel, asked)),
-    )
-    column_gradient, (gradient, prepare_gradient, theta_gradient) = (
-        exchange.visit_blocks(
-            plan.exchange,
-            plan.names,
-            traveling,
-            empty,
-            visit_block,
-            lambda owed: exchange.scatter_sum(owed, plan.names),
-            mesh.cast_varying(nothing, varying),
+    def merge(states: States, number: int, part: Any, cut: Any, at: Any) -> None:
+        states[number] = trees.update(
+            lambda a, b: reductions.combine(asked[number], a, b),
+            states[number],
+            part,
+            slices.start(cut, at),
         )
-    )
-    if schedule == "mirrored":
-        # Each pair was seen from both of its ends.
-        theta_gradient = jax.tree.map(lambda x: x / 2, theta_gradient)
-    candidates_gradient = None
-    if schedule == "both":
-        own = trees.transpose(column_gradient)
-        prepare_part, part = slices.pull_back(kernel, columns.nodes, own)
-        prepare_gradient = trees.add(prepare_gradient, prepare_part)
-        candidates_gradient = part.of_nodes()
-    kernel_gradient, asked_gradient = theta_gradient
-    return (
-        trees.add(kernel_gradient, prepare_gradient),
-        asked_gradient,
-        gradient.of_nodes(),
-        candidates_gradient,
-        None,
-    )
+
+    def visit_row(i: Any, row: slices.Side, states: States) -> States:
+        def visit_tile(j: Any, tile: Any, products: Any, carry: Any) -> Any:
+            own, states = dict(carry[0]), dict(carry[1])
+            parts = one_tile.add_up(question, tile, products)
+            for number in of_rows:
+                own[number] = reductions.combine(
+                    asked[number], own[number], parts[number, 1]
+                )
+            for number in of_columns:
+                merge(states, number, parts[number, 0], tiles.cuts.column, j)
+            return own, states
+
+        like = {k: trees.take(states[k], 0, tiles.cuts.row.size) for k in of_rows}
+        nothing = {k: reductions.empty(asked[k], x.total) for k, x in like.items()}
+        nothing = mesh.cast_varying(nothing, mesh.varying_axes(states))
+        own, states = tiles.visit_columns(i, row, visit_tile, (nothing, states))
+        for number, part in own.items():
+            merge(states, number, part, tiles.cuts.row, i)
+        return states
+
+    return tiles.visit(visit_row, states)
 
 
-reduce_tiles.defvjp(_forward, _backward)
+def backward(
+    tiles: Tiles,
+    question: one_tile.Question,
+    row_results: dict[int, Any],
+    column_results: dict[int, Any],
+    gradients: tuple[slices.Gradient, slices.Gradient | None, Any],
+) -> tuple[slices.Gradient, slices.Gradient | None, Any]:
+    """Adds a block of pairs to the gradients.
+
+    Args:
+      tiles: the block.
+      question: what is asked.
+      row_results: cotangent and `reductions.finish`'s number of each row, by reduction.
+      column_results: the same of each column.
+      gradients: of the rows; of the columns, or None where they get none, with the
+        nodes as the last axis if the form says so; and of kernel and reductions.
+
+    Returns:
+      The gradients with this block.
+    """
+    cuts, across = tiles.cuts, tiles.form.across
+
+    def visit_row(i: Any, row: slices.Side, carry: Any) -> Any:
+        of_rows, of_columns, of_theta = carry
+        at, size = slices.start(cuts.row, i), cuts.row.size
+        own_results = trees.take(row_results, at, size)
+        transposed = row.vectors
+        if across:
+            # The barrier keeps XLA from folding the transposition into each product.
+            transposed = lax.optimization_barrier([x.T for x in row.vectors])
+
+        def visit_tile(j: Any, tile: Any, products: Any, carry: Any) -> Any:
+            own, of_columns, of_theta = carry
+            place = slices.start(cuts.column, j)
+            slopes, row_part, column_part, theta_part = one_tile.differentiate(
+                question,
+                tile,
+                products,
+                own_results,
+                trees.take(column_results, place, cuts.column.size),
+            )
+            pairs = zip(slopes, tile.column.vectors, strict=True)
+            row_vectors = [tiles.product(slope, y, 0) for slope, y in pairs]
+            own = trees.add(own, slices.Gradient(row_vectors, *row_part))
+            if of_columns is not None:
+                pairs = zip(slopes, transposed, strict=True)
+                vectors = [
+                    tiles.product(x, slope.astype(x.dtype), 0)
+                    if across
+                    else tiles.product(slope.T, x, 0)
+                    for slope, x in pairs
+                ]
+                add = trees.add
+                of_columns = slices.Gradient(
+                    trees.update(add, of_columns.vectors, vectors, place, int(across)),
+                    *trees.update(add, of_columns[1:], column_part, place),
+                )
+            return own, of_columns, trees.add(of_theta, theta_part)
+
+        nothing = slices.no_gradient(row)
+        nothing = mesh.cast_varying(nothing, mesh.varying_axes(of_rows))
+        own, of_columns, of_theta = tiles.visit_columns(
+            i, row, visit_tile, (nothing, of_columns, of_theta)
+        )
+        return trees.update(trees.add, of_rows, own, at), of_columns, of_theta
+
+    return tiles.visit(visit_row, gradients)
 
 
-def _schedule(plan: Plan, candidates: graphs.Nodes | None) -> str:
-    if candidates is not None:
-        return "both"
-    return "mirrored" if plan.names else "triangular"
+def upright(gradient: slices.Gradient, across: bool) -> slices.Gradient:
+    """Gives the gradient of columns with the nodes as the first axis.
 
+    Args:
+      gradient: of columns.
+      across: whether the nodes are the last axis of its vectors.
 
-def _over_columns(
-    schedule: str,
-    i: Any,
-    cut: slices.Cut,
-    visit_tile: Callable[[Any, Any], Any],
-    carry: Any,
-) -> Any:
-    first = i if schedule == "triangular" else 0
-    return lax.fori_loop(first, cut.number, visit_tile, carry)
+    Returns:
+      The gradient, like that of rows.
+    """
+    if not across:
+        return gradient
+    return gradient._replace(vectors=[x.T for x in gradient.vectors])

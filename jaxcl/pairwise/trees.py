@@ -66,7 +66,10 @@ def update(
     Returns:
       The pytree with the part merged in.
     """
-    size = jax.tree.leaves(part)[0].shape[axis]
+    leaves = jax.tree.leaves(part)
+    if not leaves:
+        return tree
+    size = leaves[0].shape[axis]
     merged = merge(take(tree, start, size, axis), part)
     return jax.tree.map(
         lambda x, y: lax.dynamic_update_slice_in_dim(x, y, start, axis), tree, merged

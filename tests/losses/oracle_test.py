@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcl.pairwise import tiled
+from jaxcl.pairwise import streamed
 from tests import oracles
 from tests.losses import cases
 
@@ -93,14 +93,14 @@ def break_the_derivative(monkeypatch):
     """Lets one argument of the streamed reductions have a derivative of zero."""
 
     def replace(argument):
-        right = tiled.reduce_tiles.bwd
+        right = streamed.reduce_streamed.bwd
 
         def wrong(*residuals):
             gradients = list(right(*residuals))
             gradients[argument] = jax.tree.map(jnp.zeros_like, gradients[argument])
             return tuple(gradients)
 
-        monkeypatch.setattr(tiled.reduce_tiles, "bwd", wrong)
+        monkeypatch.setattr(streamed.reduce_streamed, "bwd", wrong)
         jax.clear_caches()  # of what was traced with the right one
 
     yield replace

@@ -1,0 +1,126 @@
+"""How a call is computed: what the caller chose, and what a platform is good at."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcl.pairwise import slices
+
+
+class Plan(NamedTuple):
+    """What is static about a call.
+
+    Attributes:
+      names: mesh axes over which the nodes are sharded.
+      exchange: how candidates travel over them, "gather" or "ring".
+      tile: the largest edge of a tile; None is chosen for the platform.
+      precision: of products of float32 vectors, as in `jax.lax.dot`.
+    """
+
+    names: tuple[str, ...]
+    exchange: str
+    tile: int | None
+    precision: Any
+
+
+class Form(NamedTuple):
+    """What is done differently on another platform.
+
+    Attributes:
+      tile: the largest edge of a tile.
+      multiple: what edges are rounded up to.
+      narrow: whether bfloat16 is multiplied as bfloat16, and not as float32.
+      across: whether the gradient of columns is kept with the nodes as its last axis.
+    """
+
+    tile: int
+    multiple: int
+    narrow: bool
+    across: bool
+
+
+# A float32 tile on a CPU is 4 MB; larger ones leave its caches. Elsewhere each tile
+# costs a dozen launches, or their like, which larger ones pay less often: figures in
+# docs/benchmark. CPU libraries are fastest at products with a transposed result.
+FORMS = {
+    "cpu": Form(tile=1024, multiple=1, narrow=False, across=True),
+    "tpu": Form(tile=4096, multiple=128, narrow=True, across=False),
+    "gpu": Form(tile=8192, multiple=128, narrow=True, across=False),
+}
+
+
+def on_each_platform(
+    plan: Plan, n: int, m: int, narrow: bool, run: Callable[..., Any], *args: Any
+) -> Any:
+    """Computes something in the form of the platform that it is compiled for.
+
+    Which one that is may not be known yet: a program can be compiled for a machine that
+    is not here. What does not run there is not compiled.
+
+    Args:
+      plan: of the call.
+      n: number of rows.
+      m: number of columns.
+      narrow: whether anything is bfloat16.
+      run: a function of a `Form` and the arguments.
+      *args: pytrees of arrays.
+
+    Returns:
+      What `run` returns.
+    """
+    forms = {}
+    for platform, form in FORMS.items():
+        tile = plan.tile or form.tile
+        if max(n, m) <= tile:  # one tile, the same everywhere
+            form = form._replace(multiple=1, across=FORMS["cpu"].across)
+        form = form._replace(tile=min(tile, max(n, m)))
+        forms[platform] = form if narrow else form._replace(narrow=False)
+    if len(set(forms.values())) == 1:
+        return run(forms["cpu"], *args)
+    branches = {
+        platform: (lambda *args, form=form: run(form, *args))
+        for platform, form in forms.items()
+    }
+    return lax.platform_dependent(
+        *args, cpu=branches["cpu"], tpu=branches["tpu"], default=branches["gpu"]
+    )
+
+
+class Cuts(NamedTuple):
+    """How rows and columns are cut, and how many columns each row of tiles meets."""
+
+    row: slices.Cut
+    column: slices.Cut
+    met: int
+
+    def column_of(self, schedule: str, i: Any, k: Any) -> Any:
+        """Which slice of columns is the k-th that slice i of rows meets."""
+        return (i + k) % self.column.number if schedule == "triangular" else k
+
+
+def cuts(form: Form, schedule: str, n: int, m: int) -> Cuts:
+    """Cuts rows and columns of a block of pairs.
+
+    In "triangular", slice i of N meets i, i + 1, ..., i + N // 2 of the same slices,
+    counted around: for an odd N each unordered pair once, in rows of one length.
+
+    Args:
+      form: of the platform.
+      schedule: "triangular", "both" or "mirrored".
+      n: number of rows.
+      m: number of columns.
+
+    Returns:
+      How they are cut.
+    """
+    odd = schedule == "triangular"
+    row = slices.cut(n, form.tile, form.multiple, odd)
+    column = row if odd else slices.cut(m, form.tile, form.multiple)
+    return Cuts(row, column, column.number // 2 + 1 if odd else column.number)
+
+
+def is_narrow(*arrays: Any) -> bool:
+    """Tells whether any array is bfloat16."""
+    return any(x.dtype == jnp.bfloat16 for x in arrays)
