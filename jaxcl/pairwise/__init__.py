@@ -34,7 +34,7 @@ from jaxcl.pairwise.reductions import Pair, Reduction, logit
 __all__ = ["Pair", "Reduction", "logit", "reduce_pairs"]
 
 EXCHANGES = ("gather", "ring")
-IMPLEMENTATIONS = ("auto", "reference", "tiled")
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "mosaic")
 
 
 def reduce_pairs(
@@ -132,7 +132,7 @@ def reduce_pairs(
     if impl == "reference":
         return _reduce_dense(names, *arguments)
     plan = plans.Plan(
-        names, exchange, None if tile is None else int(tile), kernel.precision
+        names, exchange, None if tile is None else int(tile), kernel.precision, impl
     )
     return _reduce_tiles(plan, *arguments)
 

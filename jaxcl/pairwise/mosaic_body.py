@@ -23,7 +23,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 
 from jaxcl import graphs
-from jaxcl.pairwise import reductions
+from jaxcl.pairwise import one_tile
 
 LANES = 128
 # Below every score: stands for no pair where -inf would give NaN.
@@ -46,11 +46,11 @@ class Form(NamedTuple):
       tasks: scores, and what they contribute to; see `one_tile.Task`.
       kinds: for each reduction how it accumulates.
       relations: for each task its relation.
-      scores: computes the tasks' scores of (theta, products, row, column), where row
-        and column are pairs (numbers, extra).
+      scores: computes the tasks' scores of (theta, products, row, column), where theta
+        is a list and row and column are pairs (numbers, extra).
       leaves: how many numbers the kernel and the reductions hold.
       used: those on which the scores depend.
-      factors: for each vector whether products of rows, of columns have factors.
+      factors: for each vector whether its rows, and its columns, have factors.
       rest: tree structure of (numbers, extra), the same of rows and columns.
       strip: rows at a time on the fast path, and on the careful one.
       columns: whether columns get gradients, too.
@@ -63,7 +63,7 @@ class Form(NamedTuple):
     scores: Callable[..., Any]
     leaves: int
     used: tuple[int, ...]
-    factors: tuple[bool, ...]
+    factors: tuple[tuple[bool, bool], ...]
     rest: Any
     strip: tuple[int, int]
     columns: bool
@@ -106,16 +106,17 @@ def _empty(kind: str) -> tuple[float, ...]:
     return {"logsumexp": (0.0, LOWEST), "mean": (0.0, 0.0), "sum": (0.0,)}[kind]
 
 
-def node_floats(form: Form) -> int:
+def node_floats(form: Form, axis: int) -> int:
     """Counts the numbers of a node that scores read, factors included.
 
     Args:
       form: of the block.
+      axis: 1 for rows, 0 for columns.
 
     Returns:
       Their number.
     """
-    return sum(form.factors) + form.rest.num_leaves
+    return sum(given[1 - axis] for given in form.factors) + form.rest.num_leaves
 
 
 # One strip: some rows of the block with all its columns.
@@ -154,21 +155,23 @@ def _down(x: jax.Array) -> jax.Array:
     return jnp.sum(x, axis=0, keepdims=True)
 
 
-def _rest(form: Form, read: Callable[[int], jax.Array]) -> tuple[list[Any], Any]:
+def _rest(
+    form: Form, axis: int, read: Callable[[int], jax.Array]
+) -> tuple[list[Any], Any]:
     """Factors (or None) of each vector, and (numbers, extra)."""
-    arrays = [read(k) for k in range(node_floats(form))]
-    factors = [arrays.pop(0) if given else None for given in form.factors]
+    arrays = [read(k) for k in range(node_floats(form, axis))]
+    factors = [arrays.pop(0) if given[1 - axis] else None for given in form.factors]
     return factors, jax.tree.unflatten(form.rest, arrays)
 
 
 def _products(form: Form, strip: Strip) -> tuple[list[jax.Array], Any, Any]:
     refs = strip.refs
-    row_factors, row = _rest(form, strip.row)
-    column_factors, column = _rest(form, strip.column)
+    row_factors, row = _rest(form, 1, strip.row)
+    column_factors, column = _rest(form, 0, strip.column)
     products = []
     for k, (f, g) in enumerate(zip(row_factors, column_factors, strict=True)):
         product = dot(refs[f"x{k}"][strip.rows, :], refs[f"y{k}"][...], 1, 1)
-        products.append(product if f is None else product * f * g)
+        products.append(_times(_times(product, f), g))
     return products, (row_factors, row), (column_factors, column)
 
 
@@ -205,11 +208,10 @@ def _members(form: Form, strip: Strip, known: Any) -> list[Any]:
 
     row = nodes(strip.row, "row_ids")
     column = nodes(strip.column, "column_ids")
-    found = []
-    for task, relation in zip(form.tasks, form.relations, strict=True):
-        ends = (column, row) if task.swapped else (row, column)
-        found.append(relation(*ends) & row.valid & column.valid)
-    return found
+    return [
+        relation(*one_tile.roles(task, row, column)) & row.valid & column.valid
+        for task, relation in zip(form.tasks, form.relations, strict=True)
+    ]
 
 
 def _theta(form: Form, refs: Any) -> list[Any]:
@@ -234,7 +236,7 @@ def _run(
     """Goes through the rows of a block; `known` is None on the careful path."""
     rows = refs["x0"].shape[0]
     height = min(form.strip[careful], rows)
-    height = next(h for h in range(height, 0, -8) if rows % h == 0)
+    height = next(h for h in range(height, 0, -16) if rows % h == 0)
     shape = (height, refs["y0"].shape[0])
 
     def at(number: Any, _: Any) -> Any:
@@ -497,10 +499,9 @@ def _add_gradients(form: Form, strip: Strip, j: Any, diagonal: Any, known: Any) 
     slopes = _slopes(form, strip, scores, diagonal, known)
     of_products, of_row, *of_column = pull(slopes)
     for k, slope in enumerate(of_products):
-        if row_factors[k] is not None:
-            # The factor of the row is left to the end where only rows are served.
-            slope *= column_factors[k]
-            slope = slope * row_factors[k] if form.columns else slope
+        slope = _times(slope, column_factors[k])
+        if form.columns:  # else the factor of the row is left to the end
+            slope = _times(slope, row_factors[k])
         y = refs[f"y{k}"][...]
         slope = slope.astype(y.dtype)
         refs[f"dx{k}"][strip.rows, :] += dot(slope, y, 1, 0)
@@ -526,7 +527,7 @@ def _slopes(
     form: Form, strip: Strip, scores: list[Any], diagonal: Any, known: Any
 ) -> list[Any]:
     """The derivatives of all results with respect to the scores of each task."""
-    first = {1: node_floats(form), 0: node_floats(form)}
+    first = {axis: node_floats(form, axis) for axis in (0, 1)}
     slopes = []
     members = zip(form.tasks, scores, _members(form, strip, known), strict=True)
     for number, (task, score, mask) in enumerate(members):

@@ -17,12 +17,14 @@ class Plan(NamedTuple):
       exchange: how candidates travel over them, "gather" or "ring".
       tile: the largest edge of a tile; None is chosen for the platform.
       precision: of products of float32 vectors, as in `jax.lax.dot`.
+      impl: "tiled", "mosaic", or "auto" for the kernels where they are known to win.
     """
 
     names: tuple[str, ...]
     exchange: str
     tile: int | None
     precision: Any
+    impl: str = "tiled"
 
 
 class Form(NamedTuple):
@@ -33,12 +35,15 @@ class Form(NamedTuple):
       multiple: what edges are rounded up to.
       narrow: whether bfloat16 is multiplied as bfloat16, and not as float32.
       across: whether the gradient of columns is kept with the nodes as its last axis.
+      mosaic: whether blocks of pairs are Pallas kernels for TPU: None for tiles,
+        "compiled", or "interpreted" where no TPU is.
     """
 
     tile: int
     multiple: int
     narrow: bool
     across: bool
+    mosaic: str | None = None
 
 
 # A float32 tile on a CPU is 4 MB; larger ones leave its caches. Elsewhere each tile
@@ -49,6 +54,9 @@ FORMS = {
     "tpu": Form(tile=4096, multiple=128, narrow=True, across=False),
     "gpu": Form(tile=8192, multiple=128, narrow=True, across=False),
 }
+
+# How kernels for TPU run: on a CPU slowly, for tests. Elsewhere tiles take their place.
+MOSAIC = {"cpu": "interpreted", "tpu": "compiled"}
 
 
 def on_each_platform(
@@ -76,6 +84,8 @@ def on_each_platform(
         if max(n, m) <= tile:  # one tile, the same everywhere
             form = form._replace(multiple=1, across=FORMS["cpu"].across)
         form = form._replace(tile=min(tile, max(n, m)))
+        if plan.impl == "mosaic" and platform in MOSAIC:
+            form = form._replace(mosaic=MOSAIC[platform], across=False)
         forms[platform] = form if narrow else form._replace(narrow=False)
     if len(set(forms.values())) == 1:
         return run(forms["cpu"], *args)

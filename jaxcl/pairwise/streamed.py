@@ -21,7 +21,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxcl import graphs, kernels, mesh
-from jaxcl.pairwise import exchange, one_tile, plans, reductions, slices, tiled, trees
+from jaxcl.pairwise import (
+    exchange,
+    mosaic_tpu,
+    one_tile,
+    plans,
+    reductions,
+    slices,
+    tiled,
+    trees,
+)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -104,7 +113,8 @@ class _Pass:
         tasks = one_tile.make_tasks(
             asked,
             self.schedule,
-            several=plans.cuts(form, "triangular", n, n).row.number > 1,
+            several=form.mosaic is not None
+            or plans.cuts(form, "triangular", n, n).row.number > 1,
             extras=bool(jax.tree.leaves(anchors.extra)),
             backward=backward,
         )
@@ -116,9 +126,17 @@ class _Pass:
         )
         self._block = plan, form, pair_weight
 
-    def tiles(self, block: slices.Side, first: Any) -> tiled.Tiles:
+    def block(self, columns: slices.Side, first: Any) -> tuple[Any, Any]:
+        """The pairs with some columns, and the module that computes them."""
         plan, form, weight = self._block
-        return tiled.Tiles(plan, form, self.schedule, self.rows, block, first, weight)
+        if form.mosaic is not None:
+            interpret = form.mosaic == "interpreted"
+            block = mosaic_tpu.Block(self.schedule, self.rows, columns, interpret)
+            return block, mosaic_tpu
+        tiles = tiled.Tiles(
+            plan, form, self.schedule, self.rows, columns, first, weight
+        )
+        return tiles, tiled
 
 
 def _forward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
@@ -138,8 +156,8 @@ def _forward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
         return mesh.cast_varying(states, this.varying)
 
     def visit_block(block: slices.Side, first: Any, owed: Any, kept: Any) -> Any:
-        tiles = this.tiles(block, first)
-        states = tiled.forward(tiles, this.question, {**owed, **kept})
+        pairs, module = this.block(block, first)
+        states = module.forward(pairs, this.question, {**owed, **kept})
         return {k: states[k] for k in owed}, {k: states[k] for k in kept}
 
     def bring_home(owed: dict[int, Any]) -> dict[int, Any]:
@@ -178,8 +196,9 @@ def _backward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
     def visit_block(traveling: Any, first: Any, owed: Any, kept: Any) -> Any:
         block, column_results = traveling
         of_rows_so_far, of_theta = kept
-        gradients = tiled.backward(
-            this.tiles(block, first),
+        pairs, module = this.block(block, first)
+        gradients = module.backward(
+            pairs,
             this.question,
             of_rows,
             column_results,
