@@ -488,16 +488,18 @@ def _add_gradients(form: Form, strip: Strip, j: Any, diagonal: Any, known: Any) 
     refs = strip.refs
     products, (row_factors, row), (column_factors, column) = _products(form, strip)
     theta = _theta(form, refs)
-    if form.columns:
-        scores, pull = jax.vjp(
-            lambda *given: form.scores(theta, *given), products, row, column
-        )
-    else:
-        scores, pull = jax.vjp(
-            lambda *given: form.scores(theta, *given, column), products, row
-        )
-    slopes = _slopes(form, strip, scores, diagonal, known)
-    of_products, of_row, *of_column = pull(slopes)
+    # As rows, so that their gradient is summed over the columns of a block at the end.
+    spread = {k: jnp.full((1, strip.shape[1]), theta[k]) for k in form.used}
+
+    def scores(spread: Any, products: Any, row: Any, *rest: Any) -> Any:
+        leaves = [spread.get(k, value) for k, value in enumerate(theta)]
+        return form.scores(leaves, products, row, *(rest or (column,)))
+
+    given = (spread, products, row, *((column,) if form.columns else ()))
+    found, pull = jax.vjp(scores, *given)
+    of_theta, of_products, of_row, *of_column = pull(
+        _slopes(form, strip, found, diagonal, known)
+    )
     for k, slope in enumerate(of_products):
         slope = _times(slope, column_factors[k])
         if form.columns:  # else the factor of the row is left to the end
@@ -512,15 +514,7 @@ def _add_gradients(form: Form, strip: Strip, j: Any, diagonal: Any, known: Any) 
     for k, leaf in enumerate(jax.tree.leaves(of_column)):
         refs["dcolumn"][j, k : k + 1, :] += _down(leaf)
     for k, leaf in enumerate(form.used):
-
-        def of_leaf(value: Any, leaf: int = leaf) -> Any:
-            changed = [*theta[:leaf], value, *theta[leaf + 1 :]]
-            return form.scores(changed, products, row, column)
-
-        _, tangents = jax.jvp(of_leaf, (theta[leaf],), (jnp.ones((), jnp.float32),))
-        pairs = zip(slopes, tangents, strict=True)
-        part = _fold(functools.reduce(jnp.add, [s * t for s, t in pairs]))
-        refs["dtheta"][k] += part.reshape(-1, 8, LANES).sum(0)
+        refs["dtheta"][k] += of_theta[leaf]
 
 
 def _slopes(

@@ -130,7 +130,7 @@ def backward(
         if rest:
             call.resident("dcolumn", (sizes.column_blocks, rest, sizes.bn))
     if form.used:
-        call.resident("dtheta", (len(form.used), 8, LANES))
+        call.resident("dtheta", (len(form.used), 1, sizes.bn))
     alone = of_columns is None and not form.used
     found = call.run(mosaic_body.backward, "jaxcl_pairs_backward", parallel=alone)
 
