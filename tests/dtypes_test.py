@@ -244,7 +244,7 @@ OTHERS = {
     "random_gaussian_blur random_grayscale random_horizontal_flip random_noise "
     "random_resized_crop",
     "jaxcl": "data_parallel sharded",
-    "kernels": "accumulator cast_leaves check check_shapes disagreement",
+    "kernels": "accumulator cast_leaves check check_shapes disagreement lengths scaled",
     "losses": "",
     "pairwise": "logit",
     "training": "adamw lars warmup_cosine linear_scaling is_weight in_chunks "

@@ -97,9 +97,10 @@ def uniformity_cosine(
     *,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation of the cosine over all pairs of embeddings.
 
@@ -109,9 +110,12 @@ def uniformity_cosine(
       z: embeddings [n, d]; any float dtype.
       valid: rows to keep [n].
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       The mean and the standard deviation, float32 (float64 for float64 input).
@@ -148,6 +152,7 @@ def uniformity_cosine(
             exchange=exchange,
             tile=tile,
             impl=impl,
+            precision=precision,
         )
     shift = mesh.mean(first, nodes.valid, axis_name)
     variance = mesh.mean(second, nodes.valid, axis_name) - jnp.square(shift)
@@ -238,9 +243,10 @@ def retrieval_accuracy(
     groups: Both | None = None,
     valid: Both | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Retrieval accuracy, recall at k: how often a right key is among the k nearest.
 
@@ -256,9 +262,12 @@ def retrieval_accuracy(
       groups: what is right, as in `retrieval_ranks`. None: key i for query i, m >= n.
       valid: queries and keys to keep, as in `retrieval_ranks`.
       axis_name: mesh axes over which all rows are sharded, inside `shard_map`.
-      exchange: how keys travel between devices, "gather" or "ring".
+      exchange: how keys travel between devices: "gather", "ring", or "auto", which
+        gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       A share of the valid queries from 0 to 1, float32 (float64 for float64 input); 0
@@ -288,6 +297,7 @@ def retrieval_accuracy(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     # At most all keys but one are ahead; a larger k need not fit into 32 bits.
     k = min(k, keys.shape[0] * mesh.size(axis_name))
@@ -301,9 +311,10 @@ def retrieval_ranks(
     groups: Both | None = None,
     valid: Both | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Rank of each query's best right key: how many wrong keys are ahead of it.
 
@@ -323,9 +334,12 @@ def retrieval_ranks(
       valid: queries and keys to keep, [n] and [m], with groups a pair or one array that
         serves both. Without, [n]: it masks query i and key i, further keys are valid.
       axis_name: mesh axes over which all rows are sharded, inside `shard_map`.
-      exchange: how keys travel between devices, "gather" or "ring".
+      exchange: how keys travel between devices: "gather", "ring", or "auto", which
+        gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Ranks [n], from 0, whole numbers in float32 (float64 for float64 input); infinite
@@ -356,6 +370,7 @@ def retrieval_ranks(
                 exchange=exchange,
                 tile=tile,
                 impl=impl,
+                precision=precision,
             )
         return result
 

@@ -273,9 +273,10 @@ def mardia(
     z: jax.Array,
     *,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> Mardia:
     """Mardia's tests of joint normality, of skewness and of kurtosis.
 
@@ -290,9 +291,12 @@ def mardia(
     Args:
       z: embeddings [n, d], n > d; any float dtype.
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       A `Mardia` of scalars, float32 (float64 for float64 input); NaN where the
@@ -323,6 +327,7 @@ def mardia(
             exchange=exchange,
             tile=tile,
             impl=impl,
+            precision=precision,
         )
     # A row with itself is known from its length.
     itself = jnp.square(y).sum(axis=1) ** 3
@@ -351,9 +356,10 @@ def henze_zirkler(
     z: jax.Array,
     *,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> HenzeZirkler:
     """Henze and Zirkler's test of joint normality, by characteristic functions.
 
@@ -372,9 +378,12 @@ def henze_zirkler(
     Args:
       z: embeddings [n, d], n > d; any float dtype.
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       A `HenzeZirkler` of scalars, float32 (float64 for float64 input); NaN where the
@@ -403,6 +412,7 @@ def henze_zirkler(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     center = jnp.exp(-b / (2 * (1 + b)) * jnp.square(y).sum(axis=1))
     center *= 2 * (1 + b) ** (-d / 2)

@@ -17,9 +17,10 @@ def uniformity_potential(
     temperature: ArrayLike = 0.1,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Uniformity potential: the part of InfoNCE that sees the marginal law only.
 
@@ -36,9 +37,12 @@ def uniformity_potential(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       valid: rows to keep [n].
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       A scalar in nats, float32 (float64 for float64 input). Collapsed embeddings give
@@ -75,6 +79,7 @@ def uniformity_potential(
             exchange=exchange,
             tile=tile,
             impl=impl,
+            precision=precision,
         )
     others = graphs.count_valid(anchors, axis_name).astype(log_sum.dtype) - 1
     # Without others the sum is -inf, and so is what a row that is not valid holds.

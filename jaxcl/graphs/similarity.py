@@ -255,7 +255,7 @@ def augmentation_graph(law: ArrayLike) -> jax.Array:
     """
     given, law = law, _checks.weights("law", law)
     _checks.distribution("law", law, given)
-    return similarity_graph(law.T @ law)
+    return similarity_graph(jnp.matmul(law.T, law, precision="highest"))
 
 
 def sample_neighbors(key: jax.Array, graph: ArrayLike) -> jax.Array:

@@ -3,6 +3,7 @@
 Data and augmentation are a Markov chain on a few states, such as clusters.
 """
 
+import functools
 import warnings
 from typing import Any, NamedTuple
 
@@ -50,9 +51,13 @@ def pair_distributions(
     _checks.distribution("pi", pi, given[0])
     _checks.distribution("transition", transition, given[1])
     with jax.numpy_dtype_promotion("standard"):
-        same_source = transition.T @ (pi[:, None] * transition)
-        q = pi @ transition
+        same_source = _product(transition.T, pi[:, None] * transition)
+        q = _product(pi, transition)
     return same_source, q[:, None] * q[None, :]
+
+
+# Accelerators round the numbers of a product unless told not to.
+_product = functools.partial(jnp.matmul, precision="highest")
 
 
 class PairEstimate(NamedTuple):

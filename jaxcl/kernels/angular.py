@@ -70,7 +70,7 @@ class ArcCosine(base.Kernel):
     def pair(self, x: Any, y: Any) -> jax.Array:
         # 1 - cos from the difference is exact for close vectors; a zero vector has
         # cosine 0 with everything.
-        zero = (jnp.dot(x, x) == 0) | (jnp.dot(y, y) == 0)
+        zero = ~(jnp.any(x) & jnp.any(y))
         height = jnp.where(zero, 1, jnp.sum(jnp.square(x - y)) / 2)
         return _log_arc_cosine(self.order, jnp.asarray(self.scale * height))
 

@@ -450,21 +450,24 @@ def inverse_norm(z: jax.Array) -> jax.Array:
     return jnp.where(squared == 0, 0, 1 / (largest * jnp.sqrt(squared)))
 
 
-def balanced(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Divides each embedding by a power of two, which rounds nothing.
+def lengths(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Measures embeddings, however long or short they are.
 
     Args:
       z: embeddings [n, d] of any floating dtype.
 
     Returns:
-      Rows [n, d] of the same dtype whose largest entries lie in [1, 2), so that their
-      products neither overflow nor vanish, and the powers [n], as `accumulator` says.
-      A row of zeros stays one, as does one without a normal number.
+      Powers of two [n], so that the largest entries of z times these lie in [1, 2), and
+      one over the lengths of that [n]; both as `accumulator` says. A row of zeros, or
+      without normal numbers, has 1 and 0.
     """
-    largest = jnp.max(jnp.abs(z), axis=-1).astype(accumulator(z.dtype))
+    dtype = accumulator(z.dtype)
+    largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1)).astype(dtype)
     _, exponent = jnp.frexp(_inside(largest))
-    power = jnp.ldexp(jnp.ones_like(largest), exponent - 1)
-    return z * (1 / power).astype(z.dtype)[..., None], power
+    shrink = jnp.ldexp(jnp.ones_like(largest), 1 - exponent)
+    squared = jnp.sum(jnp.square(z.astype(dtype) * shrink[..., None]), axis=-1)
+    zero = squared == 0
+    return shrink, jnp.where(zero, 0, lax.rsqrt(jnp.where(zero, 1, squared)))
 
 
 def _scaled(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -140,7 +140,7 @@ class Cosine(base.Kernel):
         return unit, ()
 
     def pair(self, x: Any, y: Any) -> jax.Array:
-        return jnp.dot(x, y) / self.temperature
+        return jnp.dot(x, y, precision="highest") / self.temperature
 
     def multiplier(self) -> ArrayLike:
         return 1 / self.temperature

@@ -58,9 +58,10 @@ def uniformity(
     *,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Uniformity: log of the mean Gaussian similarity to all other embeddings.
 
@@ -74,9 +75,12 @@ def uniformity(
       t: inverse squared length, > 0. Multiplies; larger is sharper. Differentiable.
       valid: rows to keep [n]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each anchor in nats, float32 [n] (float64 for float64 input), <= 0; 0
@@ -104,6 +108,7 @@ def uniformity(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     counts, log_sum = softmax.with_negatives(log_sum, nodes.valid)
     others = graphs.count_valid(nodes, axis_name).astype(log_sum.dtype) - 1
@@ -118,9 +123,10 @@ def norm_entropy_penalty(
     ridge: ArrayLike = 1e-4,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Pins the radius of embeddings and spreads them: minus entropy plus squared norm.
 
@@ -147,9 +153,12 @@ def norm_entropy_penalty(
         below 1e-12 count as 1e-12.
       valid: rows to keep [n].
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       A scalar in nats, float32 (float64 for float64 input), the same on all devices; 0
@@ -199,6 +208,7 @@ def norm_entropy_penalty(
                 exchange=exchange,
                 tile=tile,
                 impl=impl,
+                precision=precision,
             )
             density = _log_density(ask, nodes, variance, n)
             entropy = -mesh.mean(*density, axis_name)

@@ -54,9 +54,10 @@ def sup_con(
     mean_inside: bool = False,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Supervised contrastive loss: the positives are all others of the anchor's label.
 
@@ -83,9 +84,12 @@ def sup_con(
       valid: rows to keep [n]; the others are neither anchors nor candidates. The queue
         is always valid.
       axis_name: mesh axes over which rows and queue are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each anchor in nats, float32 [n] (float64 for float64 input); 0 where not
@@ -119,6 +123,7 @@ def sup_con(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     return jnp.where(anchors.valid, softmax.of_counted(*found), 0)
 
@@ -133,9 +138,10 @@ def sincere(
     kernel: kernels.Kernel | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """SINCERE: `sup_con` in which positives do not compete with each other.
 
@@ -158,9 +164,12 @@ def sincere(
       valid: rows to keep [n]; the others are neither anchors nor candidates. The queue
         is always valid.
       axis_name: mesh axes over which rows and queue are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each anchor in nats, float32 [n] (float64 for float64 input); 0 where not
@@ -191,6 +200,7 @@ def sincere(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     (negative,) = ask(anchors, reductions=(softmax.NEGATIVES,))
     counts, negative = softmax.with_negatives(negative, anchors.valid)
@@ -226,9 +236,10 @@ def uni_cl(
     mean_inside: bool = False,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Unified contrastive loss: `clip` in which all pairs of one label are positives.
 
@@ -251,9 +262,12 @@ def uni_cl(
         the nearest of them gets most of the gradient.
       valid: pairs to keep [b].
       axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each pair in nats, float32 [b] (float64 for float64 input); 0 where not
@@ -284,6 +298,7 @@ def uni_cl(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     half = len(asked[0])
     to_texts = softmax.of_counted(*found[:half])

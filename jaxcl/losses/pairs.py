@@ -26,9 +26,10 @@ def info_nce(
     guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """InfoNCE: tells the key of each query from all other keys.
 
@@ -67,9 +68,12 @@ def info_nce(
       valid: masks query i and key i [n]; further keys are always valid.
       axis_name: mesh axes over which all rows are sharded, inside `shard_map`. Row i
         means row i of the global array.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each query in nats, float32 [n] (float64 for float64 input); 0 where not
@@ -126,6 +130,7 @@ def info_nce(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     if decoupled:
         counts, negative = softmax.with_negatives(negative, anchors.valid)
@@ -158,9 +163,10 @@ def clip(
     guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """CLIP's loss: InfoNCE from images to texts and from texts to images, averaged.
 
@@ -189,9 +195,12 @@ def clip(
         one, and `lambda own: 0.8` is a threshold.
       valid: pairs to keep [b].
       axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each pair in nats, float32 [b] (float64 for float64 input); 0 where not
@@ -239,6 +248,7 @@ def clip(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     to_text = softmax.cross_entropy(of_image, positive)
     to_image = softmax.cross_entropy(of_text, positive)
@@ -255,9 +265,10 @@ def siglip(
     groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """SigLIP's loss: each pair on its own is classified as matching or not.
 
@@ -275,9 +286,12 @@ def siglip(
         negatives of each other, nor positives.
       valid: pairs to keep [b].
       axis_name: mesh axes over which the pairs are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each image in nats, float32 [b] (float64 for float64 input): its sum over
@@ -308,6 +322,7 @@ def siglip(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     positive = kernels.matched(kernel, image_nodes.z, text_nodes.z)
     bias = kernels.cast_leaves(bias, positive.dtype)
@@ -328,9 +343,10 @@ def sc_info_nce(
     variant: str = "constant",
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """SC-InfoNCE: an InfoNCE whose convergence target is scaled and shifted.
 
@@ -357,9 +373,12 @@ def sc_info_nce(
       variant: "constant", "full" or "official"; all three occur in the authors' code.
       valid: examples to keep [b].
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each row in nats, float32 [b] (float64 for float64 input); 0 where not
@@ -392,6 +411,7 @@ def sc_info_nce(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     positive = kernels.matched(kernel, first.z, second.z)
     alpha, beta = kernels.cast_leaves((alpha, beta), positive.dtype)

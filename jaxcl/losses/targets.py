@@ -19,9 +19,10 @@ def graph_cross_entropy(
     kernel: kernels.Kernel,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Cross-entropy of a target graph and the learned graph, row by row.
 
@@ -38,9 +39,12 @@ def graph_cross_entropy(
       kernel: a log-kernel; its parameters are differentiable.
       valid: rows to keep [n]; the others are neither rows nor columns of the graphs.
       axis_name: mesh axes over which the rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Cross-entropy of each row in nats, float32 [n] (float64 for float64 input); 0
@@ -79,6 +83,7 @@ def graph_cross_entropy(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     mean_positive = weighted / jnp.where(total > 0, total, 1)
     loss = softmax.of_counted(negative, positive, count, mean_positive)
@@ -139,9 +144,10 @@ def similarity_distillation(
     valid: jax.Array | None = None,
     candidates_valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Distils similarities: a second embedding says how near the others should be.
 
@@ -173,9 +179,12 @@ def similarity_distillation(
         candidates.
       candidates_valid: candidates to keep [m]; of pairs the same mask as `valid`.
       axis_name: mesh axes over which all rows are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Cross-entropy of each row in nats, float32 [n] (float64 for float64 input), at
@@ -219,6 +228,7 @@ def similarity_distillation(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     sets = [(z, teacher)]
     if candidates is not None and teacher_candidates is not None:

@@ -20,9 +20,10 @@ def nt_xent(
     guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Normalized temperature-scaled cross entropy (NT-Xent), SimCLR's loss.
 
@@ -45,9 +46,12 @@ def nt_xent(
         guide of examples needs.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each view in nats, float32 [b, v] (float64 for float64 input); 0 where not
@@ -74,6 +78,7 @@ def nt_xent(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
 
 
@@ -86,9 +91,10 @@ def kernel_info_nce(
     guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Kernel-InfoNCE: `nt_xent` with any kernel in place of the cosine.
 
@@ -108,9 +114,12 @@ def kernel_info_nce(
         guide of examples needs.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each view in nats, float32 [b, v] (float64 for float64 input); 0 where not
@@ -137,6 +146,7 @@ def kernel_info_nce(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     loss = softmax.of_positives(negative, positive)
     return jnp.where(nodes.valid, loss, 0).reshape(views.shape[:2])
@@ -152,9 +162,10 @@ def dcl(
     guide_limit: apart.Limit | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Decoupled contrastive loss: `nt_xent` whose denominator has no positives.
 
@@ -175,9 +186,12 @@ def dcl(
         guide of examples needs.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each view in nats, float32 [b, v] (float64 for float64 input); may be
@@ -205,6 +219,7 @@ def dcl(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     counts, negative = softmax.with_negatives(negative, nodes.valid)
     loss = negative - positive.mean(axis=1)
@@ -220,9 +235,10 @@ def debiased_nt_xent(
     groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Debiased NT-Xent with hard negatives: weights inside the log-partition.
 
@@ -248,9 +264,12 @@ def debiased_nt_xent(
         other, nor positives.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each view in nats, float32 [b, v] (float64 for float64 input); 0 where not
@@ -287,6 +306,7 @@ def debiased_nt_xent(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     alone = sharp == -jnp.inf
     count = graphs.count_negatives(nodes, axis_name).astype(sharp.dtype)
@@ -312,9 +332,10 @@ def spectral_contrastive(
     groups: jax.Array | None = None,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Spectral contrastive loss: a factorization of the augmentation graph.
 
@@ -329,9 +350,12 @@ def spectral_contrastive(
         other, nor positives.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each view, float32 [b, v] (float64 for float64 input), in units of squared
@@ -359,6 +383,7 @@ def spectral_contrastive(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     loss = squared - 2 * positive.mean(axis=1)
     return jnp.where(nodes.valid, loss, 0).reshape(views.shape[:2])

@@ -18,9 +18,10 @@ def dhel(
     temperature: ArrayLike = 0.1,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Decoupled hyperspherical energy loss: each view repels within itself.
 
@@ -33,9 +34,12 @@ def dhel(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each example in nats, float32 [b] (float64 for float64 input); may be
@@ -65,6 +69,7 @@ def dhel(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     (of_x,), (of_y,) = ask(x), ask(y)
     # Both views of an example are valid or not, and see as many others.
@@ -81,9 +86,10 @@ def is_info_nce(
     temperature: ArrayLike = 0.15,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """InfoNCE with independent sampling: a third view provides the negatives.
 
@@ -97,9 +103,12 @@ def is_info_nce(
       temperature: dimensionless, > 0. Divides; smaller is sharper. Differentiable.
       valid: examples to keep [b].
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each example in nats, float32 [b] (float64 for float64 input); may be
@@ -131,6 +140,7 @@ def is_info_nce(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     counts, negative = softmax.with_negatives(negative, third.valid)
     positive = kernels.matched(kernel, first.z, second.z)
@@ -144,9 +154,10 @@ def kcl(
     weight: ArrayLike = 128.0,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """Kernel contrastive loss: no logarithm, means of kernels only.
 
@@ -162,9 +173,12 @@ def kcl(
       weight: of the negatives. Differentiable.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each example, float32 [b] (float64 for float64 input), in units of the
@@ -192,6 +206,7 @@ def kcl(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     (of_x,), (of_y,) = ask(x), ask(y)
     positive = jnp.exp(kernels.matched(kernel, x.z, y.z))
@@ -207,9 +222,10 @@ def f_micl(
     weight: ArrayLike = 1.0,
     valid: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> jax.Array:
     """f-MICL: contrasts by any f-divergence, with a Gaussian similarity.
 
@@ -232,9 +248,12 @@ def f_micl(
       weight: of the negatives. Differentiable.
       valid: examples to keep [b]; the others are neither anchors nor candidates.
       axis_name: mesh axes over which the examples are sharded, inside `shard_map`.
-      exchange: how embeddings travel between devices, "gather" or "ring".
+      exchange: how embeddings travel between devices: "gather", "ring", or "auto",
+        which gathers what is small; see `pairwise.reduce_pairs`.
       tile: edge of the square of pairs held at a time; None is chosen.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled", "mosaic" (TPU), "reference" (dense), or "auto".
+      precision: of products: "bfloat16", "high", "highest", or None, which goes by the
+        dtype; see `pairwise.reduce_pairs`.
 
     Returns:
       Loss of each example, float32 [b] (float64 for float64 input), in nats for "kl"; 0
@@ -266,6 +285,7 @@ def f_micl(
         exchange=exchange,
         tile=tile,
         impl=impl,
+        precision=precision,
     )
     positive = of_positive(kernels.matched(kernel, x.z, y.z))
     weight = kernels.cast_leaves(weight, positive.dtype)

@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxcl import _checks, graphs, kernels, mesh
 from jaxcl.pairwise import checks, plans, reference, streamed
@@ -33,8 +34,11 @@ from jaxcl.pairwise.reductions import Pair, Reduction, logit
 
 __all__ = ["Pair", "Reduction", "logit", "reduce_pairs"]
 
-EXCHANGES = ("gather", "ring")
+EXCHANGES = ("auto", "gather", "ring")
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "mosaic")
+PRECISIONS = ("bfloat16", "high", "highest")
+# Bytes that "auto" gathers on each device at most.
+GATHERED = 2**28
 
 
 def reduce_pairs(
@@ -45,9 +49,10 @@ def reduce_pairs(
     reductions: tuple[Reduction, ...],
     pair_weight: jax.Array | None = None,
     axis_name: mesh.AxisName | None = None,
-    exchange: str = "gather",
+    exchange: str = "auto",
     tile: int | None = None,
     impl: str = "auto",
+    precision: str | None = None,
 ) -> tuple[jax.Array, ...]:
     """Reduces the pair matrix row by row, or column by column, without storing it.
 
@@ -70,11 +75,21 @@ def reduce_pairs(
       axis_name: mesh axes over which anchors and candidates are sharded, inside
         `shard_map`; the same that the nodes were built with. Candidates then are those
         of all devices.
-      exchange: how candidates travel. "gather" collects them on each device; "ring"
-        passes them from device to device and holds those of two at a time.
-      tile: edge of the square of pairs held at a time; None is chosen. It changes
-        memory and speed, not results.
+      exchange: how candidates travel. "gather" collects them on each device, and what
+        the gradients of two node sets owe them; "ring" passes them from device to
+        device and holds those of two at a time. "auto" gathers unless that takes more
+        than 256 MiB on each device: devices * m * d numbers of the dtype of z and,
+        between two node sets, twice as many of float32.
+      tile: edge of the square of pairs held at a time; None is chosen for the platform
+        that the program is compiled for. It changes memory and speed, not results.
       impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      precision: of products. bfloat16 embeddings are multiplied as they are, in one
+        pass, and products are scaled with lengths: nothing is rounded. For float32
+        embeddings "highest" is float32 everywhere; "high" three passes of bfloat16 on
+        TPU and TF32 on GPUs; "bfloat16" rounds embeddings to that before they travel
+        and then rounds no more. None: what `jax.default_matmul_precision` says, else
+        "highest" for kernels of a distance or an angle and "high" for all others. On
+        CPUs both are float32.
 
     Returns:
       One array for each reduction, [n] or, for `over="anchors"`, [m]; float32 (float64
@@ -95,6 +110,8 @@ def reduce_pairs(
     checks.asked(reductions)
     _checks.choice("exchange", exchange, EXCHANGES)
     _checks.choice("impl", impl, IMPLEMENTATIONS)
+    if precision is not None:
+        _checks.choice("precision", precision, PRECISIONS)
     if tile is not None:
         _checks.count("tile", tile)
     names = mesh.axis_names(axis_name)
@@ -112,11 +129,14 @@ def reduce_pairs(
                 "device and a column for each candidate of all devices, "
                 f"got {jnp.shape(pair_weight)}"
             )
-    everything = (anchors, candidates, pair_weight)
     dtype = kernels.accumulator(anchors.z.dtype)
     if candidates is not None:
         _checks.same_width("anchors.z", anchors.z, "candidates.z", candidates.z)
         dtype = kernels.accumulator(dtype, candidates.z.dtype)
+    if precision == "bfloat16":
+        anchors = _rounded(anchors)
+        candidates = None if candidates is None else _rounded(candidates)
+    everything = (anchors, candidates, pair_weight)
     kernel, asked = kernels.cast_leaves((kernel, tuple(reductions)), dtype)
     # The transpose of this cast sums the gradient of what is replicated, such as a
     # temperature, over the devices.
@@ -132,9 +152,42 @@ def reduce_pairs(
     if impl == "reference":
         return _reduce_dense(names, *arguments)
     plan = plans.Plan(
-        names, exchange, None if tile is None else int(tile), kernel.precision, impl
+        names,
+        _exchange(exchange, names, anchors, candidates),
+        None if tile is None else int(tile),
+        _precision(precision, kernel),
+        impl,
     )
     return _reduce_tiles(plan, *arguments)
+
+
+def _rounded(nodes: graphs.Nodes) -> graphs.Nodes:
+    """The nodes with embeddings of at most bfloat16."""
+    narrow = nodes.z.dtype == jnp.float16
+    return nodes if narrow else nodes._replace(z=nodes.z.astype(jnp.bfloat16))
+
+
+def _exchange(
+    exchange: str,
+    names: tuple[str, ...],
+    anchors: graphs.Nodes,
+    candidates: graphs.Nodes | None,
+) -> str:
+    """How candidates travel."""
+    if exchange != "auto":
+        return exchange
+    z = anchors.z if candidates is None else candidates.z
+    each = z.dtype.itemsize + (0 if candidates is None else 8)
+    held = mesh.size(names or None) * z.size * each
+    return "ring" if held > GATHERED else "gather"
+
+
+def _precision(precision: str | None, kernel: kernels.Kernel) -> Any:
+    """What products of float32 vectors are multiplied with, as in `jax.lax.dot`."""
+    if precision is not None:
+        return None if precision == "bfloat16" else precision
+    said = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return said or kernel.precision or lax.Precision.HIGH
 
 
 # Compiled here, so that a call outside of `jit` is traced once only, and the kernel is

@@ -54,6 +54,7 @@ class Form(NamedTuple):
       rest: tree structure of (numbers, extra), the same of rows and columns.
       strip: rows at a time on the fast path, and on the careful one.
       columns: whether columns get gradients, too.
+      precision: of products of float32 vectors.
       order: of a grid step, the block of columns, and whether it is to be visited.
     """
 
@@ -67,6 +68,7 @@ class Form(NamedTuple):
     rest: Any
     strip: tuple[int, int]
     columns: bool
+    precision: Any
     order: Callable[[Any, Any], tuple[Any, Any]]
 
 
@@ -170,29 +172,18 @@ def _products(form: Form, strip: Strip) -> tuple[list[jax.Array], Any, Any]:
     column_factors, column = _rest(form, 0, strip.column)
     products = []
     for k, (f, g) in enumerate(zip(row_factors, column_factors, strict=True)):
-        product = dot(refs[f"x{k}"][strip.rows, :], refs[f"y{k}"][...], 1, 1)
+        product = _dot(form, refs[f"x{k}"][strip.rows, :], refs[f"y{k}"][...], 1, 1)
         products.append(_times(_times(product, f), g))
     return products, (row_factors, row), (column_factors, column)
 
 
-def dot(x: jax.Array, y: jax.Array, a: int, b: int) -> jax.Array:
-    """Multiplies two matrices, float32 as exactly as float32 is.
-
-    Args:
-      x: a matrix.
-      y: a matrix of the same dtype.
-      a: the axis of x that is added up.
-      b: the axis of y that is added up.
-
-    Returns:
-      Their product, float32.
-    """
-    exact = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+def _dot(form: Form, x: jax.Array, y: jax.Array, a: int, b: int) -> jax.Array:
+    """Multiplies two matrices, adding up axis a of one and axis b of the other."""
     return lax.dot_general(
         x,
         y,
         (((a,), (b,)), ((), ())),
-        precision=exact,
+        precision=form.precision if x.dtype == jnp.float32 else None,
         preferred_element_type=jnp.float32,
     )
 
@@ -506,9 +497,9 @@ def _add_gradients(form: Form, strip: Strip, j: Any, diagonal: Any, known: Any) 
             slope = _times(slope, row_factors[k])
         y = refs[f"y{k}"][...]
         slope = slope.astype(y.dtype)
-        refs[f"dx{k}"][strip.rows, :] += dot(slope, y, 1, 0)
+        refs[f"dx{k}"][strip.rows, :] += _dot(form, slope, y, 1, 0)
         if form.columns:
-            refs[f"dy{k}"][...] += dot(slope, refs[f"x{k}"][strip.rows, :], 0, 0)
+            refs[f"dy{k}"][...] += _dot(form, slope, refs[f"x{k}"][strip.rows, :], 0, 0)
     for k, leaf in enumerate(jax.tree.leaves(of_row)):
         refs["row_sums"][k, strip.rows, :] += _fold(leaf)
     for k, leaf in enumerate(jax.tree.leaves(of_column)):

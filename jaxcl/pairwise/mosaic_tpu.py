@@ -33,14 +33,16 @@ class Block(NamedTuple):
 
     Attributes:
       schedule: "triangular", "both" or "mirrored".
-      rows: what is compared of n rows.
-      columns: what is compared of m columns.
+      rows: what is compared of n rows, as it is multiplied.
+      columns: what is compared of m columns, likewise.
+      precision: of products of float32 vectors, as in `jax.lax.dot`.
       interpret: whether kernels are interpreted, where no TPU is.
     """
 
     schedule: str
     rows: slices.Side
     columns: slices.Side
+    precision: Any
     interpret: bool
 
 
@@ -190,14 +192,23 @@ def _form(
         used=(),
         factors=tuple(
             (f is not None or question.scale is not None, g is not None)
-            for f, g in zip(rows.factors, block.columns.factors, strict=True)
+            for f, g in zip(
+                _factors(rows), _factors(block.columns), strict=True
+            )
         ),
         rest=rest,
         strip=(512, 128),
         columns=columns,
+        precision=_precision(block.precision),
         order=lambda i, step: (step, True),
     )
     return form._replace(used=_used(form)) if backward else form
+
+
+def _precision(asked: Any) -> Any:
+    """What a kernel for TPU can do: one pass in bfloat16, or float32 as it is."""
+    one_pass = asked in (None, "default", "bfloat16", jax.lax.Precision.DEFAULT)
+    return None if one_pass else jax.lax.Precision.HIGHEST
 
 
 def _used(form: Form) -> tuple[int, ...]:
@@ -248,7 +259,7 @@ class _Call:
 
         scale = question.scale
         self.row_factors = []
-        for factor in rows.factors:
+        for factor in _factors(rows):
             if factor is None and scale is not None:
                 factor = jnp.ones(rows.nodes.index.shape, jnp.float32)
             self.row_factors.append(factor if scale is None else factor * scale)
@@ -256,11 +267,12 @@ class _Call:
         self.floats = {
             1: [f for f in self.row_factors if f is not None]
             + _leaves((rows.numbers, rows.nodes.extra)),
-            0: [f for f in columns.factors if f is not None]
+            0: [f for f in _factors(columns) if f is not None]
             + _leaves((columns.numbers, columns.nodes.extra)),
         }
         self.widths = []
-        for k, (x, y) in enumerate(zip(rows.vectors, columns.vectors, strict=True)):
+        pairs = zip(rows.vectors, columns.vectors, strict=True)
+        for k, (x, y) in enumerate((x.rows, y.rows) for x, y in pairs):
             dtype = jnp.promote_types(x.dtype, y.dtype)
             x, y = (
                 _padded(v.astype(dtype), count)
@@ -395,6 +407,10 @@ class _Call:
             name=name,
         )(*(x for x, _ in operands.values()))
         return dict(zip(self.outputs, results, strict=True))
+
+
+def _factors(side: slices.Side) -> list[jax.Array | None]:
+    return [vectors.factor for vectors in side.vectors]
 
 
 def _leaves(tree: Any) -> list[jax.Array]:

@@ -211,12 +211,13 @@ def _scores(
     question: Question, tile: Tile, products: list[jax.Array]
 ) -> list[jax.Array]:
     """Computes the scores of one tile, for each task."""
-    pairs = zip(products, tile.row.factors, tile.column.factors, strict=True)
-    seen = [_rescaled(question.scale, *each) for each in pairs]
+    ends = zip(products, tile.row.vectors, tile.column.vectors, strict=True)
+    seen = [_rescaled(question.scale, p, x.factor, y.factor) for p, x, y in ends]
     row = jax.tree.map(lambda x: x[:, None], tile.row.numbers)
     column = jax.tree.map(lambda x: x[None, :], tile.column.numbers)
-    ends = reductions.side(tile.row.nodes, 1), reductions.side(tile.column.nodes, 0)
-    return scores(question, seen, (row, ends[0]), (column, ends[1]), tile.weight)
+    row_nodes = reductions.side(tile.row.nodes, 1)
+    column_nodes = reductions.side(tile.column.nodes, 0)
+    return scores(question, seen, (row, row_nodes), (column, column_nodes), tile.weight)
 
 
 def scores(

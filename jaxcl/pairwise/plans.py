@@ -85,7 +85,7 @@ def on_each_platform(
             form = form._replace(multiple=1, across=FORMS["cpu"].across)
         form = form._replace(tile=min(tile, max(n, m)))
         if plan.impl == "mosaic" and platform in MOSAIC:
-            form = form._replace(mosaic=MOSAIC[platform], across=False)
+            form = form._replace(mosaic=MOSAIC[platform], narrow=True, across=False)
         forms[platform] = form if narrow else form._replace(narrow=False)
     if len(set(forms.values())) == 1:
         return run(forms["cpu"], *args)

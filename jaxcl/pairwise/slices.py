@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from jaxcl import graphs, kernels
+from jaxcl import graphs, kernels, mesh
 from jaxcl.pairwise import trees
 
 
@@ -67,20 +68,54 @@ def new_rows(cut: Cut, number: Any) -> jax.Array:
     return start(cut, number) + jnp.arange(cut.size) >= number * cut.size
 
 
+class Vectors(NamedTuple):
+    """Vectors that are multiplied with those of the other side.
+
+    Attributes:
+      rows: as they were given, [n, d_k].
+      shrink: a power of two for each, so that products neither overflow nor vanish, [n]
+        or None: rows times these are multiplied.
+      factor: what products are multiplied with, [n] or None.
+    """
+
+    rows: jax.Array
+    shrink: jax.Array | None
+    factor: jax.Array | None
+
+    def multiplied(self, narrow: bool) -> "Vectors":
+        """What is multiplied, with the factor that is left for products.
+
+        Args:
+          narrow: whether bfloat16 stays what it is. Then nothing is rounded before the
+            product, and factors come after it; float32 takes them before.
+        """
+        rows, shrink, factor = self
+        after = narrow and rows.dtype == jnp.bfloat16
+        if not after:
+            rows = rows.astype(kernels.accumulator(rows.dtype))
+        if shrink is not None:
+            rows = rows * shrink.astype(rows.dtype)[:, None]
+        if factor is not None and not after:
+            rows, factor = rows * factor[:, None], None
+        return Vectors(rows, None, factor)
+
+
 class Side(NamedTuple):
     """What is compared of n nodes, and who they are.
 
     Attributes:
-      vectors: arrays [n, d_k] that are multiplied with those of the other side.
-      factors: for each of them, what its products are multiplied with, [n], or None.
+      vectors: what is multiplied.
       numbers: the kernel's numbers, a pytree of [n].
       nodes: identities and extras; without embeddings.
     """
 
-    vectors: list[jax.Array]
-    factors: list[jax.Array | None]
+    vectors: list[Vectors]
     numbers: Any
     nodes: graphs.Nodes
+
+    def multiplied(self, narrow: bool) -> "Side":
+        """The side with vectors as they are multiplied; see `Vectors.multiplied`."""
+        return self._replace(vectors=[v.multiplied(narrow) for v in self.vectors])
 
 
 class Layout(NamedTuple):
@@ -94,8 +129,8 @@ class Gradient(NamedTuple):
     """The gradient of one side.
 
     Attributes:
-      vectors: with respect to products, times the vectors of the other side, [n, d_k]:
-        the gradient of the vectors that the kernel gave, times `Side.factors`.
+      vectors: with respect to products, times what is multiplied of the other side,
+        [n, d_k]: the gradient of the kernel's vectors, times the factor that was left.
       numbers: with respect to the kernel's numbers.
       extra: with respect to the extras.
     """
@@ -124,26 +159,24 @@ def side(kernel: kernels.Kernel, nodes: graphs.Nodes) -> tuple[Side, Layout]:
     dtype = kernels.accumulator(z.dtype)
     if z.dtype not in (dtype, jnp.bfloat16):  # such as float16, which chips lack
         z = z.astype(dtype)
-    rows, power = kernels.balanced(z)
-    inverse = kernels.inverse_norm(rows.astype(dtype))
-    unit = rows.astype(dtype) * inverse[:, None]
-    computed, numbers, layout, origins = _different(kernel, z.astype(dtype), unit)
+    shrink, inverse = kernels.lengths(z)
+    wide = z.astype(dtype)
+    unit = wide * shrink[:, None] * inverse[:, None]
+    computed, numbers, layout, origins = _different(kernel, wide, unit)
+    # Lengths of raw vectors come back after the product if it needs them shrunk.
     beside = any(origin is not None and origin.unit for origin in origins)
-    vectors: list[jax.Array] = []
-    factors: list[jax.Array | None] = []
+    vectors = []
     for vector, origin in zip(computed, origins, strict=True):
         if origin is None:
-            vectors.append(vector)
-            factors.append(None)
+            vectors.append(Vectors(vector, None, None))
         elif beside:
-            vectors.append(origin.of(rows))
-            factors.append(inverse if origin.unit else power)
+            factor = inverse if origin.unit else 1 / shrink
+            vectors.append(Vectors(origin.of(z), shrink, factor))
         else:
-            vectors.append(origin.of(z))
-            factors.append(None)
+            vectors.append(Vectors(origin.of(z), None, None))
     extra = jax.tree.map(lambda x: x.astype(dtype), nodes.extra)
     who = nodes._replace(z=None, extra=extra)  # type: ignore[arg-type]
-    return Side(vectors, factors, numbers, who), layout
+    return Side(vectors, numbers, who), layout
 
 
 class Origin(NamedTuple):
@@ -240,7 +273,7 @@ def no_gradient(side: Side, last: bool = False) -> Gradient:
       Zeros.
     """
     vectors = []
-    for x in side.vectors:
+    for x, *_ in side.vectors:
         shape = x.shape[::-1] if last else x.shape
         vectors.append(jnp.zeros(shape, kernels.accumulator(x.dtype)))
     zeros = jax.tree.map(jnp.zeros_like, (side.numbers, side.nodes.extra))
@@ -248,7 +281,13 @@ def no_gradient(side: Side, last: bool = False) -> Gradient:
 
 
 def pull_back(
-    kernel: kernels.Kernel, nodes: graphs.Nodes, side: Side, gradient: Gradient
+    kernel: kernels.Kernel,
+    nodes: graphs.Nodes,
+    side: Side,
+    gradient: Gradient,
+    *,
+    narrow: bool,
+    tile: int,
 ) -> tuple[kernels.Kernel, graphs.Nodes]:
     """Takes the gradient from what is compared to kernel and nodes.
 
@@ -257,11 +296,43 @@ def pull_back(
       nodes: the nodes that were compared.
       side: what `side` gave for them.
       gradient: with respect to it.
+      narrow: how vectors were multiplied.
+      tile: how many nodes are handled at a time: what lies between is never stored
+        whole.
 
     Returns:
-      The gradients with respect to the kernel, besides that of its scale, and to the
-      nodes.
+      The gradients with respect to the kernel, besides that of its multiplier, and to
+      the nodes.
     """
+    rows = cut(len(nodes.z), tile)
+    # Each slice takes the place of what it was computed from, if that has its shape.
+    of_vectors, numbers, _ = gradient
+    in_place = [x.shape for x in of_vectors] == [nodes.z.shape]
+    z = of_vectors[0] if in_place else jnp.zeros(nodes.z.shape, of_vectors[0].dtype)
+
+    def of_slice(i: Any, totals: Any) -> Any:
+        of_kernel, z = totals
+        at, new = start(rows, i), new_rows(rows, i)
+        given = ([z] if in_place else of_vectors), numbers, side, nodes.z, z
+        *own, own_side, own_z, before = trees.take(given, at, rows.size)
+        own = trees.mask_rows(Gradient(own[0], own[1], ()), new)
+        part, now = _pulled(kernel, own_z, own_side, own, narrow)
+        now = jnp.where(new[:, None], now, before)
+        z = lax.dynamic_update_slice_in_dim(z, now, at, 0)
+        return trees.add(of_kernel, part), z
+
+    totals = jax.tree.map(jnp.zeros_like, kernel), z
+    totals = mesh.cast_varying(totals, mesh.varying_axes((kernel, nodes.z, gradient)))
+    of_kernel, z = lax.fori_loop(0, rows.number, of_slice, totals)
+    z = z.astype(nodes.z.dtype)
+    extra = jax.tree.map(lambda g, x: g.astype(x.dtype), gradient.extra, nodes.extra)
+    return of_kernel, graphs.Nodes(z, None, None, None, extra)  # type: ignore[arg-type]
+
+
+def _pulled(
+    kernel: kernels.Kernel, z: jax.Array, side: Side, gradient: Gradient, narrow: bool
+) -> tuple[kernels.Kernel, jax.Array]:
+    """The gradients of kernel and embeddings, at once for all rows."""
 
     def compared(kernel: kernels.Kernel, z: jax.Array) -> Any:
         return _different(kernel, z, kernels.unit(z))[:2]
@@ -272,25 +343,24 @@ def pull_back(
         zero = factor == 0  # of a zero vector, which has no gradient
         return g * jnp.where(zero, 0, 1 / jnp.where(zero, 1, factor))[:, None]
 
-    pairs = zip(side.factors, gradient.vectors, strict=True)
-    vectors = [without(factor, g) for factor, g in pairs]
-    dtype = kernels.accumulator(nodes.z.dtype)
-    _, pull = jax.vjp(compared, kernel, nodes.z.astype(dtype))
-    kernel_gradient, z = pull((vectors, gradient.numbers))
-    extra = jax.tree.map(lambda g, x: g.astype(x.dtype), gradient.extra, nodes.extra)
-    of_nodes = graphs.Nodes(z.astype(nodes.z.dtype), None, None, None, extra)  # type: ignore[arg-type]
-    return kernel_gradient, of_nodes
+    pairs = zip(side.vectors, gradient.vectors, strict=True)
+    vectors = [without(v.multiplied(narrow).factor, g) for v, g in pairs]
+    _, pull = jax.vjp(compared, kernel, z.astype(kernels.accumulator(z.dtype)))
+    return pull((vectors, gradient.numbers))
 
 
-def along_scale(side: Side, gradient: Gradient) -> jax.Array:
-    """Adds up products and their gradients: the derivative by a factor of all of them.
+def along_products(side: Side, gradient: Gradient, narrow: bool) -> jax.Array:
+    """Adds up products, each times its gradient.
 
     Args:
       side: what is compared of n nodes.
       gradient: with respect to it.
+      narrow: how vectors were multiplied.
 
     Returns:
-      A number.
+      The derivative by the logarithm of what all products are multiplied with.
     """
-    pairs = zip(side.vectors, gradient.vectors, strict=True)
-    return sum(jnp.vdot(x.astype(g.dtype), g) for x, g in pairs)  # type: ignore[return-value]
+    total = jnp.zeros((), gradient.vectors[0].dtype)
+    for vectors, g in zip(side.vectors, gradient.vectors, strict=True):
+        total += jnp.sum(vectors.multiplied(narrow).rows.astype(g.dtype) * g)
+    return total

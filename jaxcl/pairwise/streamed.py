@@ -130,8 +130,13 @@ class _Pass:
         """The pairs with some columns, and the module that computes them."""
         plan, form, weight = self._block
         if form.mosaic is not None:
+            rows, columns = (
+                side.multiplied(form.narrow) for side in (self.rows, columns)
+            )
             interpret = form.mosaic == "interpreted"
-            block = mosaic_tpu.Block(self.schedule, self.rows, columns, interpret)
+            block = mosaic_tpu.Block(
+                self.schedule, rows, columns, plan.precision, interpret
+            )
             return block, mosaic_tpu
         tiles = tiled.Tiles(
             plan, form, self.schedule, self.rows, columns, first, weight
@@ -148,7 +153,7 @@ def _forward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
         for number, reduction in enumerate(asked)
         if this.schedule == "both" and reduction.over == "anchors"
     }
-    dtype = kernels.accumulator(*(x.dtype for x in this.rows.vectors))
+    dtype = kernels.accumulator(*(x.rows.dtype for x in this.rows.vectors))
 
     def empty(numbers: Any, side: slices.Side) -> dict[int, Any]:
         like = jnp.zeros(side.nodes.index.shape, dtype)
@@ -243,18 +248,19 @@ def _backward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
         share = 0.5
     if this.question.scale is not None:
         scale, pull = jax.vjp(lambda kernel: kernel.multiplier(), kernel)
-        along = share * slices.along_scale(this.rows, gradient)
+        along = share * slices.along_products(this.rows, gradient, form.narrow)
         along = jnp.where(scale == 0, 0, along / jnp.where(scale == 0, 1, scale))
         (part,) = pull(along.astype(scale.dtype))
         kernel_gradient = trees.add(kernel_gradient, part)
-    part, anchors_gradient = slices.pull_back(kernel, anchors, this.rows, gradient)
+    pull_back = functools.partial(
+        slices.pull_back, kernel, narrow=form.narrow, tile=form.tile
+    )
+    part, anchors_gradient = pull_back(anchors, this.rows, gradient)
     kernel_gradient = trees.add(kernel_gradient, part)
     candidates_gradient = None
     if candidates is not None:
         own = tiled.upright(owed, form.across)
-        part, candidates_gradient = slices.pull_back(
-            kernel, candidates, this.columns, own
-        )
+        part, candidates_gradient = pull_back(candidates, this.columns, own)
         kernel_gradient = trees.add(kernel_gradient, part)
     return (
         kernel_gradient,

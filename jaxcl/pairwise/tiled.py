@@ -50,7 +50,7 @@ class Tiles:
         """Lets a function of (i, slice, carry) see each slice of rows."""
 
         def visit_slice(i: Any, carry: Any) -> Any:
-            return visit_row(i, self._widened(self.cuts.row, self.rows, i), carry)
+            return visit_row(i, self._slice(self.cuts.row, self.rows, i), carry)
 
         return lax.fori_loop(0, self.cuts.row.number, visit_slice, carry)
 
@@ -61,10 +61,10 @@ class Tiles:
 
         def visit_number(k: Any, carry: Any) -> Any:
             j = self.cuts.column_of(self.schedule, i, k)
-            column = self._widened(self.cuts.column, self.columns, j)
+            column = self._slice(self.cuts.column, self.columns, j)
             tile = one_tile.Tile(row, column, i == j, self._weight(i, j))
             pairs = zip(row.vectors, column.vectors, strict=True)
-            products = [self.product(x, y, 1) for x, y in pairs]
+            products = [self.product(x.rows, y.rows, 1) for x, y in pairs]
             return visit_tile(j, tile, products, carry)
 
         return lax.fori_loop(0, self.cuts.met, visit_number, carry)
@@ -80,13 +80,9 @@ class Tiles:
             preferred_element_type=kernels.accumulator(y.dtype),
         )
 
-    def _widened(self, cut: slices.Cut, side: slices.Side, number: Any) -> slices.Side:
-        """A slice, whose vectors are in the dtype that is multiplied here."""
-        side = slices.take(side, cut, number)
-        if self.form.narrow:
-            return side
-        vectors = [x.astype(kernels.accumulator(x.dtype)) for x in side.vectors]
-        return side._replace(vectors=vectors)
+    def _slice(self, cut: slices.Cut, side: slices.Side, number: Any) -> slices.Side:
+        """A slice, with vectors as they are multiplied here."""
+        return slices.take(side, cut, number).multiplied(self.form.narrow)
 
     def _weight(self, i: Any, j: Any) -> jax.Array | None:
         """The tile of `pair_weight`, if there is one."""
@@ -171,10 +167,10 @@ def backward(
         of_rows, of_columns, of_theta = carry
         at, size = slices.start(cuts.row, i), cuts.row.size
         own_results = trees.take(row_results, at, size)
-        transposed = row.vectors
+        transposed = [x.rows for x in row.vectors]
         if across:
             # The barrier keeps XLA from folding the transposition into each product.
-            transposed = lax.optimization_barrier([x.T for x in row.vectors])
+            transposed = lax.optimization_barrier([x.T for x in transposed])
 
         def visit_tile(j: Any, tile: Any, products: Any, carry: Any) -> Any:
             own, of_columns, of_theta = carry
@@ -187,7 +183,7 @@ def backward(
                 trees.take(column_results, place, cuts.column.size),
             )
             pairs = zip(slopes, tile.column.vectors, strict=True)
-            row_vectors = [tiles.product(slope, y, 0) for slope, y in pairs]
+            row_vectors = [tiles.product(slope, y.rows, 0) for slope, y in pairs]
             own = trees.add(own, slices.Gradient(row_vectors, *row_part))
             if of_columns is not None:
                 pairs = zip(slopes, transposed, strict=True)

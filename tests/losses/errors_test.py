@@ -224,7 +224,7 @@ LABELS = jnp.arange(4)
         (
             lambda: losses.norm_entropy_penalty(X, scale=1.0, exchange="carry"),
             ValueError,
-            "exchange must be one of 'gather', 'ring', got 'carry'",
+            "exchange must be one of 'auto', 'gather', 'ring', got 'carry'",
         ),
         (
             lambda: losses.norm_entropy_penalty(X, scale=1.0, ridge=jnp.ones(3)),
