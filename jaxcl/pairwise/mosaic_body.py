@@ -5,9 +5,9 @@ logits and the reductions for their scores, and differentiates both where it sta
 
 Two paths compute the same. The careful path masks each pair by the relations and keeps
 running maxima. The fast path is for blocks of which a comparison of two intervals tells
-that every pair counts, or none: it takes exponentials relative to the maxima of earlier
-blocks, so that no product waits for a maximum, and the block is repeated with care if a
-sum comes near overflow.
+that every pair counts, or none: it takes exponentials relative to a score of the first
+pairs that were met, so that no product waits for a maximum, and the block is repeated
+with care if a sum comes near overflow.
 
 Numbers of rows are held as arrays [rows, 128], each row one value, so that nothing is
 moved across the 128 lanes of a register before the last block of columns.
@@ -125,7 +125,7 @@ def node_floats(form: Form, axis: int) -> int:
 
 
 class Strip(NamedTuple):
-    """Where a strip is, and how to read what belongs to its rows and columns."""
+    """Where a strip is, and how to read what belongs to its rows and first columns."""
 
     refs: Any
     rows: Any
@@ -136,7 +136,7 @@ class Strip(NamedTuple):
         return _wide(value, self.shape[1])
 
     def column(self, number: int, name: str = "column_floats") -> jax.Array:
-        value = self.refs[name][0, number : number + 1, :]
+        value = self.refs[name][0, number : number + 1, 0 : self.shape[1]]
         return jnp.broadcast_to(value, self.shape)
 
 
@@ -172,7 +172,7 @@ def _products(form: Form, strip: Strip) -> tuple[list[jax.Array], Any, Any]:
     column_factors, column = _rest(form, 0, strip.column)
     products = []
     for k, (f, g) in enumerate(zip(row_factors, column_factors, strict=True)):
-        product = _dot(form, refs[f"x{k}"][strip.rows, :], refs[f"y{k}"][...], 1, 1)
+        product = _dot(form, refs[f"x{k}"][strip.rows, :], refs[f"y{k}"][: strip.shape[1], :], 1, 1)
         products.append(_times(_times(product, f), g))
     return products, (row_factors, row), (column_factors, column)
 
@@ -222,13 +222,18 @@ def _known(form: Form, refs: Any, i: Any, j: Any) -> tuple[Any, Any]:
 
 
 def _run(
-    form: Form, refs: Any, careful: Any, strip: Callable[[Strip, Any], None], known: Any
+    form: Form,
+    refs: Any,
+    careful: bool,
+    strip: Callable[[Strip, Any], None],
+    known: Any,
+    width: int | None = None,
 ) -> None:
     """Goes through the rows of a block; `known` is None on the careful path."""
     rows = refs["x0"].shape[0]
     height = min(form.strip[careful], rows)
     height = next(h for h in range(height, 0, -16) if rows % h == 0)
-    shape = (height, refs["y0"].shape[0])
+    shape = (height, width or refs["y0"].shape[0])
 
     def at(number: Any, _: Any) -> Any:
         start = pl.multiple_of(number * height, height)
@@ -284,20 +289,18 @@ def forward(*refs: Any, names: tuple[str, ...], form: Form) -> None:
             for k, value in enumerate(_empty(form.kinds[number])):
                 blocks, _, width = ref["columns"].shape
                 ref["columns"][:, at + k, :] = jnp.full((blocks, width), value)
+        if of_columns:
 
-    exponentials = [
-        (axis, at)
-        for axis, those in ((1, of_rows), (0, of_columns))
-        for number, at in those.items()
-        if form.kinds[number] == "logsumexp"
-    ]
+            def unseen(number: Any, _: Any) -> Any:
+                ref["seen"][number] = 0
+                return _
+
+            lax.fori_loop(0, ref["columns"].shape[0], unseen, 0)
+
     known, apart = _known(form, ref, i, j)
 
     def strip(strip: Strip, known: Any) -> None:
         _add_strip(form, strip, j, i == j, known)
-
-    def state(axis: int, at: int) -> Any:
-        return (ref["state"], at) if axis else (ref["columns"], (j, slice(at, at + 1)))
 
     def carefully() -> None:
         _run(form, ref, True, strip, None)
@@ -305,35 +308,86 @@ def forward(*refs: Any, names: tuple[str, ...], form: Form) -> None:
     if apart is None:
         pl.when(visited)(carefully)
     elif any(known):
-        first = (step == 0) | ((i == 0) if of_columns else False)
-        fast = apart & jnp.logical_not(first) if exponentials else apart
-        ref["redo"][0] = jnp.where(fast, 0, 1)
+        ref["redo"][0] = jnp.where(apart, 0, 1)
 
-        @pl.when(visited & fast)
+        @pl.when(visited & apart)
         def _() -> None:
-            for k, (axis, at) in enumerate(exponentials):
-                array, place = state(axis, at)
-                ref[f"backup{axis}"][k] = array[place]
-            _run(form, ref, False, strip, known)
-            if exponentials:
-                largest = [jnp.max(s[p]) for s, p in (state(*e) for e in exponentials)]
-                sound = functools.reduce(jnp.maximum, largest) < LARGEST_SUM
-                ref["redo"][0] = jnp.where(sound, 0, 1)
-
-                @pl.when(jnp.logical_not(sound))
-                def _() -> None:
-                    for k, (axis, at) in enumerate(exponentials):
-                        array, place = state(axis, at)
-                        array[place] = ref[f"backup{axis}"][k]
+            _refer(form, ref, j, step, known)
+            _run_fast(form, ref, j, strip, known)
 
         pl.when(visited & (ref["redo"][0] == 1))(carefully)
     else:
         pl.when(visited & jnp.logical_not(apart))(carefully)
+    if of_columns:
+        ref["seen"][j] = 1
 
     @pl.when(step == pl.num_programs(1) - 1)
     def _() -> None:
         for number, at in of_rows.items():
             _finish_rows(ref, form.kinds[number], at)
+
+
+def _exponentials(form: Form) -> list[tuple[int, int, int]]:
+    """Log-sum-exps: axis, place of the total, and number of the task."""
+    return [
+        (output.axis, places(form, output.axis)[output.number], number)
+        for number, task in enumerate(form.tasks)
+        for output in task.outputs
+        if form.kinds[output.number] == "logsumexp"
+    ]
+
+
+def _refer(form: Form, refs: Any, j: Any, step: Any, known: Any) -> None:
+    """Takes references from a few pairs for rows and columns that have none."""
+    for axis in (0, 1):
+        places = [e[1:] for e in _exponentials(form) if e[0] == axis and known[e[2]]]
+
+        def refer(strip: Strip, _: Any, axis: int = axis, places: Any = places) -> None:
+            products, (_, row), (_, column) = _products(form, strip)
+            scores = form.scores(_theta(form, refs), products, row, column)
+            for at, task in places:
+                top = jnp.max(scores[task], axis=axis, keepdims=True)
+                if axis:
+                    top = jnp.broadcast_to(top, (strip.shape[0], LANES))
+                    refs["state"][at + 1, strip.rows, :] = top
+                else:
+                    refs["columns"][j, at + 1 : at + 2, :] = top
+
+        if places and axis:
+            pl.when(step == 0)(lambda: _run(form, refs, False, refer, known, LANES))
+        elif places:
+            shape = LANES, refs["y0"].shape[0]
+            strip = Strip(refs, pl.ds(0, LANES), shape)
+            pl.when(refs["seen"][j] == 0)(lambda: refer(strip, known))
+
+
+def _run_fast(form: Form, refs: Any, j: Any, strip: Any, known: Any) -> None:
+    """The fast path; undone, and marked for repetition, if a sum grows too large."""
+
+    def total(axis: int, at: int) -> Any:
+        if axis:
+            return refs["state"], (at,)
+        return refs["columns"], (j, slice(at, at + 1))
+
+    sums = [total(axis, at) for axis, at, task in _exponentials(form) if known[task]]
+    backups = [
+        refs[f"backup{axis}"].at[at]
+        for axis, at, task in _exponentials(form)
+        if known[task]
+    ]
+    for (array, place), backup in zip(sums, backups, strict=True):
+        backup[...] = array[place]
+    _run(form, refs, False, strip, known)
+    if not sums:
+        return
+    largest = [jnp.max(array[place]) for array, place in sums]
+    sound = functools.reduce(jnp.maximum, largest) < LARGEST_SUM
+    refs["redo"][0] = jnp.where(sound, 0, 1)
+
+    @pl.when(jnp.logical_not(sound))
+    def _() -> None:
+        for (array, place), backup in zip(sums, backups, strict=True):
+            array[place] = backup[...]
 
 
 def _add_strip(form: Form, strip: Strip, j: Any, diagonal: Any, known: Any) -> None:

@@ -69,6 +69,7 @@ def forward(block: Block, question: one_tile.Question, states: States) -> States
     if of_columns:
         call.resident("columns", (sizes.column_blocks, of_columns, sizes.bn))
         call.scratch("backup0", (of_columns, 1, sizes.bn))
+        call.add_scratch("seen", pltpu.SMEM((sizes.column_blocks,), jnp.int32))
     call.add_scratch("redo", pltpu.SMEM((1,), jnp.int32))
     found = call.run(mosaic_body.forward, "jaxcl_pairs_forward", parallel=not of_columns)
 
