@@ -1,8 +1,56 @@
-"""Sizes of the blocks that Pallas kernels hold at a time."""
+"""What Pallas kernels for TPU can compute, and how many pairs they hold at a time."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
-LANES = 128
+import jax
+import jax.numpy as jnp
+
+from jaxcl.pairwise.mosaic_body import LANES, Form, node_floats, size
+
+# Bytes of a chip's memory (VMEM) that one kernel may ask for, and use by the count here.
+VMEM_BYTES = 100 * 2**20
+COUNTED_BYTES = 72 * 2**20
+
+# Primitives that Mosaic compiles (jax 0.10, libtpu 0.0.42), on tiles and on numbers.
+COMPILED = frozenset(
+    """
+    abs add add_any and atan2 broadcast_in_dim ceil clamp concatenate convert_element_type
+    copy custom_jvp_call custom_vjp_call div eq erf exp exp2 floor ge gt integer_pow
+    is_finite jit le log log1p logistic lt max min mul mul ne neg not or pjit pow
+    reduce_sum reshape round rsqrt select_n sin cos slice sqrt square squeeze
+    stop_gradient sub tanh transpose xor
+    """.split()
+)
+
+
+class Largest(NamedTuple):
+    """Blocks of one kind of kernel.
+
+    Attributes:
+      bm: rows of a block.
+      bn: columns of a block.
+      fast: rows at a time on the fast path.
+      careful: rows at a time on the careful path.
+    """
+
+    bm: int
+    bn: int
+    fast: int
+    careful: int
+
+
+# By `python -m experiments.mosaic_blocks`: for scores of at most so many operations on
+# each pair, and any number, the blocks of each kernel.
+LIGHT = 12
+TABLE = {
+    ("forward", True): Largest(1024, 1024, 512, 256),
+    ("forward", False): Largest(1024, 1024, 256, 128),
+    ("rows", True): Largest(1024, 1024, 512, 256),
+    ("rows", False): Largest(1024, 1024, 256, 128),
+    ("both", True): Largest(1024, 1024, 512, 256),
+    ("both", False): Largest(1024, 1024, 256, 128),
+}
 
 
 class Sizes(NamedTuple):
@@ -33,43 +81,171 @@ class Sizes(NamedTuple):
         return self.bn * self.column_blocks
 
 
-FORWARD = (512, 1024, (512, 128))
-BACKWARD = (512, 1024, (512, 128))
-BOTH = (512, 1024, (512, 128))
+def kind_of(form: Form, *, backward: bool) -> str:
+    """Tells kernels apart: "forward", "rows" or "both".
+
+    Args:
+      form: of a block of pairs.
+      backward: whether gradients are computed.
+
+    Returns:
+      The kind; "both" also gives columns their gradients.
+    """
+    if not backward:
+        return "forward"
+    return "both" if form.columns else "rows"
 
 
-def forward_sizes(block: Any, form: Any) -> Sizes:
-    return _sizes(block, FORWARD, twice=False)
+def sizes(
+    block: Any, form: Form, *, backward: bool, largest: Largest | None = None
+) -> Sizes:
+    """Chooses how a block of pairs is cut.
+
+    Args:
+      block: the pairs, a `mosaic_tpu.Block`.
+      form: of the block.
+      backward: whether gradients are computed.
+      largest: sizes to use instead of the table's.
+
+    Returns:
+      The largest sizes of the table, halved until a block fits the chip's memory.
+
+    Raises:
+      ValueError: if none fits.
+    """
+    kind = kind_of(form, backward=backward)
+    if largest is None:
+        largest = TABLE[kind, operations(form) <= LIGHT]
+    while largest.bm >= LANES:
+        found = _cut_both(block, largest, apart=kind == "both")
+        if _bytes(block, form, found, kind) <= COUNTED_BYTES:
+            return found
+        wide = largest.bn > largest.bm
+        largest = largest._replace(
+            bm=largest.bm if wide else largest.bm // 2,
+            bn=largest.bn // 2 if wide else largest.bn,
+        )
+    raise ValueError("vectors are too wide, or columns too many, for a chip's memory")
 
 
-def backward_sizes(block: Any, form: Any) -> Sizes:
-    return _sizes(block, BOTH if form.columns else BACKWARD, twice=form.columns)
-
-
-def _sizes(block: Any, largest: Any, *, twice: bool) -> Sizes:
-    bm, bn, strip = largest
+def _cut_both(block: Any, largest: Largest, *, apart: bool) -> Sizes:
+    bm, bn, *strip = largest
     n, m = (len(side.nodes.index) for side in (block.rows, block.columns))
+    strips = strip[0], strip[1]
+    # What is read and written block by block must not come back before it has arrived.
     if block.schedule == "triangular":
-        size, number = _cut(n, min(bm, bn), (1, 6) if twice else (1, 1))
-        return Sizes(size, number, size, number, strip)
-    rows = _cut(n, bm, (1, 1))
-    columns = _cut(m, bn, (1, 3) if twice else (1, 1))
-    return Sizes(*rows, *columns, strip)
+        edge = _cut(n, min(bm, bn), 6 if apart else 1)
+        return Sizes(*edge, *edge, strips)
+    return Sizes(*_cut(n, bm, 1), *_cut(m, bn, 3 if apart else 1), strips)
 
 
-def _cut(n: int, largest: int, enough: tuple[int, int]) -> tuple[int, int]:
-    """Cuts n into blocks of a multiple of 128: one, or not fewer than enough."""
-    one, several = enough
+def _cut(n: int, largest: int, several: int) -> tuple[int, int]:
+    """Cuts n into blocks of a multiple of 128: one, or at least so many."""
     count = -(-n // largest)
-    if count > one:
+    if count > 1:
         count = max(count, several)
 
-    def size(count: int) -> int:
-        return -(-(-(-n // count)) // LANES) * LANES
+        def padded(count: int) -> int:
+            return _multiple(-(-n // count)) * count
 
-    # One or two blocks more where that pads less.
-    count = min(range(count, count + 3), key=lambda c: (size(c) * c, c)) if count > one else count
-    real = -(-n // size(count))
-    if one < real < several:
-        return -(-n // LANES) * LANES, 1
-    return size(count), real
+        # One or two more where that pads less.
+        count = min(range(count, count + 3), key=lambda c: (padded(c), c))
+    size = _multiple(-(-n // count))
+    count = -(-n // size)
+    if 1 < count < several:
+        size, count = _multiple(n), 1
+    return size, count
+
+
+def _multiple(n: int) -> int:
+    return -(-n // LANES) * LANES
+
+
+def _bytes(block: Any, form: Form, sizes: Sizes, kind: str) -> int:
+    """About how much of a chip's memory a kernel takes."""
+    bm, bn = sizes.bm, sizes.bn
+    total = 0
+    for vectors in block.rows.vectors:
+        rows = vectors.rows
+        width = _multiple(rows.shape[1])
+        total += 2 * (bm + bn) * width * rows.dtype.itemsize
+        if kind != "forward":
+            total += 2 * bm * width * 4
+        if kind == "both":
+            total += 4 * bn * width * 4
+    outputs = sum(len(task.outputs) for task in form.tasks)
+    rows = node_floats(form, 1) + 3 + 3 * outputs + form.rest.num_leaves + size(form, 1)
+    total += rows * bm * LANES * 4
+    resident = size(form, 0) if kind == "forward" else form.rest.num_leaves
+    if kind != "rows":
+        total += 2 * max(resident, 1) * sizes.columns * 8 * 4
+    strip = min(max(sizes.strip), bm) * bn * 4
+    return total + strip * (3 + len(form.factors) + 2 * form.rest.num_leaves)
+
+
+def operations(form: Form) -> int:
+    """Counts the operations of the scores of a pair.
+
+    Args:
+      form: of a block of pairs.
+
+    Returns:
+      How many primitives they bind.
+    """
+    return sum(1 for _ in _equations(program(form)))
+
+
+def program(form: Form, *, backward: bool = False) -> Any:
+    """Traces the scores of a block.
+
+    Args:
+      form: of the block.
+      backward: whether to differentiate them.
+
+    Returns:
+      Their jaxpr.
+    """
+    tile = jax.ShapeDtypeStruct((8, LANES), jnp.float32)
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    rest = jax.tree.unflatten(form.rest, [tile] * form.rest.num_leaves)
+    products = [tile] * len(form.factors)
+    theta: list[Any] = [number] * form.leaves
+    if not backward:
+        return jax.make_jaxpr(form.scores)(theta, products, rest, rest).jaxpr
+
+    def pulled(theta: Any, *given: Any) -> Any:
+        spread = [
+            jnp.full((1, LANES), value) if k in form.used else value
+            for k, value in enumerate(theta)
+        ]
+        scores, pull = jax.vjp(form.scores, spread, *given)
+        return pull(scores)
+
+    return jax.make_jaxpr(pulled)(theta, products, rest, rest).jaxpr
+
+
+def _equations(jaxpr: Any) -> Any:
+    for equation in jaxpr.eqns:
+        inner = [
+            getattr(value, "jaxpr", value)
+            for name, value in equation.params.items()
+            if name in ("jaxpr", "call_jaxpr")
+        ]
+        for each in inner:
+            yield from _equations(each)
+        if not inner:
+            yield equation
+
+
+def missing(form: Form) -> Collection[str]:
+    """Names what Mosaic cannot compile of the scores and their derivatives.
+
+    Args:
+      form: of a block of pairs.
+
+    Returns:
+      Names of primitives.
+    """
+    programs = (program(form), program(form, backward=True))
+    names = {e.primitive.name for each in programs for e in _equations(each)}
+    return sorted(names - COMPILED)

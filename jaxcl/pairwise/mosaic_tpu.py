@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from jaxcl import mesh
+from jaxcl import graphs, kernels, mesh
 from jaxcl.pairwise import mosaic_blocks, mosaic_body, one_tile, reductions, slices
 from jaxcl.pairwise.mosaic_body import LANES, Form
 
@@ -25,7 +25,6 @@ Sizes = mosaic_blocks.Sizes
 # Log-sum-exps that lie less far apart share one reference in the backward pass: half of
 # it is far from overflow, and what lies below is lost to float32 anyway.
 SPREAD = 80.0
-VMEM_BYTES = 100 * 2**20
 
 
 class Block(NamedTuple):
@@ -46,6 +45,71 @@ class Block(NamedTuple):
     interpret: bool
 
 
+def why_not(
+    schedule: str,
+    kernel: kernels.Kernel,
+    asked: one_tile.Asked,
+    anchors: graphs.Nodes,
+    candidates: graphs.Nodes | None,
+    pair_weight: jax.Array | None,
+) -> str | None:
+    """Tells what keeps a call from being computed here.
+
+    Args:
+      schedule: "triangular", "both" or "mirrored".
+      kernel: with array leaves.
+      asked: the reductions, likewise.
+      anchors: the nodes of the rows.
+      candidates: those of the columns; None for the same.
+      pair_weight: numbers of pairs, or None.
+
+    Returns:
+      A reason, or None.
+    """
+    if pair_weight is not None:
+        return "pair_weight is not read by it"
+    for leaf in jax.tree.leaves((kernel, asked)):
+        if jnp.shape(leaf) != ():
+            return f"the kernel or a parameter holds an array of {jnp.shape(leaf)}"
+    columns = anchors if candidates is None else candidates
+    if kernels.accumulator(anchors.z.dtype, columns.z.dtype) != jnp.float32:
+        return "TPUs have no float64"
+    try:
+        return _shapes_say(schedule, kernel, asked, anchors, columns)
+    except Exception as error:  # whatever it is, tiles say it better
+        return f"its scores cannot be traced, {type(error).__name__}: {error}"
+
+
+def _shapes_say(schedule: str, *args: Any) -> str | None:
+    found: list[str | None] = []
+
+    def look(kernel: Any, asked: Any, anchors: Any, columns: Any) -> None:
+        rows, layout = slices.side(kernel, anchors)
+        others, _ = slices.side(kernel, columns)
+        block = Block(
+            schedule, rows.multiplied(True), others.multiplied(True), None, False
+        )
+        extras = bool(jax.tree.leaves(anchors.extra))
+        for backward in (False, True):
+            tasks = one_tile.make_tasks(
+                asked, schedule, several=True, extras=extras, backward=backward
+            )
+            question = one_tile.Question(kernel, asked, tasks, layout, None)
+            both = backward and schedule != "mirrored"
+            form = _form(block, question, backward=backward, columns=both)
+            names = mosaic_blocks.missing(form)
+            if names:
+                found.append(f"TPU kernels have no {' and no '.join(names)}")
+                return
+            try:
+                mosaic_blocks.sizes(block, form, backward=backward)
+            except ValueError as error:
+                found.append(str(error))
+
+    jax.eval_shape(look, *args)
+    return found[0] if found else None
+
+
 def forward(block: Block, question: one_tile.Question, states: States) -> States:
     """Adds a block of pairs to the reductions; like `tiled.forward`.
 
@@ -59,7 +123,7 @@ def forward(block: Block, question: one_tile.Question, states: States) -> States
       The states with this block.
     """
     form = _form(block, question, backward=False)
-    call = _Call(block, question, form, mosaic_blocks.forward_sizes(block, form))
+    call = _Call(block, question, form, mosaic_blocks.sizes(block, form, backward=False))
     of_rows, of_columns = (mosaic_body.size(form, axis) for axis in (1, 0))
     sizes = call.sizes
     if of_rows:
@@ -119,7 +183,7 @@ def backward(
     """
     of_rows, of_columns, of_theta = gradients
     form = _form(block, question, backward=True, columns=of_columns is not None)
-    call = _Call(block, question, form, mosaic_blocks.backward_sizes(block, form))
+    call = _Call(block, question, form, mosaic_blocks.sizes(block, form, backward=True))
     call.know(row_results, column_results)
     sizes, widths, rest = call.sizes, call.widths, form.rest.num_leaves
     for k, width in enumerate(widths):
@@ -214,28 +278,11 @@ def _precision(asked: Any) -> Any:
 
 def _used(form: Form) -> tuple[int, ...]:
     """The numbers of kernel and reductions on which scores depend."""
-    program = program_of(form)
+    program = mosaic_blocks.program(form)
     read = {id(v) for equation in program.eqns for v in equation.invars}
     read |= {id(v) for v in program.outvars}
     theta = program.invars[: form.leaves]
     return tuple(k for k, variable in enumerate(theta) if id(variable) in read)
-
-
-def program_of(form: Form) -> Any:
-    """Traces the scores of a block.
-
-    Args:
-      form: of the block.
-
-    Returns:
-      Their jaxpr.
-    """
-    tile = jax.ShapeDtypeStruct((8, LANES), jnp.float32)
-    number = jax.ShapeDtypeStruct((), jnp.float32)
-    rest = jax.tree.unflatten(form.rest, [tile] * form.rest.num_leaves)
-    products = [tile] * len(form.factors)
-    theta = [number] * form.leaves
-    return jax.make_jaxpr(form.scores)(theta, products, rest, rest).jaxpr
 
 
 class _Call:
@@ -402,7 +449,7 @@ class _Call:
             },
             compiler_params=pltpu.CompilerParams(
                 dimension_semantics=("parallel" if parallel else "arbitrary", "arbitrary"),
-                vmem_limit_bytes=VMEM_BYTES,
+                vmem_limit_bytes=mosaic_blocks.VMEM_BYTES,
             ),
             interpret=pltpu.InterpretParams() if self.block.interpret else False,
             name=name,

@@ -1,6 +1,6 @@
 """How a call is computed: what the caller chose, and what a platform is good at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -57,10 +57,18 @@ FORMS = {
 
 # How kernels for TPU run: on a CPU slowly, for tests. Elsewhere tiles take their place.
 MOSAIC = {"cpu": "interpreted", "tpu": "compiled"}
+# Rows and columns from which on "auto" takes them on TPUs; fewer fit one tile or two.
+WINS = 1024
 
 
 def on_each_platform(
-    plan: Plan, n: int, m: int, narrow: bool, run: Callable[..., Any], *args: Any
+    plan: Plan,
+    n: int,
+    m: int,
+    narrow: bool,
+    mosaic: Collection[str],
+    run: Callable[..., Any],
+    *args: Any,
 ) -> Any:
     """Computes something in the form of the platform that it is compiled for.
 
@@ -72,6 +80,7 @@ def on_each_platform(
       n: number of rows.
       m: number of columns.
       narrow: whether anything is bfloat16.
+      mosaic: platforms on which blocks of pairs are Pallas kernels.
       run: a function of a `Form` and the arguments.
       *args: pytrees of arrays.
 
@@ -84,7 +93,7 @@ def on_each_platform(
         if max(n, m) <= tile:  # one tile, the same everywhere
             form = form._replace(multiple=1, across=FORMS["cpu"].across)
         form = form._replace(tile=min(tile, max(n, m)))
-        if plan.impl == "mosaic" and platform in MOSAIC:
+        if platform in mosaic:
             form = form._replace(mosaic=MOSAIC[platform], narrow=True, across=False)
         forms[platform] = form if narrow else form._replace(narrow=False)
     if len(set(forms.values())) == 1:

@@ -79,8 +79,47 @@ def _on_each_platform(plan: plans.Plan, run: Any, *args: Any) -> Any:
         m *= mesh.size(plan.names or None)
     narrow = plans.is_narrow(anchors.z, columns.z)
     return plans.on_each_platform(
-        plan, len(anchors.z), m, narrow, functools.partial(run, plan), *args
+        plan,
+        len(anchors.z),
+        m,
+        narrow,
+        _mosaic(plan, m, *args[:5]),
+        functools.partial(run, plan),
+        *args,
     )
+
+
+def _mosaic(plan: plans.Plan, m: int, *args: Any) -> tuple[str, ...]:
+    """The platforms on which blocks of pairs are Pallas kernels."""
+    if plan.impl == "mosaic":
+        return tuple(plans.MOSAIC)
+    _, _, anchors, candidates, _ = args
+    small = min(len(anchors.z), m) < plans.WINS
+    if plan.impl != "auto" or plan.tile is not None or small:
+        return ()
+    reason = mosaic_tpu.why_not(_schedule(plan, candidates), *args)
+    return ("tpu",) if reason is None else ()
+
+
+def check_mosaic(plan: plans.Plan, *args: Any) -> None:
+    """Checks that Pallas kernels can compute a call.
+
+    Args:
+      plan: of the call.
+      *args: those of `reduce_streamed`.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      ValueError: if they cannot.
+    """
+    reason = mosaic_tpu.why_not(_schedule(plan, args[3]), *args)
+    if reason is not None:
+        raise ValueError(
+            'impl must be "auto", "tiled" or "reference" for this call, got "mosaic": '
+            f"{reason}"
+        )
 
 
 def _schedule(plan: plans.Plan, candidates: graphs.Nodes | None) -> str:
