@@ -8,9 +8,12 @@ import jax.numpy as jnp
 
 from jaxcl.pairwise.mosaic_body import LANES, Form, node_floats, size
 
-# Bytes of a chip's memory (VMEM) that one kernel may ask for, and use by the count here.
-VMEM_BYTES = 100 * 2**20
-COUNTED_BYTES = 72 * 2**20
+# Bytes of a chip's memory (VMEM) that one kernel may ask for: of newer chips, and of
+# those that have 16 MiB. The count below leaves room for what the compiler adds.
+MEMORY = 100 * 2**20
+SMALL_MEMORY = 15 * 2**20
+SMALL_CHIPS = ("TPU v2", "TPU v3", "TPU v4")
+COUNTED = 0.7
 
 # Primitives that Mosaic compiles (jax 0.10, libtpu 0.0.42), on tiles and on numbers.
 COMPILED = frozenset(
@@ -118,7 +121,7 @@ def sizes(
         largest = TABLE[kind, operations(form) <= LIGHT]
     while largest.bm >= LANES:
         found = _cut_both(block, largest, apart=kind == "both")
-        if _bytes(block, form, found, kind) <= COUNTED_BYTES:
+        if _bytes(block, form, found, kind) <= COUNTED * memory():
             return found
         wide = largest.bn > largest.bm
         largest = largest._replace(
@@ -126,6 +129,20 @@ def sizes(
             bn=largest.bn // 2 if wide else largest.bn,
         )
     raise ValueError("vectors are too wide, or columns too many, for a chip's memory")
+
+
+def memory() -> int:
+    """Bytes of a chip's memory that a kernel may ask for.
+
+    Returns:
+      Those of the chips of the mesh that a program is written for, else of the chips
+      here, else of a newer one.
+    """
+    chip = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    if chip is None and jax.default_backend() == "tpu":
+        chip = jax.devices()[0]
+    kind = getattr(chip, "device_kind", "")
+    return SMALL_MEMORY if kind.startswith(SMALL_CHIPS) else MEMORY
 
 
 def _cut_both(block: Any, largest: Largest, *, apart: bool) -> Sizes:

@@ -206,7 +206,7 @@ def _members(form: Form, strip: Strip, known: Any) -> list[Any]:
 
 
 def _theta(form: Form, refs: Any) -> list[Any]:
-    return [refs["theta"][k] for k in range(form.leaves)]
+    return [refs["theta"][0, k] for k in range(form.leaves)]
 
 
 def _known(form: Form, refs: Any, i: Any, j: Any) -> tuple[Any, Any]:
@@ -214,8 +214,8 @@ def _known(form: Form, refs: Any, i: Any, j: Any) -> tuple[Any, Any]:
     known = [APART.get(relation) for relation in form.relations]
     if None in known:
         return known, None
-    a = [refs["row_bounds"][5 * i + k] for k in range(5)]
-    b = [refs["column_bounds"][5 * j + k] for k in range(5)]
+    a = [refs["row_bounds"][0, 5 * i + k] for k in range(5)]
+    b = [refs["column_bounds"][0, 5 * j + k] for k in range(5)]
     groups = (a[0] > b[1]) | (b[0] > a[1])
     indices = (a[2] > b[3]) | (b[2] > a[3])
     return known, groups & indices & (a[4] + b[4] == 2)
@@ -516,7 +516,7 @@ def backward(*refs: Any, names: tuple[str, ...], form: Form) -> None:
     if apart is None:
         pl.when(visited)(carefully)
     elif any(known):
-        fast = apart & (ref["theta"][form.leaves + len(form.tasks)] > 0)
+        fast = apart & (ref["theta"][0, form.leaves + len(form.tasks)] > 0)
         pl.when(visited & fast)(lambda: _run(form, ref, False, strip, known))
         pl.when(visited & jnp.logical_not(fast))(carefully)
     else:
@@ -586,7 +586,7 @@ def _slopes(
             continue
         slope = functools.reduce(jnp.add, shared + apart)
         if shared and form.kinds[task.number] == "logsumexp":
-            slope *= jnp.exp(score - strip.refs["theta"][form.leaves + number])
+            slope *= jnp.exp(score - strip.refs["theta"][0, form.leaves + number])
         slopes.append(slope if mask is True else jnp.where(mask, slope, 0))
     return slopes
 

@@ -427,7 +427,7 @@ class _Call:
             self._pack("row_floats" if axis else "column_floats", floats, axis)
             if axis:
                 self.scratch("rows", (len(floats), self.sizes.bm, LANES))
-        theta = jnp.stack(self.theta) if self.theta else jnp.zeros(1)
+        theta = jnp.stack(self.theta or [jnp.zeros(())])[None]
         smem = pl.BlockSpec(memory_space=pltpu.SMEM)
         self.operands["theta"] = theta.astype(jnp.float32), smem
         axes = mesh.varying_axes([x for x, _ in self.operands.values()])
@@ -449,7 +449,7 @@ class _Call:
             },
             compiler_params=pltpu.CompilerParams(
                 dimension_semantics=("parallel" if parallel else "arbitrary", "arbitrary"),
-                vmem_limit_bytes=mosaic_blocks.VMEM_BYTES,
+                vmem_limit_bytes=mosaic_blocks.memory(),
             ),
             interpret=pltpu.InterpretParams() if self.block.interpret else False,
             name=name,
@@ -493,7 +493,7 @@ def _bounds(nodes: Any, size: int, number: int) -> jax.Array:
         found.append(jnp.where(valid, x, limit).min(1))
         found.append(jnp.where(valid, x, -limit).max(1))
     found.append(valid.all(1).astype(jnp.int32))
-    return jnp.stack(found, axis=1).reshape(-1)
+    return jnp.stack(found, axis=1).reshape(1, -1)
 
 
 def _range(given: list[tuple[jax.Array, jax.Array]]) -> tuple[jax.Array, jax.Array]:
