@@ -7,12 +7,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 
-.PHONY: help simclr test slow wheel torture lint benchmark clean
+.PHONY: help simclr test slow aot wheel torture lint benchmark clean
 
 help:
 	@echo "make simclr     pretrain on real images and probe what was learned"
 	@echo "make test       run the tests"
 	@echo "make slow       run the tests that take minutes"
+	@echo "make aot        compile for TPUs without one, and compare with what was recorded"
 	@echo "make wheel      install the wheel where nothing else is, and run its commands"
 	@echo "make torture    kill, stop and damage trainings, and compare how they end"
 	@echo "make lint       check style, formatting and types"
@@ -32,6 +33,10 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.experiments
 
+$(VENV)/.aot: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[aot]'
+	@touch $@
+
 simclr: $(VENV)/.experiments
 	$(BIN)/python -m experiments.simclr
 	$(BIN)/python -m experiments.linear_probe runs/simclr
@@ -39,10 +44,14 @@ simclr: $(VENV)/.experiments
 # Each worker takes half of the files, so that few programs are compiled by both, and
 # takes over from the other one at the end.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not aot" -n 2 --dist worksteal
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+
+# One process: libtpu is loaded once, and each program compiled once.
+aot: $(VENV)/.aot
+	$(BIN)/python -m pytest -m aot tests/aot
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow tests/wheel_test.py

@@ -168,7 +168,7 @@ def pretrain(s: Settings) -> training.TrainState:
     # Model, optimizer, and a second encoder and a queue to begin with.
     described = recipes.describe(s, shape)
     params, stats = recipes.initialize(s, described)
-    apply, tx = recipes.make_apply(described), recipes.make_optimizer(s, images)
+    apply, tx = recipes.make_apply(s, described), recipes.make_optimizer(s, images)
     key = jax.random.key(s.seed)
     queue = training.create_queue(jax.random.fold_in(key, 2), s.queue_size, s.embedding)
     memory = {"queue": queue, "key_state": jax.tree.map(jnp.copy, stats)}

@@ -195,7 +195,7 @@ def main(s: Settings) -> training.TrainState:
     # Model and optimizer.
     described = recipes.describe(s, shape)
     params, stats = recipes.initialize(s, described, len(images.class_names or ()))
-    apply, tx = recipes.make_apply(described), recipes.make_optimizer(s, images)
+    apply, tx = recipes.make_apply(s, described), recipes.make_optimizer(s, images)
     state = training.create_state(params, stats, tx, average=s.average > 0)
     state = data.put(state, whole)
 

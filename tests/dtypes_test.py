@@ -249,7 +249,7 @@ OTHERS = {
     "pairwise": "logit",
     "training": "adamw lars warmup_cosine linear_scaling is_weight in_chunks "
     "create_state train_step check_finite read_metrics join_processes open_run "
-    "load_settings save_settings",
+    "float32_gradients load_settings save_settings",
 }
 MODULES = {
     "diagnostics": diagnostics,

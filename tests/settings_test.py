@@ -19,6 +19,10 @@ from experiments.gaussianity import images as gaussianity_images
 from experiments.gaussianity import sweep, synthetic, synthetic_settings
 from experiments.kernel_infonce import compare, search
 from experiments.kernel_infonce import pretraining as kernel_pretraining
+from experiments.pods import __main__ as pods
+from experiments.pods import settings as pods_settings
+from experiments.pods import summary as pods_summary
+from experiments.pods import table as pods_table
 from experiments.sc_infonce import images as sc_images
 from experiments.sc_infonce import pretraining as sc_pretraining
 from experiments.sc_infonce import synthetic as sc_synthetic
@@ -42,6 +46,8 @@ COMMANDS = {
     "benchmark losses": (benchmark.main, benchmark.Settings()),
     "benchmark chunks": (chunks.main, chunks.Settings()),
     "benchmark loop": (loop.main, loop.Settings()),
+    "pods plan": (pods.main, pods_settings.Settings()),
+    "pods table": (pods_table.main, pods_table.Table()),
     "report": (report.main, report.Settings("nowhere.npy")),
     "prepare": (prepare.main, prepare.Settings(name="x", folder="nowhere")),
     "probe": (probe.main, probe.Settings("nowhere")),
@@ -49,7 +55,12 @@ COMMANDS = {
     "export": (export.main, export.Settings("nowhere")),
 }
 # What else is made of flags, or of a protocol's settings and flags.
-PARTS = (recipes.Images(), recipes.Instead(), synthetic_settings.PAPER) + tuple(
+PARTS = (
+    recipes.Images(),
+    recipes.Instead(),
+    synthetic_settings.PAPER,
+    pods_summary.Summary(("nowhere",)),
+) + tuple(
     settings
     for protocols in (
         {name: command.settings for name, command in moco.PROTOCOLS.items()},

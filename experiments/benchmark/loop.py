@@ -110,7 +110,7 @@ def measure(s: Settings, home: pathlib.Path) -> dict[str, list[float]]:
     shape = recipes.image_size(images)
     transform = recipes.make_transform(r, shape)
     described = recipes.describe(r, shape)
-    apply, tx = recipes.make_apply(described), recipes.make_optimizer(r, images)
+    apply, tx = recipes.make_apply(r, described), recipes.make_optimizer(r, images)
     loss = jaxcl.sharded(losses.nt_xent, mesh)
 
     def new_state() -> training.TrainState:

@@ -109,7 +109,7 @@ def pretrain(s: Training) -> training.TrainState:
     params, stats = recipes.initialize(s, described)
     tx = recipes.make_optimizer(s, images)
     state = data.put(training.create_state(params, stats, tx), whole)
-    apply = recipes.make_apply(described)
+    apply = recipes.make_apply(s, described)
 
     def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
         views = augment.images.views(key, batch["image"], transform, s.num_views)

@@ -1,11 +1,12 @@
 """Log-kernels: the similarity s_ij = log k(z_i, z_j) of two embeddings, as pytrees.
 
 A kernel is a frozen dataclass whose float fields (temperatures, weights, scales) are
-differentiable leaves and whose other fields are static. It says three things:
+differentiable leaves and whose other fields are static. It says:
 
     prepare(z, unit)                     which vectors it compares, and numbers of each
     pair(x, y)                           the logit of two such vectors
     elementwise(products, row, column)   the same logits of a tile, from inner products
+    multiplier()                         if it has one, what all products are times
 
 `pair` is the definition and may use differences, which stay exact for close vectors;
 `elementwise` is what a tile of one matrix product can afford. Anyone can write one:

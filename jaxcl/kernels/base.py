@@ -281,9 +281,8 @@ def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
     kernel, views, _ = _accumulating(kernel, views, views)
     v = views.shape[1]
 
-    def of_example(z: jax.Array) -> jax.Array:
-        vectors, _ = _prepare(kernel, z)
-        at = [jax.tree.map(lambda x, i=i: x[i], vectors) for i in range(v)]
+    def of_example(*z: jax.Array) -> jax.Array:
+        at = [_prepare(kernel, each)[0] for each in z]
         # Each unordered pair is computed once and stands twice in the result.
         logits = {
             (i, j): _logit(kernel, at[i], at[j])
@@ -297,7 +296,9 @@ def matched_views(kernel: Kernel, views: jax.Array) -> jax.Array:
             ]
         )
 
-    return _map_rows(of_example, views)
+    # View by view: registers of TPUs are filled by the last two axes, of which two
+    # views would be the first.
+    return _map_rows(of_example, *(views[:, i] for i in range(v)))
 
 
 # Rows that are handled at once where each is independent of the others.
@@ -425,12 +426,25 @@ def unit(z: jax.Array) -> jax.Array:
     [[0.6 0.8]
      [0.  0. ]]
     """
-    z, _, squared = _scaled(z)
-    # Where the length is 0, the division sees a one: its derivative would be NaN.
-    zero = squared == 0
-    length = jnp.sqrt(jnp.where(zero, 1, squared))
-    # One division for each embedding, and not for each of its entries.
-    return z * jnp.where(zero, 0, 1 / length)[..., None]
+    return _unit(z)
+
+
+@jax.custom_jvp
+def _unit(z: jax.Array) -> jax.Array:
+    shrink, inverse = lengths(z)
+    wide = z.astype(shrink.dtype) * shrink[..., None] * inverse[..., None]
+    return wide.astype(z.dtype)
+
+
+@_unit.defjvp
+def _unit_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # By hand, in half of the operations: what lies along the vector changes nothing.
+    (z,), (tangent,) = primals, tangents
+    x = _unit(z)
+    along = jnp.sum(x * tangent, axis=-1, keepdims=True)
+    return x, (tangent - x * along) * inverse_norm(z)[..., None]
 
 
 def inverse_norm(z: jax.Array) -> jax.Array:
@@ -440,53 +454,49 @@ def inverse_norm(z: jax.Array) -> jax.Array:
       z: embeddings [..., d].
 
     Returns:
-      Numbers [...]; 0 for a zero vector, and for one so long that its inverse is no
-      normal number: above 8.5e37 in float32, 4.5e307 in float64.
+      Numbers [...]; 0 for a zero vector.
 
     >>> print(inverse_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
     [0.2 0. ]
     """
-    _, largest, squared = _scaled(z)
-    return jnp.where(squared == 0, 0, 1 / (largest * jnp.sqrt(squared)))
+    shrink, inverse = lengths(z)
+    return (shrink * inverse).astype(z.dtype)
 
 
 def lengths(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Measures embeddings, however long or short they are.
 
     Args:
-      z: embeddings [n, d] of any floating dtype.
+      z: embeddings [..., d] of any floating dtype.
 
     Returns:
-      Powers of two [n], so that the largest entries of z times these lie in [1, 2), and
-      one over the lengths of that [n]; both as `accumulator` says. A row of zeros, or
-      without normal numbers, has 1 and 0.
+      Powers of two [...], so that the largest entries of z times these lie in [1, 2),
+      and one over the lengths of that [...]; both as `accumulator` says. A row of
+      zeros, or without normal numbers, has 1 and 0.
     """
     dtype = accumulator(z.dtype)
-    largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1)).astype(dtype)
-    _, exponent = jnp.frexp(_inside(largest))
-    shrink = jnp.ldexp(jnp.ones_like(largest), 1 - exponent)
-    squared = jnp.sum(jnp.square(z.astype(dtype) * shrink[..., None]), axis=-1)
+    wide = z.astype(dtype)
+    tiny = float(jnp.finfo(dtype).tiny)
+    # Below the smallest normal number there is no inverse: such a vector counts as 0.
+    # Above one over it the inverse is none: what is left is a few times 1. The power
+    # cancels from what is computed of it, so its derivative may be left out.
+    largest = lax.stop_gradient(jnp.max(jnp.abs(wide), axis=-1))
+    largest = jnp.where(largest < tiny, 1, jnp.minimum(largest, 1 / tiny))
+    shrink = _inverse_power(largest)
+    squared = jnp.sum(jnp.square(wide * shrink[..., None]), axis=-1)
+    # Where the length is 0, the root sees a one: its derivative would be NaN.
     zero = squared == 0
     return shrink, jnp.where(zero, 0, lax.rsqrt(jnp.where(zero, 1, squared)))
 
 
-def _scaled(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Embeddings over their largest entry, that entry, and their squared lengths.
-
-    Divided like this, the squares of 1e-30 and of 1e30 stay inside float32. The factor
-    cancels from what is computed of it, so its gradient may be left out.
-    """
-    largest = _inside(lax.stop_gradient(jnp.max(jnp.abs(z), axis=-1)))
-    z = z * (1 / largest)[..., None]
-    return z, largest, jnp.sum(jnp.square(z), axis=-1)
-
-
-def _inside(largest: jax.Array) -> jax.Array:
-    """The largest entries, where they have an inverse."""
-    # Below the smallest normal number there is no inverse: such a vector counts as 0.
-    # Above one over it the inverse is none: what is left is a few times 1.
-    tiny = float(jnp.finfo(largest.dtype).tiny)
-    return jnp.where(largest < tiny, 1, jnp.minimum(largest, 1 / tiny))
+def _inverse_power(x: jax.Array) -> jax.Array:
+    """One over the largest power of two that is at most x, without rounding."""
+    info = jnp.finfo(x.dtype)
+    digits = lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}"))
+    # An exponent e is stored as e + bias above the digits of x, and -e as bias - e.
+    exponent = (digits >> info.nmant) << info.nmant
+    twice_bias = (2 ** (info.nexp - 1) - 1) * 2 << info.nmant
+    return lax.bitcast_convert_type(twice_bias - exponent, x.dtype)
 
 
 def register(*data_fields: str) -> Any:

@@ -1,5 +1,6 @@
 """How a call is computed: what the caller chose, and what a platform is good at."""
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -50,10 +51,13 @@ class Form(NamedTuple):
 # costs a dozen launches, or their like, which larger ones pay less often: figures in
 # docs/benchmark. CPU libraries are fastest at products with a transposed result.
 FORMS = {
-    "cpu": Form(tile=1024, multiple=1, narrow=False, across=True),
+    "cpu": Form(tile=1024, multiple=16, narrow=False, across=True),
     "tpu": Form(tile=4096, multiple=128, narrow=True, across=False),
     "gpu": Form(tile=8192, multiple=128, narrow=True, across=False),
 }
+
+# Smaller tiles, and a single one, are the same everywhere: nothing is traced twice.
+WORTH = 256
 
 # How kernels for TPU run: on a CPU slowly, for tests. Elsewhere tiles take their place.
 MOSAIC = {"cpu": "interpreted", "tpu": "compiled"}
@@ -90,7 +94,7 @@ def on_each_platform(
     forms = {}
     for platform, form in FORMS.items():
         tile = plan.tile or form.tile
-        if max(n, m) <= tile:  # one tile, the same everywhere
+        if max(n, m) <= tile or tile < WORTH:
             form = form._replace(multiple=1, across=FORMS["cpu"].across)
         form = form._replace(tile=min(tile, max(n, m)))
         if platform in mosaic:
@@ -98,13 +102,11 @@ def on_each_platform(
         forms[platform] = form if narrow else form._replace(narrow=False)
     if len(set(forms.values())) == 1:
         return run(forms["cpu"], *args)
-    branches = {
-        platform: (lambda *args, form=form: run(form, *args))
-        for platform, form in forms.items()
-    }
-    return lax.platform_dependent(
-        *args, cpu=branches["cpu"], tpu=branches["tpu"], default=branches["gpu"]
-    )
+    # GPUs of any make are the default; a platform like them is no branch of its own.
+    own = {k: form for k, form in forms.items() if form != forms["gpu"]}
+    branches = {k: functools.partial(run, form) for k, form in own.items()}
+    default = functools.partial(run, forms["gpu"])
+    return lax.platform_dependent(*args, **branches, default=default)
 
 
 class Cuts(NamedTuple):

@@ -60,6 +60,9 @@ class Images:
     """Stem of a residual network: 3x3 for images of about 32 pixels, or 7x7."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In which the model computes; parameters and losses are float32."""
+    gradients: Literal["compute", "float32"] = "compute"
+    """In which gradients of weights are summed over devices: that of the computation,
+    or float32, which takes twice the bytes of bfloat16."""
     embedding: _rules.Count = 128
     """Size d of the embedding z that the loss sees."""
     projector: Literal["normalized", "plain"] = "normalized"
@@ -195,6 +198,9 @@ def start(s: Images) -> None:
         "jitter blur",
         unless=s.augmentation == "photographs",
         which="augmentation 'photographs'",
+    )
+    _rules.unread(
+        s, "gradients", unless=s.dtype == "bfloat16", which="dtype 'bfloat16'"
     )
     _rules.unread(s, "stem", unless=s.encoder != "small", which="a residual network")
 
@@ -358,7 +364,7 @@ def initialize(
     return params, variables
 
 
-def make_apply(described: models.Description) -> Callable[..., Any]:
+def make_apply(s: Images, described: models.Description) -> Callable[..., Any]:
     """Returns apply(variables, pixels [n, h, w, c]) -> ({"h": h, "z": z}, changed)."""
     model = models.build(described)
 
@@ -370,7 +376,7 @@ def make_apply(described: models.Description) -> Callable[..., Any]:
         changing = [name for name in variables if name != "params"]
         return model.apply(variables, pixels, method=both, mutable=changing)
 
-    return apply
+    return training.float32_gradients(apply) if s.gradients == "float32" else apply
 
 
 def variables_of(s: Images, state: training.TrainState) -> dict[str, Any]:

@@ -11,6 +11,7 @@ for _package in ("flax", "optax", "orbax.checkpoint"):
 
 from jaxcl.training import checkpoints as checkpoints
 from jaxcl.training.chunks import in_chunks as in_chunks
+from jaxcl.training.gradients import float32_gradients as float32_gradients
 from jaxcl.training.metrics import MetricWriter as MetricWriter
 from jaxcl.training.metrics import check_finite as check_finite
 from jaxcl.training.metrics import read_metrics as read_metrics

@@ -64,6 +64,14 @@ class CropTest(parameterized.TestCase):
         expected = [oracles.resized_crop(image, box, size) for box in boxes]
         np.testing.assert_allclose(crop(boxes), expected, atol=2e-6)
 
+    def test_planes_are_resized_together_as_one_by_one(self):
+        image = jnp.asarray(picture((9, 14, 3)))
+        rows = crop._resize_matrix(jnp.float32(1), jnp.float32(6), 9, 5)
+        columns = crop._resize_matrix(jnp.float32(0), jnp.float32(14), 14, 20)
+        together = jax.jit(crop._resize_planes)(image, rows, columns)
+        each = jax.jit(crop._resize_each_plane)(image, rows, columns)
+        np.testing.assert_allclose(together, each, atol=1e-6)
+
     def test_equals_pillow_at_224(self):
         image, box = picture((256, 240, 3)), np.array([20, 7, 230, 190])
         crop = jax.jit(lambda image: images.resized_crop(image, box, 224))
@@ -204,6 +212,35 @@ class ColorTest(parameterized.TestCase):
             expected.append(adjusted)
         np.testing.assert_allclose(jitter(oracles.orders()), expected, atol=5e-6)
 
+    @parameterized.product(form=("by_passes", "at_once"), shape=SHAPES)
+    def test_jitter_in_either_form_equals_the_adjustments(self, form, shape):
+        run = {
+            "by_passes": functools.partial(color._jitter_by_passes, grays=True),
+            "at_once": color._jitter_at_once,
+        }[form]
+        image, values = picture(shape), (1.4, 0.5, 1.6)
+        factors = [jnp.float32(value) for value in values]
+        shift = jnp.float32(-0.15) if shape[2] == 3 else None
+        orders = jnp.asarray(oracles.orders())
+        actual = jax.jit(
+            jax.vmap(lambda order: run(jnp.asarray(image), order, factors, shift))
+        )(orders)
+        steps = [
+            functools.partial(getattr(oracles, name), factor=value)
+            for name, value in zip(
+                ("brightness", "contrast", "saturation"), values, strict=True
+            )
+        ]
+        steps.append(functools.partial(oracles.hue, shift=-0.15))
+        expected = [
+            functools.reduce(lambda x, i: steps[i](x), order, image) for order in orders
+        ]
+        np.testing.assert_allclose(actual, expected, atol=5e-6)
+        ones = [jnp.float32(1)] * 3
+        still = None if shift is None else jnp.float32(0)
+        same = jax.jit(lambda x: run(x, orders[5], ones, still))(image)
+        np.testing.assert_array_equal(same, image)
+
     def test_jitter_of_brightness_alone_takes_any_number_of_channels(self):
         image = picture((8, 8, 4))
         jittered = images.color_jitter(image, np.arange(4), brightness=0.5)
@@ -282,6 +319,20 @@ class BlurTest(parameterized.TestCase):
         for sigma in (0.1, 0.8, 2.0):
             expected = oracles.gaussian_blur(image, sigma, expected_radius)
             np.testing.assert_allclose(blur(image, sigma), expected, atol=2e-6)
+
+    @parameterized.product(
+        form=("sums", "products"),
+        case=(((8, 8, 1), 1), ((9, 14, 3), 4), ((5, 5, 2), 4)),
+    )
+    def test_either_form_equals_scipy_and_can_leave_an_image_alone(self, form, case):
+        shape, radius = case
+        image = picture(shape)
+        run = getattr(filters, f"_blur_by_{form}")
+        blur = jax.jit(functools.partial(run, radius=radius))
+        for sigma in (0.1, 0.8, 2.0, 9.0):
+            expected = oracles.gaussian_blur(image, sigma, radius)
+            np.testing.assert_allclose(blur(image, sigma), expected, atol=2e-6)
+        np.testing.assert_array_equal(blur(image, filters._NONE), image)
 
     def test_a_single_row_is_left_alone(self):
         image = picture((3, 5, 1))[:1]
@@ -554,6 +605,19 @@ class ViewsTest(parameterized.TestCase):
         np.testing.assert_array_equal(views[:2], make(KEY, ones[:2]))
         every = np.concatenate([views, make(other, ones)])
         self.assertLen(np.unique(every), 24)
+
+    def test_every_platform_has_its_form(self):
+        transform = images.simclr(24, mean=(0.5,) * 3, std=(0.2,) * 3)
+        given = jax.ShapeDtypeStruct((2, 24, 24, 3), np.uint8)
+        make = jax.jit(functools.partial(images.views, transform=transform))
+        traced = make.trace(KEY, given)
+        for platform in ("cpu", "cuda", "rocm", "tpu"):
+            program = traced.lower(lowering_platforms=(platform,)).as_text()
+            # Two of the crop, for each channel on a CPU, and two of a TPU's blur.
+            products = {"cpu": 6, "tpu": 4}.get(platform, 2)
+            self.assertEqual(program.count("stablehlo.dot_general"), products)
+            self.assertEqual(program.count("precision = [HIGHEST, HIGHEST]"), products)
+            self.assertEqual("stablehlo.while" in program, platform == "cpu")  # jitter
 
     @parameterized.parameters(np.uint8, np.float32, np.float64, jnp.bfloat16)
     def test_bytes_are_scaled_and_floats_are_not(self, dtype):

@@ -1,24 +1,29 @@
 """Brightness, contrast, saturation, hue, grayscale, solarization, normalization.
 
-Inside, colors are planes [c, h, w]: contiguous, so that loops vectorize.
+Inside, colors are planes, [c, h, w] or one by one: contiguous, so that loops vectorize,
+and no accelerator fills its lanes with three channels.
 """
 
+import functools
 import itertools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxcl import _checks
 from jaxcl.augment.transforms import Numbers
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
+_PHASES = ((3.0, -1.0, 2.0), (2.0, 1.0, -1.0), (4.0, 1.0, -1.0))  # of r, g, b
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
 
 
-def adjust_brightness(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array:
+def adjust_brightness(image: jax.Array, factor: ArrayLike) -> jax.Array:
     """Multiplies an image: clip(factor x, 0, 1).
 
     Args:
@@ -38,7 +43,7 @@ def adjust_brightness(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Arr
     return _blend(_checks.image("image", image), 0.0, factor)
 
 
-def adjust_contrast(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array:
+def adjust_contrast(image: jax.Array, factor: ArrayLike) -> jax.Array:
     """Moves an image from its mean gray m: clip(factor x + (1 - factor) m, 0, 1).
 
     Args:
@@ -59,7 +64,7 @@ def adjust_contrast(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array
     return _from_planes(_blend(planes, _luma(planes).mean(), factor))
 
 
-def adjust_saturation(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array:
+def adjust_saturation(image: jax.Array, factor: ArrayLike) -> jax.Array:
     """Moves each pixel from its own gray g: clip(factor x + (1 - factor) g, 0, 1).
 
     Args:
@@ -83,7 +88,7 @@ def adjust_saturation(image: jax.Array, factor: jax.typing.ArrayLike) -> jax.Arr
     return _from_planes(_blend(planes, _luma(planes)[None], factor))
 
 
-def adjust_hue(image: jax.Array, shift: jax.typing.ArrayLike) -> jax.Array:
+def adjust_hue(image: jax.Array, shift: ArrayLike) -> jax.Array:
     """Turns the hue (of hue, saturation, value) of every pixel.
 
     Args:
@@ -110,10 +115,10 @@ def color_jitter(
     image: jax.Array,
     order: Numbers,
     *,
-    brightness: jax.typing.ArrayLike | None = None,
-    contrast: jax.typing.ArrayLike | None = None,
-    saturation: jax.typing.ArrayLike | None = None,
-    hue: jax.typing.ArrayLike | None = None,
+    brightness: ArrayLike | None = None,
+    contrast: ArrayLike | None = None,
+    saturation: ArrayLike | None = None,
+    hue: ArrayLike | None = None,
 ) -> jax.Array:
     """Adjusts brightness, contrast, saturation and hue, one after another in `order`.
 
@@ -164,39 +169,15 @@ def color_jitter(
     if not grays and hue is None:
         return image if brightness is None else adjust_brightness(image, brightness)
 
-    factors = jnp.stack(
-        [
-            jnp.asarray(1.0 if factor is None else factor, jnp.float32)
-            for factor in (brightness, contrast, saturation)
-        ]
+    given = (brightness, contrast, saturation)
+    factors = [jnp.asarray(1.0 if f is None else f, jnp.float32) for f in given]
+    shift = None if hue is None else jnp.asarray(hue, jnp.float32)
+    # Two passes over the image where memory is slow beside arithmetic. On a CPU, where
+    # XLA would compute all of it anew for each channel, one pass for each adjustment.
+    by_passes = functools.partial(_jitter_by_passes, grays=grays)
+    return jax.lax.platform_dependent(
+        image, order, factors, shift, cpu=by_passes, default=_jitter_at_once
     )
-    hue_at = jnp.argmax(order == _HUE).astype(jnp.int32)
-    position = jnp.arange(3, dtype=jnp.int32)
-    others = order[jnp.where(position < hue_at, position, position + 1)]
-    factors = factors[others]
-
-    def adjust(
-        planes: jax.Array, step: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, None]:
-        adjustment, factor = step
-        base: jax.typing.ArrayLike = 0.0
-        if grays:
-            gray = _luma(planes)
-            base = jnp.where(adjustment == _SATURATION, gray, 0.0)
-            base = jnp.where(adjustment == _CONTRAST, gray.mean(), base)[None]
-        return _blend(planes, base, factor), None
-
-    # Scans rather than unrolled: XLA fuses unrolled adjustments and recomputes each
-    # for every use by the next. A factor of one changes nothing, not even rounding.
-    planes = _to_planes(image)
-    if hue is None:
-        return _from_planes(jax.lax.scan(adjust, planes, (others, factors))[0])
-    before = jnp.where(position < hue_at, factors, 1.0)
-    after = jnp.where(position < hue_at, 1.0, factors)
-    planes, _ = jax.lax.scan(adjust, planes, (others, before))
-    planes = _turn_hue(planes, hue)
-    planes, _ = jax.lax.scan(adjust, planes, (others, after))
-    return _from_planes(planes)
 
 
 def random_color_jitter(
@@ -249,20 +230,23 @@ def random_color_jitter(
     # Drawn together, as every call of the generator costs more than its numbers.
     *draws, order_draw, chance = jax.random.uniform(key, (6,), jnp.float32)
     order = jnp.asarray(_ORDERS)[(len(_ORDERS) * order_draw).astype(jnp.int32)]
+    chosen = chance < probability
 
     def factor(strength: float, draw: jax.Array) -> jax.Array | None:
         low = max(0.0, 1 - strength)
-        return low + draw * (1 + strength - low) if strength else None
+        drawn = low + draw * (1 + strength - low)
+        return jnp.where(chosen, drawn, 1.0) if strength else None
 
-    adjusted = color_jitter(
+    # What is not chosen is adjusted by nothing: cheaper than to select between images.
+    shift = jnp.where(chosen, hue * (2 * draws[_HUE] - 1), 0.0) if hue else None
+    return color_jitter(
         image,
         order,
         brightness=factor(brightness, draws[_BRIGHTNESS]),
         contrast=factor(contrast, draws[_CONTRAST]),
         saturation=factor(saturation, draws[_SATURATION]),
-        hue=hue * (2 * draws[_HUE] - 1) if hue else None,
+        hue=shift,
     )
-    return jnp.where(chance < probability, adjusted, image)
 
 
 def grayscale(image: jax.Array) -> jax.Array:
@@ -309,11 +293,22 @@ def random_grayscale(
     """
     image = _checks.image("image", image)
     _checks.between("probability", probability, 0.0, 1.0)
+    _checks.gray_or_color("image", image, "grayscale")
     chosen = jax.random.uniform(key, (), jnp.float32) < probability
-    return jnp.where(chosen, grayscale(image), image)
+
+    def by_planes(chosen: jax.Array, image: jax.Array) -> jax.Array:
+        """Undone before it is done where planes come from and go to planes."""
+        planes = _unstack(image)
+        gray = _luma(planes)
+        return jnp.stack([jnp.where(chosen, gray, x) for x in planes], axis=2)
+
+    def as_image(chosen: jax.Array, image: jax.Array) -> jax.Array:
+        return jnp.where(chosen, grayscale(image), image)
+
+    return jax.lax.platform_dependent(chosen, image, cpu=as_image, default=by_planes)
 
 
-def solarize(image: jax.Array, threshold: jax.typing.ArrayLike = 0.5) -> jax.Array:
+def solarize(image: jax.Array, threshold: ArrayLike = 0.5) -> jax.Array:
     """Inverts what is bright: 1 - x where x >= threshold, x elsewhere.
 
     Args:
@@ -401,27 +396,44 @@ def _from_planes(planes: jax.Array) -> jax.Array:
     return jnp.moveaxis(planes, 0, 2)
 
 
-def _luma(planes: jax.Array) -> jax.Array:
-    """Gray [h, w] of planes [1, h, w] or [3, h, w]."""
-    if planes.shape[0] == 1:
+def _unstack(image: jax.Array) -> list[jax.Array]:
+    return [image[:, :, i] for i in range(image.shape[2])]
+
+
+def _luma(planes: jax.Array | Sequence[jax.Array]) -> jax.Array:
+    """Gray [h, w] of one plane [h, w] or three."""
+    if len(planes) == 1:
         return planes[0]
     return _LUMA[0] * planes[0] + _LUMA[1] * planes[1] + _LUMA[2] * planes[2]
 
 
-def _blend(
-    x: jax.Array, base: jax.typing.ArrayLike, factor: jax.typing.ArrayLike
-) -> jax.Array:
+def _blend(x: jax.Array, base: ArrayLike, factor: ArrayLike) -> jax.Array:
     """clip(factor x + (1 - factor) base, 0, 1), where base broadcasts to x."""
     factor = jnp.asarray(factor, jnp.float32)
     return jnp.clip(factor * x + (1 - factor) * base, 0.0, 1.0)
 
 
-def _turn_hue(planes: jax.Array, shift: jax.typing.ArrayLike) -> jax.Array:
-    """Turns the hue of planes [3, h, w] by `shift` full turns.
+def _turn_hue(planes: jax.Array, shift: ArrayLike) -> jax.Array:
+    """Turns the hue of planes [3, h, w] by `shift` full turns; by 0, not at all."""
+    high, chroma, hue = _hue(planes, shift)
+    middle, slope, offset = jnp.array(_PHASES, jnp.float32).T[:, :, None, None]
+    turned = _channel(high[None], chroma[None], hue[None], middle, slope, offset)
+    return jnp.where(jnp.asarray(shift) == 0, planes, turned)
 
-    Hue runs over six sectors, 0 red, 2 green, 4 blue. Going round, each channel stays
-    high, falls, stays low and rises; how far below the highest channel it is, in units
-    of the chroma, is a clipped function of the distance from the middle of one phase.
+
+def _turn_hues(planes: Sequence[jax.Array], shift: jax.Array) -> list[jax.Array]:
+    """The same of three planes [h, w] that stay apart."""
+    high, chroma, hue = _hue(planes, shift)
+    turned = [_channel(high, chroma, hue, *phase) for phase in _PHASES]
+    return [jnp.where(shift == 0, x, t) for x, t in zip(planes, turned, strict=True)]
+
+
+def _hue(
+    planes: jax.Array | Sequence[jax.Array], shift: ArrayLike
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Highest channel, chroma and turned hue, each [h, w], of three planes.
+
+    Hue runs over six sectors, 0 red, 2 green, 4 blue.
     """
     red, green, blue = planes
     high = jnp.maximum(jnp.maximum(red, green), blue)
@@ -435,9 +447,114 @@ def _turn_hue(planes: jax.Array, shift: jax.typing.ArrayLike) -> jax.Array:
     # Gray pixels have no hue: any will do, as nothing is subtracted below.
     hue = sector + within / jnp.where(chroma > 0, chroma, 1.0)
     hue = hue + 6 * jnp.asarray(shift, jnp.float32)
-    hue = hue - 6 * jnp.floor(hue / 6)
-    middle = jnp.array([3.0, 2.0, 4.0], jnp.float32)[:, None, None]
-    slope = jnp.array([-1.0, 1.0, 1.0], jnp.float32)[:, None, None]
-    offset = jnp.array([2.0, -1.0, -1.0], jnp.float32)[:, None, None]
-    below = jnp.clip(slope * jnp.abs(hue[None] - middle) + offset, 0.0, 1.0)
-    return high[None] - chroma[None] * below
+    return high, chroma, hue - 6 * jnp.floor(hue / 6)
+
+
+def _channel(
+    high: jax.Array,
+    chroma: jax.Array,
+    hue: jax.Array,
+    middle: ArrayLike,
+    slope: ArrayLike,
+    offset: ArrayLike,
+) -> jax.Array:
+    """A channel of a hue.
+
+    Going round, each channel stays high, falls, stays low and rises; how far below the
+    highest channel it is, in units of the chroma, is a clipped function of the distance
+    from the middle of one phase.
+    """
+    below = jnp.clip(slope * jnp.abs(hue - middle) + offset, 0.0, 1.0)
+    return high - chroma * below
+
+
+def _jitter_by_passes(
+    image: jax.Array,
+    order: jax.Array,
+    factors: list[jax.Array],
+    shift: jax.Array | None,
+    *,
+    grays: bool,
+) -> jax.Array:
+    """`color_jitter`, one adjustment after another.
+
+    Hue, the expensive one, is evaluated once, between those of the other three that
+    come before it and those that come after it.
+    """
+    hue_at = jnp.argmax(order == _HUE).astype(jnp.int32)
+    position = jnp.arange(3, dtype=jnp.int32)
+    others = order[jnp.where(position < hue_at, position, position + 1)]
+    factor = jnp.stack(factors)[others]
+
+    def adjust(
+        planes: jax.Array, step: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, None]:
+        adjustment, factor = step
+        base: ArrayLike = 0.0
+        if grays:
+            gray = _luma(planes)
+            base = jnp.where(adjustment == _SATURATION, gray, 0.0)
+            base = jnp.where(adjustment == _CONTRAST, gray.mean(), base)[None]
+        return _blend(planes, base, factor), None
+
+    # Scans rather than unrolled: XLA fuses unrolled adjustments and recomputes each
+    # for every use by the next.
+    planes = _to_planes(image)
+    if shift is None:
+        return _from_planes(jax.lax.scan(adjust, planes, (others, factor))[0])
+    before = jnp.where(position < hue_at, factor, 1.0)
+    after = jnp.where(position < hue_at, 1.0, factor)
+    planes, _ = jax.lax.scan(adjust, planes, (others, before))
+    planes = _turn_hue(planes, shift)
+    planes, _ = jax.lax.scan(adjust, planes, (others, after))
+    return _from_planes(planes)
+
+
+def _jitter_at_once(
+    image: jax.Array,
+    order: jax.Array,
+    factors: list[jax.Array],
+    shift: jax.Array | None,
+) -> jax.Array:
+    """`color_jitter` in two passes over the image: up to the mean gray, and from there.
+
+    On either side of contrast, brightness and saturation come before or after hue and
+    in either order, so each has its turn wherever it may come, and a factor of one
+    where it does not. Planes [h, w] stay apart: whatever is done to three of one shape
+    is one loop over memory.
+    """
+    brightness, contrast, saturation = factors
+    at = [jnp.argmax(order == i) for i in range(4)]
+    hue_first = at[_HUE] < at[_CONTRAST]
+
+    def scale(planes: list[jax.Array], factor: jax.Array) -> list[jax.Array]:
+        return [jnp.clip(factor * x, 0.0, 1.0) for x in planes]
+
+    def between(
+        planes: list[jax.Array], start: ArrayLike, end: ArrayLike
+    ) -> list[jax.Array]:
+        """Brightness and saturation, if they come after `start` and before `end`."""
+        bright = (start < at[_BRIGHTNESS]) & (at[_BRIGHTNESS] < end)
+        first = at[_BRIGHTNESS] < at[_SATURATION]
+        inside = (start < at[_SATURATION]) & (at[_SATURATION] < end)
+        planes = scale(planes, jnp.where(bright & first, brightness, 1.0))
+        if len(planes) == 3:
+            gray, factor = _luma(planes), jnp.where(inside, saturation, 1.0)
+            planes = [_blend(x, gray, factor) for x in planes]
+        return scale(planes, jnp.where(bright & ~first, brightness, 1.0))
+
+    def turn(planes: list[jax.Array], now: jax.Array) -> list[jax.Array]:
+        if shift is None:
+            return planes
+        return _turn_hues(planes, jnp.where(now, shift, 0.0))
+
+    start, end = -1, 4
+    planes = between(_unstack(image), start, jnp.minimum(at[_HUE], at[_CONTRAST]))
+    planes = turn(planes, hue_first)
+    planes = between(planes, jnp.where(hue_first, at[_HUE], end), at[_CONTRAST])
+    mean = _luma(planes).mean()
+    planes = [_blend(x, mean, contrast) for x in planes]
+    planes = between(planes, at[_CONTRAST], jnp.where(hue_first, end, at[_HUE]))
+    planes = turn(planes, ~hue_first)
+    planes = between(planes, jnp.where(hue_first, end, at[_HUE]), end)
+    return jnp.stack(planes, axis=2)

@@ -1,0 +1,1 @@
+"""What a loss or a whole step costs on chips that are not here, by their compilers."""
