@@ -18,12 +18,12 @@ COUNTED = 0.7
 # Primitives that Mosaic compiles (jax 0.10, libtpu 0.0.42), on tiles and on numbers.
 COMPILED = frozenset(
     """
-    abs add add_any and atan2 broadcast_in_dim ceil clamp concatenate convert_element_type
-    copy custom_jvp_call custom_vjp_call div eq erf exp exp2 floor ge gt integer_pow
-    is_finite jit le log log1p logistic lt max min mul mul ne neg not or pjit pow
-    reduce_sum reshape round rsqrt select_n sin cos slice sqrt square squeeze
-    stop_gradient sub tanh transpose xor
-    """.split()
+    abs add add_any and atan2 broadcast_in_dim ceil clamp concatenate
+    convert_element_type copy cos custom_jvp_call custom_vjp_call div eq erf exp exp2
+    floor ge gt integer_pow is_finite jit le log log1p logistic lt max min mul ne neg
+    not or pjit pow reduce_sum reshape round rsqrt select_n sin slice sqrt square
+    squeeze stop_gradient sub tanh transpose xor
+    """.split()  # noqa: SIM905
 )
 
 
@@ -191,13 +191,16 @@ def _bytes(block: Any, form: Form, sizes: Sizes, kind: str) -> int:
         if kind == "both":
             total += 4 * bn * width * 4
     outputs = sum(len(task.outputs) for task in form.tasks)
-    rows = node_floats(form, 1) + 3 + 3 * outputs + form.rest.num_leaves + size(form, 1)
+    rows = (
+        node_floats(form, 1) + 3 + 3 * outputs + form.rest[1].num_leaves + size(form, 1)
+    )
     total += rows * bm * LANES * 4
-    resident = size(form, 0) if kind == "forward" else form.rest.num_leaves
+    resident = size(form, 0) if kind == "forward" else form.rest[0].num_leaves
     if kind != "rows":
         total += 2 * max(resident, 1) * sizes.columns * 8 * 4
     strip = min(max(sizes.strip), bm) * bn * 4
-    return total + strip * (3 + len(form.factors) + 2 * form.rest.num_leaves)
+    leaves = sum(rest.num_leaves for rest in form.rest)
+    return total + strip * (3 + len(form.factors) + leaves)
 
 
 def operations(form: Form) -> int:
@@ -224,11 +227,13 @@ def program(form: Form, *, backward: bool = False) -> Any:
     """
     tile = jax.ShapeDtypeStruct((8, LANES), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    rest = jax.tree.unflatten(form.rest, [tile] * form.rest.num_leaves)
+    column, row = (
+        jax.tree.unflatten(rest, [tile] * rest.num_leaves) for rest in form.rest
+    )
     products = [tile] * len(form.factors)
     theta: list[Any] = [number] * form.leaves
     if not backward:
-        return jax.make_jaxpr(form.scores)(theta, products, rest, rest).jaxpr
+        return jax.make_jaxpr(form.scores)(theta, products, row, column).jaxpr
 
     def pulled(theta: Any, *given: Any) -> Any:
         spread = [
@@ -238,7 +243,7 @@ def program(form: Form, *, backward: bool = False) -> Any:
         scores, pull = jax.vjp(form.scores, spread, *given)
         return pull(scores)
 
-    return jax.make_jaxpr(pulled)(theta, products, rest, rest).jaxpr
+    return jax.make_jaxpr(pulled)(theta, products, row, column).jaxpr
 
 
 def _equations(jaxpr: Any) -> Any:

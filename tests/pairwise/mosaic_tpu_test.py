@@ -14,6 +14,7 @@ from tests.losses import cases, oracle_test
 
 NEGATIVE = pairwise.Reduction("logsumexp", graphs.negatives)
 OF_CANDIDATES = pairwise.Reduction("logsumexp", graphs.negatives, over="anchors")
+COSINE = kernels.cosine(0.1)
 SLOW = pytest.mark.slow
 
 
@@ -217,7 +218,7 @@ def test_what_it_cannot_compute_is_refused_with_a_reason(x64):
     z = jnp.eye(4)
     nodes = graphs.labelled(z, jnp.arange(4))
 
-    def ask(reason, z, kernel=kernels.cosine(0.1), **options):
+    def ask(reason, z, kernel=COSINE, **options):
         with pytest.raises(ValueError, match=f'got "mosaic": {reason}'):
             pairwise.reduce_pairs(
                 nodes._replace(z=z),
