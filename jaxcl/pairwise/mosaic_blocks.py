@@ -43,8 +43,8 @@ class Largest(NamedTuple):
     careful: int
 
 
-# By `python -m experiments.mosaic_blocks`: for scores of at most so many operations on
-# each pair, and any number, the blocks of each kernel.
+# Chosen by `python -m experiments.pods blocks`, which prints what each size costs: for
+# scores of at most so many operations on each pair, and of more.
 LIGHT = 12
 TABLE = {
     ("forward", True): Largest(1024, 1024, 512, 256),
@@ -99,6 +99,19 @@ def kind_of(form: Form, *, backward: bool) -> str:
     return "both" if form.columns else "rows"
 
 
+def entry(form: Form, *, backward: bool) -> tuple[str, bool]:
+    """Tells which entry of the table holds for a kernel.
+
+    Args:
+      form: of a block of pairs.
+      backward: whether gradients are computed.
+
+    Returns:
+      Its kind, and whether scores take few operations.
+    """
+    return kind_of(form, backward=backward), operations(form) <= LIGHT
+
+
 def sizes(
     block: Any, form: Form, *, backward: bool, largest: Largest | None = None
 ) -> Sizes:
@@ -118,7 +131,7 @@ def sizes(
     """
     kind = kind_of(form, backward=backward)
     if largest is None:
-        largest = TABLE[kind, operations(form) <= LIGHT]
+        largest = TABLE[entry(form, backward=backward)]
     while largest.bm >= LANES:
         found = _cut_both(block, largest, apart=kind == "both")
         if _bytes(block, form, found, kind) <= COUNTED * memory():

@@ -97,7 +97,7 @@ def _shapes_say(schedule: str, *args: Any) -> str | None:
             )
             question = one_tile.Question(kernel, asked, tasks, layout, None)
             both = backward and schedule != "mirrored"
-            form = _form(block, question, backward=backward, columns=both)
+            form = form_of(block, question, backward=backward, columns=both)
             names = mosaic_blocks.missing(form)
             if names:
                 found.append(f"TPU kernels have no {' and no '.join(names)}")
@@ -123,7 +123,7 @@ def forward(block: Block, question: one_tile.Question, states: States) -> States
     Returns:
       The states with this block.
     """
-    form = _form(block, question, backward=False)
+    form = form_of(block, question, backward=False)
     call = mosaic_call.Call(
         block, question, form, mosaic_blocks.sizes(block, form, backward=False)
     )
@@ -187,7 +187,7 @@ def backward(
       The gradients with this block.
     """
     of_rows, of_columns, of_theta = gradients
-    form = _form(block, question, backward=True, columns=of_columns is not None)
+    form = form_of(block, question, backward=True, columns=of_columns is not None)
     call = mosaic_call.Call(
         block, question, form, mosaic_blocks.sizes(block, form, backward=True)
     )
@@ -236,9 +236,20 @@ def backward(
     return of_rows, of_columns, jax.tree.unflatten(structure, leaves)
 
 
-def _form(
+def form_of(
     block: Block, question: one_tile.Question, *, backward: bool, columns: bool = False
 ) -> Form:
+    """Describes a block of pairs to kernels.
+
+    Args:
+      block: the pairs.
+      question: what is asked.
+      backward: whether gradients are computed.
+      columns: whether columns get them, too.
+
+    Returns:
+      What is static about it.
+    """
     rows, kernel = block.rows, question.kernel
     rest = [
         jax.tree.structure((side.numbers, side.nodes.extra))
