@@ -184,10 +184,10 @@ class Exponential(base.Kernel):
     def elementwise(self, products: Any, row: Any, column: Any) -> jax.Array:
         if self.power == 2:  # all of it is over the temperature already
             logits = products - row - column
-            return jnp.where(logits < 0, logits, 0)
+            return jnp.where(logits > 0, 0, logits)  # and NaN stays
         squared = row + column - 2 * products
         # Of `maximum`, the derivative would divide for the case of equality.
-        squared = jnp.where(squared > 0, squared, 0)
+        squared = jnp.where(squared < 0, 0, squared)
         return self._root(squared) * (-1 / self.temperature)
 
     def _root(self, squared: jax.Array) -> jax.Array:
