@@ -37,7 +37,7 @@ def test_a_step_of_simclr_lowers_for_every_accelerator():
     mesh, rows, whole = jaxcl.data_parallel()
     s, shape = recipes.Images(width=4, batch_size=16, monitors=()), (8, 8, 1)
     described, transform = recipes.describe(s, shape), recipes.make_transform(s, shape)
-    apply = recipes.make_apply(described)
+    apply = recipes.make_apply(s, described)
     images = np.zeros((1_000, *shape), np.uint8)
     tx = recipes.make_optimizer(s, data.Dataset("none", {"image": images}))
     loss = jaxcl.sharded(losses.nt_xent, mesh)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxcl
+from experiments.pods import dense
 from experiments.pods.settings import Settings
 from jaxcl import kernels, losses
 
@@ -96,6 +97,12 @@ def options(s: Settings, loss: Callable[..., Any]) -> dict[str, Any]:
 def sharded(s: Settings, mesh: jax.sharding.Mesh, name: str) -> Callable[..., Any]:
     """Returns loss(*embeddings, temperature=...), one per anchor, over a mesh."""
     chosen = LOSSES[name]
+    if s.impl == "dense":  # the compiler spreads it
+        if name not in dense.LOSSES:
+            raise ValueError(
+                f"impl dense is known of {', '.join(dense.LOSSES)}, got {name}"
+            )
+        return dense.LOSSES[name]
     given = {**chosen.given, **options(s, chosen.loss)}
     spread = chosen.loss
     if mesh.size > 1:  # one chip needs no exchange, and takes half of symmetric scores

@@ -32,7 +32,8 @@ class Settings:
     tile: _rules.Count | None = None
     """Edge of a tile of pairs; None: as by default."""
     impl: str | None = None
-    """"tiled", "reference" or another one that the losses take; None: as by default."""
+    """As the losses take it; "dense", all pairs in memory as one writes it first;
+    None: as by default."""
     precision: str | None = None
     """Of the products, where the losses take it; None: as by default."""
     mesh: str | None = None

@@ -486,7 +486,7 @@ def lengths(z: jax.Array) -> tuple[jax.Array, jax.Array]:
     squared = jnp.sum(jnp.square(wide * shrink[..., None]), axis=-1)
     # Where the length is 0, the root sees a one: its derivative would be NaN.
     zero = squared == 0
-    return shrink, jnp.where(zero, 0, lax.rsqrt(jnp.where(zero, 1, squared)))
+    return shrink, jnp.where(zero, 0, 1 / jnp.sqrt(jnp.where(zero, 1, squared)))
 
 
 def _inverse_power(x: jax.Array) -> jax.Array:

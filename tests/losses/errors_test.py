@@ -43,7 +43,7 @@ LABELS = jnp.arange(4)
         (
             lambda: losses.nt_xent(VIEWS, exchange="carry"),
             ValueError,
-            "exchange must be one of 'gather'.*got 'carry'",
+            "exchange must be one of 'auto', 'gather'.*got 'carry'",
         ),
         (lambda: losses.nt_xent(VIEWS, tile=0), ValueError, "tile.*at least 1, got 0"),
         (
