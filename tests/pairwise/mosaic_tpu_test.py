@@ -214,6 +214,24 @@ def test_sharding_changes_nothing(name, exchange):
         np.testing.assert_allclose(b, a, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("n", "options", "kernel"),
+    [
+        (1200, {}, True),
+        (1200, {"impl": "tiled"}, False),
+        (1200, {"tile": 512}, False),
+        (600, {}, False),
+    ],
+)
+def test_auto_takes_it_on_a_tpu_where_nodes_are_many(n, options, kernel):
+    z = jax.ShapeDtypeStruct((n, 4), jnp.float32)
+    value = jax.grad(lambda z: losses.uniformity(z, **options).mean())
+    traced = jax.jit(value).trace(z)
+    for platform, expected in (("tpu", 2 * kernel), ("cuda", 0), ("cpu", 0)):
+        program = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert program.count("@tpu_custom_call") == expected
+
+
 def test_what_it_cannot_compute_is_refused_with_a_reason(x64):
     z = jnp.eye(4)
     nodes = graphs.labelled(z, jnp.arange(4))
