@@ -43,8 +43,8 @@ class Largest(NamedTuple):
     careful: int
 
 
-# Chosen by the bundles of final schedules for v5e and v6e, which `experiments.pods` counts
-# for any sizes: for scores of at most so many operations on each pair, and of more.
+# Chosen by the bundles of final schedules for v5e and v6e, which `experiments.pods`
+# counts: for scores of at most so many operations on each pair, and of more.
 LIGHT = 12
 TABLE = {
     ("forward", True): Largest(1024, 1024, 512, 256),

@@ -95,7 +95,12 @@ def _mosaic(plan: plans.Plan, m: int, *args: Any) -> tuple[str, ...]:
         return tuple(plans.MOSAIC)
     _, _, anchors, candidates, _ = args
     small = min(len(anchors.z), m) < plans.WINS
-    if plan.impl != "auto" or plan.tile is not None or small:
+    # Of float32 they know one pass, or six where tiles take three.
+    columns = anchors if candidates is None else candidates
+    exact = plan.precision is not None and not (
+        anchors.z.dtype == columns.z.dtype == jnp.bfloat16
+    )
+    if plan.impl != "auto" or plan.tile is not None or small or exact:
         return ()
     reason = mosaic_tpu.why_not(_schedule(plan, candidates), *args)
     return ("tpu",) if reason is None else ()

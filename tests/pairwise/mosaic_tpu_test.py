@@ -218,13 +218,15 @@ def test_sharding_changes_nothing(name, exchange):
     ("n", "options", "kernel"),
     [
         (1200, {}, True),
+        (1200, {"dtype": jnp.float32}, False),
         (1200, {"impl": "tiled"}, False),
         (1200, {"tile": 512}, False),
         (600, {}, False),
     ],
 )
 def test_auto_takes_it_on_a_tpu_where_nodes_are_many(n, options, kernel):
-    z = jax.ShapeDtypeStruct((n, 4), jnp.float32)
+    options = dict(options)
+    z = jax.ShapeDtypeStruct((n, 4), options.pop("dtype", jnp.bfloat16))
     value = jax.grad(lambda z: losses.uniformity(z, **options).mean())
     traced = jax.jit(value).trace(z)
     for platform, expected in (("tpu", 2 * kernel), ("cuda", 0), ("cpu", 0)):
