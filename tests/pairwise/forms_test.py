@@ -101,7 +101,7 @@ def test_a_cosine_of_bfloat16_is_exact_before_it_is_scaled():
 LABELS = jnp.arange(64) // 2
 
 
-@pytest.mark.parametrize("length", [1e-34, 1e-20, 1e30, 3e38])
+@pytest.mark.parametrize("length", [1e-34, 3e38])
 def test_rows_of_any_length_have_their_cosines(length, accelerator):
     x = jnp.asarray(cases.X, jnp.float32) * 0.5
     y = jnp.asarray(cases.Y, jnp.float32) * 0.5
