@@ -10,6 +10,7 @@ python -m experiments.pods --topology v5e:8x8 --problem simclr --n 4096 \\
 python -m experiments.pods --topology v5e:16x16 --problem towers --n 32768 --size 224
 python -m experiments.pods table --problems nt_xent clip --exchanges gather ring
 python -m experiments.pods summary runs/pods/*          # one line for each plan
+python -m experiments.pods blocks --rows 512 1024       # kernels for TPU by their size
 
 The compilers of Google (pip install 'jaxcl[aot]') and NVIDIA (pip install
 'jax[cuda12]') make the very program that would run, and need no chip for it. It tells
@@ -21,7 +22,7 @@ import datetime
 import gzip
 from typing import Any
 
-from experiments.pods import plan, problems, report, summary, table
+from experiments.pods import blocks, plan, problems, report, summary, table
 from experiments.pods.settings import Settings
 from jaxcl import _cli, _files, _rules
 
@@ -61,6 +62,7 @@ def cli() -> None:
         {
             "plan": _cli.Command(Settings, main),
             "table": _cli.Command(table.Table, table.main),
+            "blocks": _cli.Command(blocks.Blocks, blocks.main),
             "summary": _cli.Command(summary.Summary, summary.main),
         },
         prog="python -m experiments.pods",

@@ -116,5 +116,34 @@ def _arc_cosine_jvp(
 def _angle(height: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """pi minus the angle, its sine and its cosine, from height = 1 - cos(angle)."""
     depth = 2 - height
-    rest = 2 * jnp.atan2(jnp.sqrt(depth), jnp.sqrt(height))
+    if height.dtype == jnp.float64:
+        rest = 2 * jnp.atan2(jnp.sqrt(depth), jnp.sqrt(height))
+    else:
+        # Half of it is the arcsine of the root of depth / 2: of the smaller of both.
+        # Where pairs are many, `atan2` costs ten times that.
+        near = 2 * _arcsine_of_root(jnp.minimum(height, depth) / 2)
+        rest = jnp.where(depth < height, near, math.pi - near)
     return rest, jnp.sqrt(height * depth), 1 - height
+
+
+# arcsin(x) / x in powers of x^2, interpolated between Chebyshev nodes for x^2 in
+# [0, 1/2]; relative error 3e-9, and 7e-8 in float32.
+_ARCSINE = (
+    1.0,
+    0.166666142,
+    0.0750275732,
+    0.0440916167,
+    0.0358142392,
+    -0.00702057876,
+    0.10740002,
+    -0.13591627,
+    0.123913494,
+)
+
+
+def _arcsine_of_root(x: jax.Array) -> jax.Array:
+    """The arcsine of sqrt(x) for x in [0, 1/2], float32."""
+    value = jnp.full_like(x, _ARCSINE[-1])
+    for coefficient in _ARCSINE[-2::-1]:
+        value = value * x + coefficient
+    return jnp.sqrt(x) * value

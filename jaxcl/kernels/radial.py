@@ -183,9 +183,12 @@ class Exponential(base.Kernel):
 
     def elementwise(self, products: Any, row: Any, column: Any) -> jax.Array:
         if self.power == 2:  # all of it is over the temperature already
-            return jnp.minimum(products - row - column, 0)
+            logits = products - row - column
+            return jnp.where(logits > 0, 0, logits)  # and NaN stays
         squared = row + column - 2 * products
-        return -self._root(jnp.maximum(squared, 0)) * (1 / self.temperature)
+        # Of `maximum`, the derivative would divide for the case of equality.
+        squared = jnp.where(squared < 0, 0, squared)
+        return self._root(squared) * (-1 / self.temperature)
 
     def _root(self, squared: jax.Array) -> jax.Array:
         """Turns a squared distance into distance^power, with gradient 0 at 0."""
@@ -193,7 +196,25 @@ class Exponential(base.Kernel):
             return squared
         # Below power 2 the derivative at 0 is infinite, and the branch not taken by one
         # `where` would still turn it into NaN: hence two. Above it is 0 either way.
+        if self.power == 1:
+            return _square_root(squared)
         zero = squared == 0
         squared = jnp.where(zero, 1, squared)
-        root = jnp.sqrt(squared) if self.power == 1 else squared ** (self.power / 2)
-        return jnp.where(zero, 0, root)
+        return jnp.where(zero, 0, squared ** (self.power / 2))
+
+
+@jax.custom_jvp
+def _square_root(x: jax.Array) -> jax.Array:
+    """The square root, with derivative 0 at 0."""
+    return jnp.sqrt(x)
+
+
+@_square_root.defjvp
+def _square_root_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # The inverse root serves both: where roots and divisions are costly,
+    # as on TPUs, that is half of the work.
+    (x,), (tangent,) = primals, tangents
+    inverse = jnp.where(x > 0, lax.rsqrt(x), 0)
+    return x * inverse, inverse * (0.5 * tangent)

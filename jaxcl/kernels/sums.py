@@ -160,11 +160,12 @@ def _weights(weights: Sequence[ArrayLike] | None, count: int) -> tuple[ArrayLike
 
 def _log_sum(logits: list[jax.Array], weights: tuple[ArrayLike, ...]) -> jax.Array:
     """log sum_m w_m exp(l_m); a kernel of weight 0 takes no part, nor its gradient."""
-    dropped = [jnp.asarray(weight == 0) for weight in weights]
-    kept = [jnp.where(d, -jnp.inf, s) for d, s in zip(dropped, logits, strict=True)]
+    # Weights become summands, once for all pairs: one addition for each pair is left.
+    kept = [s + _log_weight(w) for s, w in zip(logits, weights, strict=True)]
     top = lax.stop_gradient(functools.reduce(jnp.maximum, kept))
-    parts = [
-        jnp.where(d, 0, w * jnp.exp(jnp.where(d, 0, s - top)))
-        for d, s, w in zip(dropped, logits, weights, strict=True)
-    ]
-    return top + jnp.log(functools.reduce(jnp.add, parts))
+    return top + jnp.log(functools.reduce(jnp.add, [jnp.exp(s - top) for s in kept]))
+
+
+def _log_weight(weight: ArrayLike) -> jax.Array:
+    zero = jnp.asarray(weight == 0)
+    return jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1, weight)))

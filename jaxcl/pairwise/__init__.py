@@ -35,7 +35,7 @@ from jaxcl.pairwise.reductions import Pair, Reduction, logit
 __all__ = ["Pair", "Reduction", "logit", "reduce_pairs"]
 
 EXCHANGES = ("auto", "gather", "ring")
-IMPLEMENTATIONS = ("auto", "reference", "tiled")
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "mosaic")
 PRECISIONS = ("bfloat16", "high", "highest")
 # Bytes that "auto" gathers on each device at most.
 GATHERED = 2**28
@@ -82,7 +82,10 @@ def reduce_pairs(
         between two node sets, twice as many of float32.
       tile: edge of the square of pairs held at a time; None is chosen for the platform
         that the program is compiled for. It changes memory and speed, not results.
-      impl: "tiled", "reference" (dense), or "auto", which is "tiled".
+      impl: "tiled"; "mosaic", for TPUs, where one Pallas kernel takes the place of all
+        tiles of a block of columns (on a CPU it is interpreted: for tests); "reference"
+        (dense); or "auto", which is "mosaic" on TPUs where it can compute the call and
+        is known to be faster, else "tiled".
       precision: of products. bfloat16 embeddings are multiplied as they are, in one
         pass, and products are scaled with lengths: nothing is rounded. For float32
         embeddings "highest" is float32 everywhere; "high" three passes of bfloat16 on
@@ -98,7 +101,7 @@ def reduce_pairs(
     Raises:
       TypeError: if something has the wrong type.
       ValueError: if something has a wrong value or shape, the mesh axis is not usable,
-        or the nodes were built with another `axis_name`.
+        the nodes were built with another `axis_name`, or "mosaic" cannot compute this.
 
     >>> nodes = graphs.labelled(jax.numpy.eye(3), jax.numpy.array([0, 0, 1]))
     >>> best = Reduction("logsumexp", graphs.others)
@@ -156,7 +159,10 @@ def reduce_pairs(
         _exchange(exchange, names, anchors, candidates),
         None if tile is None else int(tile),
         _precision(precision, kernel),
+        impl,
     )
+    if impl == "mosaic":
+        streamed.check_mosaic(plan, *arguments)
     return _reduce_tiles(plan, *arguments)
 
 

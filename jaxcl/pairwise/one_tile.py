@@ -181,7 +181,7 @@ def differentiate(
       those of the columns, and to kernel and reductions.
     """
 
-    def scores(
+    def of(
         theta: Any, products: list[jax.Array], row: Any, column: Any
     ) -> list[jax.Array]:
         kernel, asked = theta
@@ -195,7 +195,7 @@ def differentiate(
         return side.numbers, side.nodes.extra
 
     theta = question.kernel, question.asked
-    given, pull = jax.vjp(scores, theta, products, ends(tile.row), ends(tile.column))
+    given, pull = jax.vjp(of, theta, products, ends(tile.row), ends(tile.column))
     slopes = [
         _slope(task, score, tile, question.asked, row_results, column_results)
         for task, score in zip(question.tasks, given, strict=True)
@@ -214,21 +214,44 @@ def _scores(
     """Computes the scores of one tile, for each task."""
     ends = zip(products, tile.row.vectors, tile.column.vectors, strict=True)
     seen = [_rescaled(question.scale, p, x.factor, y.factor) for p, x, y in ends]
+    row = jax.tree.map(lambda x: x[:, None], tile.row.numbers)
+    column = jax.tree.map(lambda x: x[None, :], tile.column.numbers)
+    row_nodes = reductions.side(tile.row.nodes, 1)
+    column_nodes = reductions.side(tile.column.nodes, 0)
+    return scores(question, seen, (row, row_nodes), (column, column_nodes), tile.weight)
+
+
+def scores(
+    question: Question,
+    products: list[jax.Array],
+    row: tuple[Any, graphs.Nodes],
+    column: tuple[Any, graphs.Nodes],
+    weight: jax.Array | None = None,
+) -> list[jax.Array]:
+    """Computes the scores of pairs, for each task.
+
+    Args:
+      question: what is asked.
+      products: what the kernel's `elementwise` takes, each vector once, [n, m].
+      row: the kernel's numbers of the rows, and their nodes, broadcasting with [n, m].
+      column: the same of the columns.
+      weight: of the pairs [n, m], or None.
+
+    Returns:
+      For each task scores [n, m].
+    """
     structure, places = question.layout
     logits = question.kernel.elementwise(
-        jax.tree.unflatten(structure, [seen[place] for place in places]),
-        jax.tree.map(lambda x: x[:, None], tile.row.numbers),
-        jax.tree.map(lambda x: x[None, :], tile.column.numbers),
+        jax.tree.unflatten(structure, [products[place] for place in places]),
+        row[0],
+        column[0],
     )
-    scores = []
+    found = []
     for task in question.tasks:
-        anchor, candidate = _roles(task, tile.row.nodes, tile.column.nodes)
-        scores.append(
-            reductions.score(
-                question.asked[task.number], logits, anchor, candidate, tile.weight
-            )
-        )
-    return scores
+        anchor, candidate = roles(task, row[1], column[1])
+        reduction = question.asked[task.number]
+        found.append(reductions.score(reduction, logits, anchor, candidate, weight))
+    return found
 
 
 def _rescaled(
@@ -271,13 +294,22 @@ def _slope(
 
 def _member(task: Task, reduction: reductions.Reduction, tile: Tile) -> jax.Array:
     """Tells which pairs of a tile a task counts."""
-    anchor, candidate = _roles(task, tile.row.nodes, tile.column.nodes)
+    ends = reductions.side(tile.row.nodes, 1), reductions.side(tile.column.nodes, 0)
+    anchor, candidate = roles(task, *ends)
     return reduction.relation(anchor, candidate) & anchor.valid & candidate.valid
 
 
-def _roles(
+def roles(
     task: Task, row: graphs.Nodes, column: graphs.Nodes
 ) -> tuple[graphs.Nodes, graphs.Nodes]:
-    """Gives the tile's anchors and candidates, as arrays [n, 1] and [1, m]."""
-    rows, columns = reductions.side(row, 1), reductions.side(column, 0)
-    return (columns, rows) if task.swapped else (rows, columns)
+    """Tells anchors and candidates from rows and columns.
+
+    Args:
+      task: of a tile.
+      row: nodes of its rows.
+      column: nodes of its columns.
+
+    Returns:
+      The anchors and the candidates.
+    """
+    return (column, row) if task.swapped else (row, column)

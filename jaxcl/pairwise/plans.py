@@ -1,7 +1,7 @@
 """How a call is computed: what the caller chose, and what a platform is good at."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,12 +18,14 @@ class Plan(NamedTuple):
       exchange: how candidates travel over them, "gather" or "ring".
       tile: the largest edge of a tile; None is chosen for the platform.
       precision: of products of float32 vectors, as in `jax.lax.dot`.
+      impl: "tiled", "mosaic", or "auto" for the kernels where they are known to win.
     """
 
     names: tuple[str, ...]
     exchange: str
     tile: int | None
     precision: Any
+    impl: str = "tiled"
 
 
 class Form(NamedTuple):
@@ -35,13 +37,16 @@ class Form(NamedTuple):
       narrow: whether bfloat16 is multiplied as bfloat16, and not as float32.
       across: whether the gradient of columns is kept with the nodes as its last axis.
       at_once: whether a log-sum-exp finds maximum and sum in one reading of a tile.
+      mosaic: whether blocks of pairs are Pallas kernels for TPU: None for tiles,
+        "compiled", or "interpreted" where no TPU is.
     """
 
     tile: int
     multiple: int
     narrow: bool
     across: bool
-    at_once: bool
+    at_once: bool = False
+    mosaic: str | None = None
 
 
 # A float32 tile on a CPU is 4 MB; larger ones leave its caches. Elsewhere each tile
@@ -49,17 +54,28 @@ class Form(NamedTuple):
 # docs/benchmark. CPU libraries are fastest at products with a transposed result. A GPU
 # waits for memory: there tiles are read as seldom as possible.
 FORMS = {
-    "cpu": Form(tile=1024, multiple=16, narrow=False, across=True, at_once=False),
-    "tpu": Form(tile=4096, multiple=128, narrow=True, across=False, at_once=False),
+    "cpu": Form(tile=1024, multiple=16, narrow=False, across=True),
+    "tpu": Form(tile=4096, multiple=128, narrow=True, across=False),
     "gpu": Form(tile=8192, multiple=128, narrow=True, across=False, at_once=True),
 }
 
 # Smaller tiles, and a single one, are the same everywhere: nothing is traced twice.
 WORTH = 256
 
+# How kernels for TPU run: on a CPU slowly, for tests. Elsewhere tiles take their place.
+MOSAIC = {"cpu": "interpreted", "tpu": "compiled"}
+# Rows and columns from which on "auto" takes them on TPUs; fewer fit one tile or two.
+WINS = 1024
+
 
 def on_each_platform(
-    plan: Plan, n: int, m: int, narrow: bool, run: Callable[..., Any], *args: Any
+    plan: Plan,
+    n: int,
+    m: int,
+    narrow: bool,
+    mosaic: Collection[str],
+    run: Callable[..., Any],
+    *args: Any,
 ) -> Any:
     """Computes something in the form of the platform that it is compiled for.
 
@@ -71,6 +87,7 @@ def on_each_platform(
       n: number of rows.
       m: number of columns.
       narrow: whether anything is bfloat16.
+      mosaic: platforms on which blocks of pairs are Pallas kernels.
       run: a function of a `Form` and the arguments.
       *args: pytrees of arrays.
 
@@ -85,6 +102,8 @@ def on_each_platform(
         form = form._replace(tile=min(tile, max(n, m)))
         if form.tile <= FORMS["cpu"].tile and form.multiple == 1:
             form = form._replace(at_once=FORMS["cpu"].at_once)
+        if platform in mosaic:
+            form = form._replace(mosaic=MOSAIC[platform], narrow=True, across=False)
         forms[platform] = form if narrow else form._replace(narrow=False)
     if len(set(forms.values())) == 1:
         return run(forms["cpu"], *args)

@@ -21,7 +21,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxcl import graphs, kernels, mesh
-from jaxcl.pairwise import exchange, one_tile, plans, reductions, slices, tiled, trees
+from jaxcl.pairwise import (
+    exchange,
+    mosaic_tpu,
+    one_tile,
+    plans,
+    reductions,
+    slices,
+    tiled,
+    trees,
+)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -70,8 +79,52 @@ def _on_each_platform(plan: plans.Plan, run: Any, *args: Any) -> Any:
         m *= mesh.size(plan.names or None)
     narrow = plans.is_narrow(anchors.z, columns.z)
     return plans.on_each_platform(
-        plan, len(anchors.z), m, narrow, functools.partial(run, plan), *args
+        plan,
+        len(anchors.z),
+        m,
+        narrow,
+        _mosaic(plan, m, *args[:5]),
+        functools.partial(run, plan),
+        *args,
     )
+
+
+def _mosaic(plan: plans.Plan, m: int, *args: Any) -> tuple[str, ...]:
+    """The platforms on which blocks of pairs are Pallas kernels."""
+    if plan.impl == "mosaic":
+        return tuple(plans.MOSAIC)
+    _, _, anchors, candidates, _ = args
+    small = min(len(anchors.z), m) < plans.WINS
+    # Of float32 they know one pass, or six where tiles take three.
+    columns = anchors if candidates is None else candidates
+    exact = plan.precision is not None and not (
+        anchors.z.dtype == columns.z.dtype == jnp.bfloat16
+    )
+    if plan.impl != "auto" or plan.tile is not None or small or exact:
+        return ()
+    reason = mosaic_tpu.why_not(_schedule(plan, candidates), *args)
+    return ("tpu",) if reason is None else ()
+
+
+def check_mosaic(plan: plans.Plan, *args: Any) -> None:
+    """Checks that Pallas kernels can compute a call.
+
+    Args:
+      plan: of the call.
+      *args: those of `reduce_streamed`.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      ValueError: if they cannot.
+    """
+    reason = mosaic_tpu.why_not(_schedule(plan, args[3]), *args)
+    if reason is not None:
+        raise ValueError(
+            'impl must be "auto", "tiled" or "reference" for this call, got "mosaic": '
+            f"{reason}"
+        )
 
 
 def _schedule(plan: plans.Plan, candidates: graphs.Nodes | None) -> str:
@@ -104,7 +157,8 @@ class _Pass:
         tasks = one_tile.make_tasks(
             asked,
             self.schedule,
-            several=plans.cuts(form, "triangular", n, n).row.number > 1,
+            several=form.mosaic is not None
+            or plans.cuts(form, "triangular", n, n).row.number > 1,
             extras=bool(jax.tree.leaves(anchors.extra)),
             backward=backward,
         )
@@ -116,9 +170,22 @@ class _Pass:
         )
         self._block = plan, form, pair_weight
 
-    def tiles(self, block: slices.Side, first: Any) -> tiled.Tiles:
+    def block(self, columns: slices.Side, first: Any) -> tuple[Any, Any]:
+        """The pairs with some columns, and the module that computes them."""
         plan, form, weight = self._block
-        return tiled.Tiles(plan, form, self.schedule, self.rows, block, first, weight)
+        if form.mosaic is not None:
+            rows, columns = (
+                side.multiplied(form.narrow) for side in (self.rows, columns)
+            )
+            interpret = form.mosaic == "interpreted"
+            block = mosaic_tpu.Block(
+                self.schedule, rows, columns, plan.precision, interpret
+            )
+            return block, mosaic_tpu
+        tiles = tiled.Tiles(
+            plan, form, self.schedule, self.rows, columns, first, weight
+        )
+        return tiles, tiled
 
 
 def _forward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
@@ -138,8 +205,8 @@ def _forward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
         return mesh.cast_varying(states, this.varying)
 
     def visit_block(block: slices.Side, first: Any, owed: Any, kept: Any) -> Any:
-        tiles = this.tiles(block, first)
-        states = tiled.forward(tiles, this.question, {**owed, **kept})
+        pairs, module = this.block(block, first)
+        states = module.forward(pairs, this.question, {**owed, **kept})
         return {k: states[k] for k in owed}, {k: states[k] for k in kept}
 
     def bring_home(owed: dict[int, Any]) -> dict[int, Any]:
@@ -178,8 +245,9 @@ def _backward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
     def visit_block(traveling: Any, first: Any, owed: Any, kept: Any) -> Any:
         block, column_results = traveling
         of_rows_so_far, of_theta = kept
-        gradients = tiled.backward(
-            this.tiles(block, first),
+        pairs, module = this.block(block, first)
+        gradients = module.backward(
+            pairs,
             this.question,
             of_rows,
             column_results,

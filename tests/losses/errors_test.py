@@ -38,7 +38,7 @@ LABELS = jnp.arange(4)
         (
             lambda: losses.nt_xent(VIEWS, impl="fast"),
             ValueError,
-            "impl must be one of 'auto', 'reference', 'tiled', got 'fast'",
+            "impl must be one of 'auto', 'reference', 'tiled', 'mosaic', got 'fast'",
         ),
         (
             lambda: losses.nt_xent(VIEWS, exchange="carry"),

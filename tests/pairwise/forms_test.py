@@ -123,7 +123,7 @@ def test_maximum_and_sum_are_found_in_one_reading(axis):
 LABELS = jnp.arange(64) // 2
 
 
-@pytest.mark.parametrize("length", [1e-34, 1e-20, 1e30, 3e38])
+@pytest.mark.parametrize("length", [1e-34, 3e38])
 def test_rows_of_any_length_have_their_cosines(length, accelerator):
     x = jnp.asarray(cases.X, jnp.float32) * 0.5
     y = jnp.asarray(cases.Y, jnp.float32) * 0.5
@@ -205,7 +205,7 @@ def test_auto_gathers_what_is_small(monkeypatch):
 
 def test_each_platform_has_its_tiles():
     z = jax.ShapeDtypeStruct((1200, 4), jnp.float32)
-    traced = jax.jit(lambda z: losses.uniformity(z)).trace(z)
+    traced = jax.jit(lambda z: losses.uniformity(z, impl="tiled")).trace(z)
     for platform, count, size in (("cpu", 3, 400), ("tpu", 1, 1200), ("cuda", 1, 1200)):
         program = traced.lower(lowering_platforms=(platform,)).as_text()
         assert f"tensor<{size}x{size}xf32>" in program
