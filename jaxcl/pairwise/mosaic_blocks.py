@@ -149,13 +149,15 @@ def memory() -> int:
 
     Returns:
       Those of the chips of the mesh that a program is written for, else of the chips
-      here, else of a newer one.
+      here. Where nothing is known, as when compiling for a chip elsewhere without a
+      mesh, what every chip has.
     """
     chip = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     if chip is None and jax.default_backend() == "tpu":
         chip = jax.devices()[0]
     kind = getattr(chip, "device_kind", "")
-    return SMALL_MEMORY if kind.startswith(SMALL_CHIPS) else MEMORY
+    known = kind.startswith("TPU") and not kind.startswith(SMALL_CHIPS)
+    return MEMORY if known else SMALL_MEMORY
 
 
 def _cut_both(block: Any, largest: Largest, *, apart: bool) -> Sizes:
