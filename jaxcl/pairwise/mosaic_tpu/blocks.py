@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcl.pairwise.mosaic_body import LANES, Form, node_floats, size
+from jaxcl.pairwise.mosaic_tpu.body import LANES, Form, node_floats, size
 
 # Bytes of a chip's memory (VMEM) that one kernel may ask for: of newer chips, and of
 # those that have 16 MiB. The count below leaves room for what the compiler adds.
