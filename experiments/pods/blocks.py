@@ -16,12 +16,12 @@ import numpy as np
 from experiments.pods import bundles, topologies
 from jaxcl import _rules, graphs, kernels, pairwise
 from jaxcl.pairwise import (
-    mosaic_blocks,
     mosaic_tpu,
     one_tile,
     reductions,
     slices,
 )
+from jaxcl.pairwise.mosaic_tpu import blocks
 
 # Of a step of the grid, besides its strips: waits, addresses and branches.
 OVERHEAD = 130
@@ -45,7 +45,7 @@ class Blocks:
     d: Annotated[tuple[_rules.Count, ...], _rules.Different] = (512,)
     """Sizes of bfloat16 embeddings."""
     rows: tuple[_rules.Count, ...] = ()
-    """Rows of blocks to try; none: those of the table in `mosaic_blocks`."""
+    """Rows of blocks to try; none: those of the table of `mosaic_tpu`."""
     columns: tuple[_rules.Count, ...] = ()
     """Columns of blocks to try; none: likewise."""
     fast: tuple[_rules.Count, ...] = ()
@@ -99,14 +99,14 @@ def main(s: Blocks) -> list[tuple[Any, ...]]:
     return lines
 
 
-def _candidates(s: Blocks) -> Iterator[mosaic_blocks.Largest | None]:
+def _candidates(s: Blocks) -> Iterator[blocks.Largest | None]:
     if not (s.rows or s.columns or s.fast):
         yield None
         return
     for bm, bn, fast in itertools.product(
         s.rows or (1024,), s.columns or (1024,), s.fast or (512,)
     ):
-        yield mosaic_blocks.Largest(bm, bn, fast, min(fast, 256))
+        yield blocks.Largest(bm, bn, fast, min(fast, 256))
 
 
 def _asked(problem: str) -> tuple[Any, tuple[Any, ...], str]:
@@ -134,13 +134,13 @@ def measure(
     problem: str,
     d: int,
     backward: bool,
-    largest: mosaic_blocks.Largest | None,
+    largest: blocks.Largest | None,
     directory: str,
 ) -> Found:
     """Compiles one kernel and reads its schedule."""
     kernel, asked, schedule = _asked(problem)
     leaves, structure = jax.tree.flatten(kernels.cast_leaves((kernel, asked), "f4"))
-    cut: list[mosaic_blocks.Sizes] = []
+    cut: list[blocks.Sizes] = []
 
     def run(leaves: Any, z: Any, valid: jax.Array, given: jax.Array) -> Any:
         kernel, asked = jax.tree.unflatten(structure, leaves)
@@ -158,12 +158,12 @@ def measure(
         block = mosaic_tpu.Block(schedule, sides[0], sides[1], None, False)
         both = backward and schedule == "both"
         form = mosaic_tpu.form_of(block, question, backward=backward, columns=both)
-        table = mosaic_blocks.TABLE
-        entry = mosaic_blocks.entry(form, backward=backward)
+        table = blocks.TABLE
+        entry = blocks.entry(form, backward=backward)
         before = table[entry]
         table[entry] = largest or before
         try:
-            cut.append(mosaic_blocks.sizes(block, form, backward=backward))
+            cut.append(blocks.sizes(block, form, backward=backward))
             if not backward:
                 states = {
                     k: reductions.empty(reduction, given)

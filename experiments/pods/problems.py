@@ -109,9 +109,11 @@ def sharded(s: Settings, mesh: jax.sharding.Mesh, name: str) -> Callable[..., An
         spread = jaxcl.sharded(chosen.loss, mesh, mesh.axis_names)
 
     def call(*z: jax.Array, temperature: Any) -> jax.Array:
-        if chosen.kernel is not None:
-            return spread(*z, kernel=chosen.kernel(temperature), **given)
-        return spread(*z, temperature=temperature, **given)
+        # On one chip, too, the program may ask for which it is.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            if chosen.kernel is not None:
+                return spread(*z, kernel=chosen.kernel(temperature), **given)
+            return spread(*z, temperature=temperature, **given)
 
     return call
 

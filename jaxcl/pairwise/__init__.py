@@ -84,8 +84,9 @@ def reduce_pairs(
         that the program is compiled for. It changes memory and speed, not results.
       impl: "tiled"; "mosaic", for TPUs, where one Pallas kernel takes the place of all
         tiles of a block of columns (on a CPU it is interpreted: for tests); "reference"
-        (dense); or "auto", which is "mosaic" on TPUs where it can compute the call and
-        is known to be faster, else "tiled".
+        (dense); or "auto", which is "mosaic" on TPUs for bfloat16 (or products of one
+        pass), 1,024 nodes and more, and no `tile`, if it can compute the call; else
+        "tiled".
       precision: of products. bfloat16 embeddings are multiplied as they are, in one
         pass, and products are scaled with lengths: nothing is rounded. For float32
         embeddings "highest" is float32 everywhere; "high" three passes of bfloat16 on

@@ -120,6 +120,8 @@ def check_mosaic(plan: plans.Plan, *args: Any) -> None:
       ValueError: if they cannot.
     """
     reason = mosaic_tpu.why_not(_schedule(plan, args[3]), *args)
+    if jax.default_backend() in ("gpu", "cuda", "rocm"):
+        reason = "it is for TPUs, and this process computes on GPUs"
     if reason is not None:
         raise ValueError(
             'impl must be "auto", "tiled" or "reference" for this call, got "mosaic": '

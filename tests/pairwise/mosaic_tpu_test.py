@@ -9,7 +9,7 @@ import pytest
 
 import jaxcl
 from jaxcl import graphs, kernels, losses, pairwise
-from jaxcl.pairwise import mosaic_blocks
+from jaxcl.pairwise.mosaic_tpu import blocks
 from tests.losses import cases, oracle_test
 
 NEGATIVE = pairwise.Reduction("logsumexp", graphs.negatives)
@@ -21,10 +21,8 @@ SLOW = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Several blocks and strips of few nodes."""
-    small = mosaic_blocks.Largest(128, 128, 64, 32)
-    monkeypatch.setattr(
-        mosaic_blocks, "TABLE", dict.fromkeys(mosaic_blocks.TABLE, small)
-    )
+    small = blocks.Largest(128, 128, 64, 32)
+    monkeypatch.setattr(blocks, "TABLE", dict.fromkeys(blocks.TABLE, small))
 
 
 def _softplus(pair, bias):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from jaxcl.pairwise import mosaic_body as body
+from jaxcl.pairwise.mosaic_tpu import body
 
 # Sums of exponentials above this are computed again, relative to their own maximum.
 LARGEST_SUM = 1e30

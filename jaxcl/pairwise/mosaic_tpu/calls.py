@@ -10,8 +10,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from jaxcl import mesh
-from jaxcl.pairwise import mosaic_blocks, one_tile, slices
-from jaxcl.pairwise.mosaic_body import LANES, Form
+from jaxcl.pairwise import one_tile, slices
+from jaxcl.pairwise.mosaic_tpu import blocks
+from jaxcl.pairwise.mosaic_tpu.body import LANES, Form
 
 # Log-sum-exps that lie less far apart share one reference in the backward pass: half of
 # it is far from overflow, and what lies below is lost to float32 anyway.
@@ -26,7 +27,7 @@ class Call:
         block: Any,
         question: one_tile.Question,
         form: Form,
-        sizes: mosaic_blocks.Sizes,
+        sizes: blocks.Sizes,
     ) -> None:
         self.block, self.question, self.sizes = block, question, sizes
         rows, columns = block.rows, block.columns
@@ -195,7 +196,7 @@ class Call:
                     "parallel" if parallel else "arbitrary",
                     "arbitrary",
                 ),
-                vmem_limit_bytes=mosaic_blocks.memory(),
+                vmem_limit_bytes=blocks.memory(),
             ),
             interpret=pltpu.InterpretParams() if self.block.interpret else False,
             name=name,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from jaxcl.pairwise import mosaic_body as body
+from jaxcl.pairwise.mosaic_tpu import body
 
 
 def add_block(*refs: Any, names: tuple[str, ...], form: body.Form) -> None:

@@ -1,7 +1,7 @@
 """A block of pairs by Pallas kernels for TPU: what `tiled` does, in one program each.
 
 Products, logits, scores, and the sums over them stay in the chip's memory; what leaves
-it are a few numbers per node and gradients. `mosaic_body` is what happens inside.
+it are a few numbers per node and gradients. `body` is what happens inside.
 Vectors whose width is no multiple of 128, and nodes whose number is no multiple of a
 block, are padded once, with nodes that are not valid.
 """
@@ -13,17 +13,9 @@ import jax.numpy as jnp
 from jax.experimental.pallas import tpu as pltpu
 
 from jaxcl import graphs, kernels
-from jaxcl.pairwise import (
-    mosaic_backward,
-    mosaic_blocks,
-    mosaic_body,
-    mosaic_call,
-    mosaic_forward,
-    one_tile,
-    reductions,
-    slices,
-)
-from jaxcl.pairwise.mosaic_body import LANES, Form
+from jaxcl.pairwise import one_tile, reductions, slices
+from jaxcl.pairwise.mosaic_tpu import backward_body, blocks, body, calls, forward_body
+from jaxcl.pairwise.mosaic_tpu.body import LANES, Form
 
 States = dict[int, reductions.Partial]
 
@@ -98,12 +90,12 @@ def _shapes_say(schedule: str, *args: Any) -> str | None:
             question = one_tile.Question(kernel, asked, tasks, layout, None)
             both = backward and schedule != "mirrored"
             form = form_of(block, question, backward=backward, columns=both)
-            names = mosaic_blocks.missing(form)
+            names = blocks.missing(form)
             if names:
                 found.append(f"TPU kernels have no {' and no '.join(names)}")
                 return
             try:
-                mosaic_blocks.sizes(block, form, backward=backward)
+                blocks.sizes(block, form, backward=backward)
             except ValueError as error:
                 found.append(str(error))
 
@@ -124,10 +116,8 @@ def forward(block: Block, question: one_tile.Question, states: States) -> States
       The states with this block.
     """
     form = form_of(block, question, backward=False)
-    call = mosaic_call.Call(
-        block, question, form, mosaic_blocks.sizes(block, form, backward=False)
-    )
-    of_rows, of_columns = (mosaic_body.size(form, axis) for axis in (1, 0))
+    call = calls.Call(block, question, form, blocks.sizes(block, form, backward=False))
+    of_rows, of_columns = (body.size(form, axis) for axis in (1, 0))
     sizes = call.sizes
     if of_rows:
         call.output("results", (1, of_rows, sizes.bm))
@@ -139,12 +129,12 @@ def forward(block: Block, question: one_tile.Question, states: States) -> States
         call.add_scratch("seen", pltpu.SMEM((sizes.column_blocks,), jnp.int32))
     call.add_scratch("redo", pltpu.SMEM((1,), jnp.int32))
     found = call.run(
-        mosaic_forward.add_block, "jaxcl_pairs_forward", parallel=not of_columns
+        forward_body.add_block, "jaxcl_pairs_forward", parallel=not of_columns
     )
 
     states = dict(states)
     for axis, name, side in ((1, "results", block.rows), (0, "columns", block.columns)):
-        for number, at in mosaic_body.places(form, axis).items():
+        for number, at in body.places(form, axis).items():
             n = len(side.nodes.index)
             kind = form.kinds[number]
             places = (at, at if kind == "sum" else at + 1)
@@ -160,7 +150,7 @@ def forward(block: Block, question: one_tile.Question, states: States) -> States
 def _partial(kind: str, total: jax.Array, other: jax.Array) -> reductions.Partial:
     zero = jnp.zeros_like(total)
     if kind == "logsumexp":
-        none = other == mosaic_body.LOWEST
+        none = other == body.LOWEST
         total, top = jnp.where(none, 0, total), jnp.where(none, -jnp.inf, other)
         return reductions.Partial(total, top, zero)
     return reductions.Partial(total, zero, other if kind == "mean" else zero)
@@ -188,9 +178,7 @@ def backward(
     """
     of_rows, of_columns, of_theta = gradients
     form = form_of(block, question, backward=True, columns=of_columns is not None)
-    call = mosaic_call.Call(
-        block, question, form, mosaic_blocks.sizes(block, form, backward=True)
-    )
+    call = calls.Call(block, question, form, blocks.sizes(block, form, backward=True))
     call.know(row_results, column_results)
     sizes, widths = call.sizes, call.widths
     column_rest, rest = (each.num_leaves for each in form.rest)
@@ -207,7 +195,7 @@ def backward(
     if form.used:
         call.resident("dtheta", (len(form.used), 1, sizes.bn))
     alone = of_columns is None and not form.used
-    found = call.run(mosaic_backward.add_block, "jaxcl_pairs_backward", parallel=alone)
+    found = call.run(backward_body.add_block, "jaxcl_pairs_backward", parallel=alone)
 
     n, m = len(block.rows.nodes.index), len(block.columns.nodes.index)
 
@@ -276,8 +264,8 @@ def form_of(
         factors=tuple(
             (f is not None or question.scale is not None, g is not None)
             for f, g in zip(
-                mosaic_call.factors(rows),
-                mosaic_call.factors(block.columns),
+                calls.factors(rows),
+                calls.factors(block.columns),
                 strict=True,
             )
         ),
@@ -298,7 +286,7 @@ def _precision(asked: Any) -> Any:
 
 def _used(form: Form) -> tuple[int, ...]:
     """The numbers of kernel and reductions on which scores depend."""
-    program = mosaic_blocks.program(form)
+    program = blocks.program(form)
     read = {id(v) for equation in program.eqns for v in equation.invars}
     read |= {id(v) for v in program.outvars}
     theta = program.invars[: form.leaves]

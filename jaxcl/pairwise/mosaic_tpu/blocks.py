@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcl.pairwise.mosaic_body import LANES, Form, node_floats, size
+from jaxcl.pairwise.mosaic_tpu.body import LANES, Form, node_floats, size
 
 # Bytes of a chip's memory (VMEM) that one kernel may ask for: of newer chips, and of
 # those that have 16 MiB. The count below leaves room for what the compiler adds.
@@ -149,13 +149,15 @@ def memory() -> int:
 
     Returns:
       Those of the chips of the mesh that a program is written for, else of the chips
-      here, else of a newer one.
+      here. Where nothing is known, as when compiling for a chip elsewhere without a
+      mesh, what every chip has.
     """
     chip = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     if chip is None and jax.default_backend() == "tpu":
         chip = jax.devices()[0]
     kind = getattr(chip, "device_kind", "")
-    return SMALL_MEMORY if kind.startswith(SMALL_CHIPS) else MEMORY
+    known = kind.startswith("TPU") and not kind.startswith(SMALL_CHIPS)
+    return MEMORY if known else SMALL_MEMORY
 
 
 def _cut_both(block: Any, largest: Largest, *, apart: bool) -> Sizes:
