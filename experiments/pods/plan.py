@@ -166,6 +166,10 @@ def measure(
     done = sum(products.values())
     computed = sum(n * chip.slower(*key) for key, n in products.items())
     of_parts = scheduled.by_part(seen, cost, part)
+    unpriced = _unpriced(seen) if chip.clock else {}
+    if unpriced and flops is not None:
+        # All that is known of them: they multiply no faster than the chip.
+        of_parts["kernels, at the limit"] = flops / chip.flops
     estimate = sum(of_parts.values())
     found: dict[str, Any] = {
         "memory": of_memory,
@@ -176,7 +180,7 @@ def measure(
             for (dtype, precision), n in products.items()
         ],
         "parts": of_parts,
-        "custom_calls": _unpriced(seen) if chip.clock else {},
+        "custom_calls": unpriced,
         "guessed": any(v.guessed for v in seen),
         "seconds": {
             "limit": (done if flops is None else flops) / chip.flops,

@@ -148,7 +148,8 @@ def trust(found: dict[str, Any], gpu: bool) -> list[str]:
         lines.append("A loop does not say how often it runs: its bound was taken.")
     for name, runs in found["custom_calls"].items():
         lines.append(
-            f"{name} is a kernel that runs {runs:,.0f} times and is not in the "
-            "estimate: --bundles counts its instructions."
+            f"{name} is a kernel that runs {runs:,.0f} times, which the compiler does "
+            "not price: in the plan of a loss all kernels together count as the limit, "
+            "in that of a step as nothing; --bundles counts their instructions."
         )
     return lines
