@@ -12,7 +12,7 @@ import pytest
 
 import experiments
 import jaxcl
-from experiments import moco, simclr
+from experiments import gpu, moco, simclr
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import chunks, loop
 from experiments.gaussianity import images as gaussianity_images
@@ -20,6 +20,7 @@ from experiments.gaussianity import sweep, synthetic, synthetic_settings
 from experiments.kernel_infonce import compare, search
 from experiments.kernel_infonce import pretraining as kernel_pretraining
 from experiments.pods import __main__ as pods
+from experiments.pods import blocks as pods_blocks
 from experiments.pods import settings as pods_settings
 from experiments.pods import summary as pods_summary
 from experiments.pods import table as pods_table
@@ -48,6 +49,8 @@ COMMANDS = {
     "benchmark loop": (loop.main, loop.Settings()),
     "pods plan": (pods.main, pods_settings.Settings()),
     "pods table": (pods_table.main, pods_table.Table()),
+    "pods blocks": (pods_blocks.main, pods_blocks.Blocks()),
+    "gpu": (gpu.main, gpu.Settings()),
     "report": (report.main, report.Settings("nowhere.npy")),
     "prepare": (prepare.main, prepare.Settings(name="x", folder="nowhere")),
     "probe": (probe.main, probe.Settings("nowhere")),

@@ -29,7 +29,7 @@ from jaxcl import _cli, _files, _rules
 FILES = ("results.json", "plan.md", "program.txt.gz")
 # Settings that a loss, or a step of one kind, does not look at.
 OF_STEPS = "part size chunks"
-OF_SIMCLR = "encoder"
+OF_SIMCLR = "encoder gradients"
 OF_TOWERS = "depth width length"
 
 

@@ -73,6 +73,7 @@ class Found(NamedTuple):
 
 
 def main(s: Blocks) -> list[tuple[Any, ...]]:
+    _rules.check(s)
     directory = tempfile.mkdtemp()
     bundles.dump_to(directory)
     lines: list[tuple[Any, ...]] = []
