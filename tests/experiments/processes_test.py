@@ -103,6 +103,7 @@ def _end(process, code=0):
     return output
 
 
+@pytest.mark.slow
 def test_two_processes_lose_one_resume_and_equal_one_process(tmp_path):
     run, alone = tmp_path / "run", tmp_path / "alone"
     simclr = ["-m", "experiments.simclr"]

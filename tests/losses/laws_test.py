@@ -125,13 +125,14 @@ GUIDED = [
     "kernel_info_nce_with_a_guide",
 ]
 ORDINARY = [*GUIDED, *(case.name for case in cases.KINDS)]
+SLOW = pytest.mark.slow
 PLACES = [
     pytest.param(
         case,
         kind,
         exchange,
         id=f"{case.name}-{kind}-{exchange}",
-        marks=() if case.name in ORDINARY else pytest.mark.slow,
+        marks=() if case.name in (ORDINARY, FEW[:2])[kind != "one axis"] else SLOW,
     )
     for kind, exchange, some in [
         ("one axis", "gather", [case.name for case in cases.CASES]),

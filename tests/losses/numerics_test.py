@@ -106,7 +106,13 @@ def check_the_gradient(case):
             assert error < tolerance * scale, (dtype, name, error / scale)
 
 
-@cases.over([case for case in KINDS if case.softmax])
+TRAINED = [
+    *cases.FEW,
+    *(cases.BY_NAME[name] for name in ("kernel_info_nce_laplacian", "sc_official")),
+]
+
+
+@cases.over([case for case in KINDS if case.softmax], TRAINED)
 def test_the_gradient_keeps_its_digits_when_training_has_succeeded(case):
     check_the_gradient(case)
 
