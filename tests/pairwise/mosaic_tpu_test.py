@@ -20,7 +20,8 @@ SLOW = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Several blocks and strips of few nodes."""
+    """Several blocks and strips of few nodes, of a chip with much memory."""
+    monkeypatch.setattr(blocks, "SMALL_MEMORY", blocks.MEMORY)
     small = blocks.Largest(128, 128, 64, 32)
     monkeypatch.setattr(blocks, "TABLE", dict.fromkeys(blocks.TABLE, small))
 
