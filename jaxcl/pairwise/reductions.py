@@ -10,6 +10,10 @@ from jax import lax
 
 from jaxcl import graphs
 
+# Scores that lie less far apart than this share exponentials: the smaller ones keep
+# their float32 precision above the smallest normal number, exp(-87).
+SHARED_SPREAD = 60.0
+
 
 class Pair(NamedTuple):
     """What a score may look at, all of it of one pair or broadcasting like one.
@@ -116,10 +120,9 @@ def summarize(
     """
     if reduction.accumulate == "logsumexp":
         scores = jnp.where(member, scores, -jnp.inf)
-        read = _exponentials_at_once if at_once else _exponentials
-        # Each axis has its own references and exponentials. Sharing them where rows and
-        # columns lie close together is a branch, which GPUs compute in full.
-        return {axis: read(scores, axis) for axis in axes}
+        if at_once:
+            return {axis: _exponentials_at_once(scores, axis) for axis in axes}
+        return _exponentials(scores, axes)
     scores = jnp.where(member, scores, 0)
     parts = {}
     for axis in axes:
@@ -131,16 +134,42 @@ def summarize(
     return parts
 
 
-def _exponentials(scores: jax.Array, axis: int) -> Partial:
-    """Sums of exponentials along an axis, relative to the largest score."""
-    top = jnp.max(scores, axis)
-    reference = jnp.expand_dims(_finite(top), axis)
-    total = jnp.exp(scores - reference).sum(axis)
-    return Partial(total, top, jnp.zeros_like(total))
+def _exponentials(scores: jax.Array, axes: Collection[int]) -> dict[int, Partial]:
+    """Sums of exponentials along each axis, relative to the largest score."""
+    tops = {axis: jnp.max(scores, axis) for axis in axes}
+
+    def apart() -> list[jax.Array]:
+        return [
+            jnp.exp(scores - jnp.expand_dims(_finite(top), axis)).sum(axis)
+            for axis, top in tops.items()
+        ]
+
+    def together() -> list[jax.Array]:
+        powers = jnp.exp(scores - highest)
+        return [
+            powers.sum(axis) * jnp.exp(highest - _or(highest, top))
+            for axis, top in tops.items()
+        ]
+
+    if len(tops) == 1:
+        totals = apart()
+    else:
+        # Rows and columns can share their exponentials, the costly part, where no row
+        # or column lies so far below the highest score that its own would underflow.
+        highest = _finite(jnp.max(tops[0]))
+        lowest = jnp.stack([jnp.min(_or(highest, top)) for top in tops.values()]).min()
+        totals = lax.cond(highest - lowest < SHARED_SPREAD, together, apart)
+    return {
+        axis: Partial(total, top, jnp.zeros_like(total))
+        for total, (axis, top) in zip(totals, tops.items(), strict=True)
+    }
 
 
 def _exponentials_at_once(scores: jax.Array, axis: int) -> Partial:
-    """The same, with one exponential for each of the steps that join two sums."""
+    """The same along one axis, with an exponential for each step that joins two sums.
+
+    GPUs compute both sides of a branch, and wait for memory: there, read scores once.
+    """
 
     def join(a: Any, b: Any) -> Any:
         (top, total), (other, added) = a, b
@@ -344,4 +373,9 @@ def side(nodes: graphs.Nodes, axis: int) -> graphs.Nodes:
 
 def _finite(x: jax.Array) -> jax.Array:
     """Replaces -inf, which stands for no pairs, by a number safe to subtract."""
-    return jnp.where(x == -jnp.inf, 0, x)
+    return _or(0, x)
+
+
+def _or(number: jax.typing.ArrayLike, x: jax.Array) -> jax.Array:
+    """Replaces -inf, which stands for no pairs, by another number."""
+    return jnp.where(x == -jnp.inf, number, x)
