@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 from jax import lax
 
 from jaxcl.pairwise import slices
@@ -145,8 +144,3 @@ def cuts(form: Form, schedule: str, n: int, m: int) -> Cuts:
     row = slices.cut(n, form.tile, form.multiple, odd)
     column = row if odd else slices.cut(m, form.tile, form.multiple)
     return Cuts(row, column, column.number // 2 + 1 if odd else column.number)
-
-
-def is_narrow(*arrays: Any) -> bool:
-    """Tells whether any array is bfloat16."""
-    return any(x.dtype == jnp.bfloat16 for x in arrays)

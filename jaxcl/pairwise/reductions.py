@@ -84,6 +84,10 @@ class Partial(NamedTuple):
     members: jax.Array
 
 
+# Reductions by their numbers.
+States = dict[int, Partial]
+
+
 def empty(reduction: Reduction, like: jax.Array) -> Partial:
     """Starts a reduction.
 

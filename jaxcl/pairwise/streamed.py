@@ -77,7 +77,7 @@ def _on_each_platform(plan: plans.Plan, run: Any, *args: Any) -> Any:
     m = len(columns.z)
     if plan.exchange == "gather":
         m *= mesh.size(plan.names or None)
-    narrow = plans.is_narrow(anchors.z, columns.z)
+    narrow = jnp.bfloat16 in (anchors.z.dtype, columns.z.dtype)
     return plans.on_each_platform(
         plan,
         len(anchors.z),
@@ -284,20 +284,15 @@ def _backward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
     )
     if this.schedule == "triangular":
         gradient = trees.add(gradient, tiled.upright(owed, form.across))
-    kernel_gradient, asked_gradient = of_theta
-    share = 1.0
     if this.schedule == "mirrored":
         # Each pair was seen from both of its ends.
-        halve = functools.partial(jax.tree.map, lambda x: x / 2)
-        kernel_gradient, asked_gradient = halve(kernel_gradient), halve(asked_gradient)
-    if this.schedule != "both":
-        share = 0.5
+        of_theta = jax.tree.map(lambda x: x / 2, of_theta)
+    kernel_gradient, asked_gradient = of_theta
     if this.question.scale is not None:
-        scale, pull = jax.vjp(lambda kernel: kernel.multiplier(), kernel)
-        along = share * slices.along_products(this.rows, gradient, form.narrow)
-        along = jnp.where(scale == 0, 0, along / jnp.where(scale == 0, 1, scale))
-        (part,) = pull(along.astype(scale.dtype))
-        kernel_gradient = trees.add(kernel_gradient, part)
+        along = slices.along_products(this.rows, gradient, form.narrow)
+        if this.schedule != "both":  # from both ends here, too
+            along /= 2
+        kernel_gradient = trees.add(kernel_gradient, _by_multiplier(kernel, along))
     pull_back = functools.partial(
         slices.pull_back, kernel, narrow=form.narrow, tile=form.tile
     )
@@ -315,3 +310,11 @@ def _backward_in(plan: plans.Plan, form: plans.Form, *args: Any) -> Any:
         candidates_gradient,
         None,
     )
+
+
+def _by_multiplier(kernel: kernels.Kernel, along: jax.Array) -> kernels.Kernel:
+    """The gradient of a kernel through its multiplier, from that by its logarithm."""
+    scale, pull = jax.vjp(lambda kernel: kernel.multiplier(), kernel)
+    zero = scale == 0
+    (gradient,) = pull(jnp.where(zero, 0, along / jnp.where(zero, 1, scale)))
+    return gradient

@@ -14,8 +14,6 @@ from jax import lax
 from jaxcl import kernels, mesh
 from jaxcl.pairwise import one_tile, plans, reductions, slices, trees
 
-States = dict[int, reductions.Partial]
-
 
 class Tiles:
     """A block of pairs, in tiles.
@@ -93,7 +91,9 @@ class Tiles:
         return lax.dynamic_slice(self.pair_weight, at, (row.size, column.size))
 
 
-def forward(tiles: Tiles, question: one_tile.Question, states: States) -> States:
+def forward(
+    tiles: Tiles, question: one_tile.Question, states: reductions.States
+) -> reductions.States:
     """Adds a block of pairs to the reductions.
 
     Args:
@@ -110,7 +110,9 @@ def forward(tiles: Tiles, question: one_tile.Question, states: States) -> States
     of_rows = sorted(number for number, axis in outputs if axis == 1)
     of_columns = sorted(number for number, axis in outputs if axis == 0)
 
-    def merge(states: States, number: int, part: Any, cut: Any, at: Any) -> None:
+    def merge(
+        states: reductions.States, number: int, part: Any, cut: Any, at: Any
+    ) -> None:
         states[number] = trees.update(
             lambda a, b: reductions.combine(asked[number], a, b),
             states[number],
@@ -118,7 +120,9 @@ def forward(tiles: Tiles, question: one_tile.Question, states: States) -> States
             slices.start(cut, at),
         )
 
-    def visit_row(i: Any, row: slices.Side, states: States) -> States:
+    def visit_row(
+        i: Any, row: slices.Side, states: reductions.States
+    ) -> reductions.States:
         def visit_tile(j: Any, tile: Any, products: Any, carry: Any) -> Any:
             own, states = dict(carry[0]), dict(carry[1])
             parts = one_tile.add_up(question, tile, products, tiles.form.at_once)

@@ -17,8 +17,6 @@ from jaxcl.pairwise import one_tile, reductions, slices
 from jaxcl.pairwise.mosaic_tpu import backward_body, blocks, body, calls, forward_body
 from jaxcl.pairwise.mosaic_tpu.body import LANES, Form
 
-States = dict[int, reductions.Partial]
-
 
 class Block(NamedTuple):
     """A block of pairs.
@@ -103,7 +101,9 @@ def _shapes_say(schedule: str, *args: Any) -> str | None:
     return found[0] if found else None
 
 
-def forward(block: Block, question: one_tile.Question, states: States) -> States:
+def forward(
+    block: Block, question: one_tile.Question, states: reductions.States
+) -> reductions.States:
     """Adds a block of pairs to the reductions; like `tiled.forward`.
 
     Args:
