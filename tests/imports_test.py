@@ -18,6 +18,7 @@ LEVELS = {
     "_files": -1,
     "_checksums": -1,
     "_tables": -1,
+    "_graph_batch": -1,
     "mesh": 0,
     "graphs": 1,
     "kernels": 1,
