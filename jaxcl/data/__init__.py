@@ -18,6 +18,7 @@ from jaxcl.data.dataset import (
     size_in_bytes,
     to_memory,
 )
+from jaxcl.data import graphs
 from jaxcl.data.files import array_splits, arrays, digits
 from jaxcl.data.prepared import default_data_dir, is_prepared, tfds
 from jaxcl.data.sources import open

@@ -19,9 +19,9 @@ def represent(
 
         h_i = encode(examples)_i
 
-    The function is compiled once for a batch size: the last batch is filled up with
-    copies of its last example, whose rows are then cut off. `encode` must treat the
-    examples of a batch independently (batch norm in inference mode does).
+    The function is compiled once for a batch size: the last batch begins earlier, with
+    examples of the one before, whose rows are cut off. `encode` must treat the examples
+    of a batch independently (batch norm in inference mode does).
 
     Args:
       encode: pure function of examples [batch, ...], as the column gives them, to h
@@ -55,8 +55,8 @@ def represent(
     size = min(batch_size, n)
     h = []
     for start in range(0, n, size):
-        rows = np.minimum(np.arange(start, start + size), n - 1)
-        out = _apply(encode, examples[rows])
+        first = min(start, n - size)
+        out = _apply(encode, examples[np.arange(first, first + size)])
         if out.ndim != 2 or len(out) != size:
             raise ValueError(
                 f"encode must return [batch, r], got {out.shape} from {size} examples"
@@ -70,8 +70,8 @@ def represent(
                 "encode must return numbers that float32 holds, got up to "
                 f"{largest:.3g}; multiply them by a constant"
             )
-        h.append(rows.astype(np.float32))
-    return np.concatenate(h)[:n]
+        h.append(rows[start - first :].astype(np.float32))
+    return np.concatenate(h)
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Flax encoders and projectors: images to representations h to embeddings z.
+"""Flax encoders and projectors: images or graphs to representations h to embeddings z.
 
 Parameters are float32; `dtype` chooses the precision of the computation; h and z are
 float32 always.
@@ -8,6 +8,7 @@ from jaxcl import _optional
 
 _optional.require("flax", "jaxcl.models", "train")
 
+from jaxcl.models import graphs as graphs
 from jaxcl.models.embedder import Embedder as Embedder
 from jaxcl.models.resnet import BasicBlock as BasicBlock
 from jaxcl.models.resnet import BottleneckBlock as BottleneckBlock

@@ -38,6 +38,7 @@ def batch_norm(
     axis_name: str | None = None,
     scale_init: nn.initializers.Initializer = nn.initializers.ones,
     use_bias: bool = True,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
     """Batch normalization over every axis but the last, inside a compact module.
 
@@ -54,6 +55,7 @@ def batch_norm(
         on global arrays statistics are global without it.
       scale_init: initializer of the scale [c].
       use_bias: whether a bias is added.
+      mask: rows that statistics are of, bool [..., 1]; None: all of them.
 
     Returns:
       Normalized activations [..., c].
@@ -67,4 +69,4 @@ def batch_norm(
         scale_init=scale_init,
         use_bias=use_bias,
     )
-    return norm(x.astype(jnp.float32)).astype(dtype)
+    return norm(x.astype(jnp.float32), mask=mask).astype(dtype)

@@ -112,11 +112,12 @@ class Projector(nn.Module):
 
     Call:
       h [n, r], floating point, and `train` (whether to use and update the statistics
-      of the batch) give z [n, d], float32.
+      of the batch) give z [n, d], float32; h [p, n, r], as of packed graphs, gives z
+      [p, n, d].
 
     Raises:
       ValueError: for output, hidden or depth below 1, an unknown dtype, or h not of
-        rank 2.
+        rank 2 or 3.
       TypeError: for output, hidden or depth that is no integer.
 
     Source:
@@ -151,7 +152,7 @@ class Projector(nn.Module):
 
     @nn.compact
     def __call__(self, h: jax.Array, *, train: bool) -> jax.Array:
-        _checks.array("h", h, "n r")
+        _checks.array("h", h, "p n r" if h.ndim == 3 else "n r")
         hidden = h.shape[-1] if self.hidden is None else self.hidden
         x = h
         for _ in range(self.depth - 1):

@@ -1,0 +1,272 @@
+"""Sets of graphs in files: TUDataset's folders and zips, and `.npz`."""
+
+import io
+import os
+import pathlib
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxcl.data import dataset as dataset_lib
+from jaxcl.data import files, splits
+from jaxcl.data.graphs import features as features_lib
+from jaxcl.data.graphs import generated, sets
+
+
+def open(
+    spec: str,
+    split: str = "train",
+    *,
+    features: Sequence[str] | None = None,
+) -> dataset_lib.Dataset:
+    """Opens the graphs that a flag such as `--source` names.
+
+    Args:
+      spec: "families" or "atlas", which are made here; a `.npz` file; or a folder or a
+        `.zip` of TUDataset.
+      split: "train", all graphs, or a slice of them such as "train[:90%,stratified]".
+      features: what nodes are described by, of FEATURES; None: their labels, and
+        degrees where they have none.
+
+    Returns:
+      The data set, with columns "graph" and "label"; its graphs are not packed.
+
+    Raises:
+      FileNotFoundError: if a file is not there.
+      ImportError: if networkx is missing, which makes what is made here.
+      ValueError: if the flag names no graphs, or they cannot be read.
+
+    >>> dataset = open("families", "train[:10%,stratified]")
+    >>> dataset_lib.size(dataset), dataset.class_names[:2]
+    (60, ('random', 'preferential'))
+    """
+    if not isinstance(spec, str):
+        raise TypeError(f"source must be a string, got {type(spec).__name__}")
+    if dataset_lib.split_name(split) != "train":
+        raise ValueError(f"split must be 'train' or a slice of it, got {split!r}")
+    path = os.path.expanduser(spec)
+    if spec == "families":
+        whole = generated.families()
+    elif spec == "atlas":
+        whole = generated.atlas()
+    elif spec.endswith(".npz"):
+        whole = npz(path)
+    elif os.path.isdir(path) or spec.endswith(".zip"):
+        whole = tu(path)
+    else:
+        raise ValueError(
+            "source must be 'families', 'atlas', a file ending in .npz, or a folder or "
+            f".zip of TUDataset, got {spec!r}"
+        )
+    return splits.select(features_lib.described(whole, features), split)
+
+
+def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
+    """Graphs in a `.npz` file.
+
+    It holds `edge_index` [2, E] over the nodes of all graphs, `node_ptr` [n + 1], where
+    the nodes of each begin, and `y` [n], their labels; it may hold `node_label` [N] and
+    `x` [N, f].
+
+    Args:
+      path: the file.
+
+    Returns:
+      The data set; it is called after the file.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if an array is missing or does not fit the others.
+
+    Warns:
+      UserWarning: of loops, and of graphs without edges.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    name = pathlib.Path(path).stem
+    there = files.headers(path)
+    for key in ("edge_index", "node_ptr", "y"):
+        if key not in there:
+            hint = ""
+            if "x_shape" in there or ("edge_index" in there and "y" in there):
+                hint = "; one network whose nodes have labels is for open_network"
+            raise ValueError(
+                f"{path}: must have arrays edge_index, node_ptr and y, got "
+                f"{', '.join(there) or 'nothing'}{hint}"
+            )
+    ptr, edges = files.load(path, "node_ptr"), files.load(path, "edge_index")
+    _check_integers(path, "node_ptr", ptr, 1)
+    _check_integers(path, "edge_index", edges, 2)
+    if len(edges) != 2:
+        raise ValueError(f"{path}: edge_index must be [2, E], got {list(edges.shape)}")
+    if len(ptr) < 2 or ptr[0] != 0 or (np.diff(ptr) < 0).any():
+        raise ValueError(f"{path}: node_ptr must ascend from 0, got {ptr[:5]} ...")
+    graphs = sets.from_edges(
+        path,
+        np.repeat(np.arange(len(ptr) - 1), np.diff(ptr)),
+        edges.T,
+        nodes=files.load(path, "x") if "x" in there else None,
+        node_labels=files.load(path, "node_label") if "node_label" in there else None,
+        num_graphs=len(ptr) - 1,
+    )
+    graphs = _without_one_label(graphs)
+    return sets.labelled(path, graphs, files.load(path, "y"))._replace(name=name)
+
+
+def tu(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
+    """Graphs in the text files of TUDataset.
+
+    `NAME_A.txt`, `NAME_graph_indicator.txt` and `NAME_graph_labels.txt` must be there,
+    `NAME_node_labels.txt` and `NAME_node_attributes.txt` may be; labels and attributes
+    of edges are not read. Of several node labels in a line the first one is taken.
+
+    Args:
+      path: a folder, or a `.zip`, that holds them, whatever the folder inside.
+
+    Returns:
+      The data set, called NAME.
+
+    Raises:
+      FileNotFoundError: if the folder or a file of it is missing.
+      ValueError: if a file is cut short or damaged, or they do not fit each other.
+
+    Warns:
+      UserWarning: of loops, and of graphs without edges.
+
+    Source:
+      TUDataset, https://arxiv.org/abs/2007.08663, and its file format.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    read = _members(path)
+    found = sorted(name[: -len("_A.txt")] for name in read if name.endswith("_A.txt"))
+    if len(found) != 1:
+        raise (ValueError if found else FileNotFoundError)(
+            f"{path}: expected the files of one set, NAME_A.txt and so on, got "
+            f"{', '.join(found) or 'none'}"
+        )
+    name = found[0]
+
+    def table(kind: str, number: type = np.int64, least: int = 1) -> np.ndarray | None:
+        member = f"{name}_{kind}.txt"
+        if member not in read:
+            return None
+        return _table(f"{path}: {member}", read[member](), number, least)
+
+    needed: dict[str, Any] = {}
+    for kind, columns in (("A", 2), ("graph_indicator", 1), ("graph_labels", 1)):
+        needed[kind] = table(kind, least=columns)
+        if needed[kind] is None:
+            raise FileNotFoundError(f"{path}: {name}_{kind}.txt is missing")
+    of = needed["graph_indicator"][:, 0] - 1
+    if len(of) and of.min() < 0:
+        raise ValueError(
+            f"{path}: {name}_graph_indicator.txt must number graphs from 1, got "
+            f"{of.min() + 1}"
+        )
+    labels, attributes = table("node_labels"), table("node_attributes", np.float64)
+    for kind, rows in (("node_labels", labels), ("node_attributes", attributes)):
+        if rows is not None and len(rows) != len(of):
+            raise ValueError(
+                f"{path}: {name}_{kind}.txt must have {len(of):,} lines, one for each "
+                f"node, got {len(rows):,}"
+            )
+    graph_labels = needed["graph_labels"][:, 0]
+    if len(of) and len(graph_labels) != of.max() + 1:
+        raise ValueError(
+            f"{path}: {name}_graph_labels.txt must have a line for each of the "
+            f"{of.max() + 1:,} graphs, got {len(graph_labels):,}"
+        )
+    ends = needed["A"][:, :2]
+    outside = ((ends < 1) | (ends > len(of))).any(axis=1)
+    if outside.any():
+        line = np.flatnonzero(outside)[0]
+        raise ValueError(
+            f"{path}: {name}_A.txt must join nodes 1 to {len(of):,}, and line "
+            f"{line + 1} joins {ends[line, 0]} and {ends[line, 1]}"
+        )
+    graphs = sets.from_edges(
+        path,
+        of,
+        ends - 1,
+        nodes=attributes,
+        node_labels=None if labels is None else labels[:, 0],
+        num_graphs=len(graph_labels),
+    )
+    return sets.labelled(path, graphs, graph_labels)._replace(name=name)
+
+
+def _members(path: str) -> dict[str, Callable[[], str]]:
+    """The text files of a folder or a zip, by name, and how to read each."""
+    if os.path.isdir(path):
+        return {
+            file.name: lambda file=file: file.read_text(encoding="utf-8")  # type: ignore[misc]
+            for file in sorted(pathlib.Path(path).rglob("*.txt"))
+        }
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: there is no such folder or file")
+
+    def of_zip(member: str) -> Callable[[], str]:
+        def read() -> str:
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    return archive.read(member).decode("utf-8")
+            except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+                raise ValueError(f"{path}: {member} is damaged: {error}") from error
+
+        return read
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [m for m in archive.namelist() if m.endswith(".txt")]
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: not a readable zip file: {error}") from error
+    return {pathlib.PurePosixPath(member).name: of_zip(member) for member in names}
+
+
+def _table(where: str, text: str, number: type, least: int) -> np.ndarray:
+    """Lines of numbers between commas or blanks, all of one width."""
+    if not text.strip():
+        raise ValueError(f"{where} must hold numbers, and is empty")
+    if not text.endswith("\n") and not text[-1].isdigit():
+        last = text.splitlines()[-1]
+        raise ValueError(f"{where} is cut short: its last line is {last!r}")
+    try:
+        rows = np.loadtxt(io.StringIO(text.replace(",", " ")), number, ndmin=2)
+    except ValueError:
+        rows = np.zeros((0, 0))
+    if rows.shape[1] >= least:
+        return rows
+    # Which line it is, where something is wrong.
+    kind = "integers" if number is np.int64 else "numbers"
+    width = 0
+    for i, line in enumerate(text.splitlines(), 1):
+        cells = re.split(r"[,\s]+", line.strip())
+        try:
+            values = [number(cell) for cell in cells if cell]
+        except ValueError:
+            values = []
+        width = width or len(values)
+        if len(values) < least or len(values) != width:
+            expected = width if width >= least else least
+            raise ValueError(
+                f"{where} must have {expected} {kind} in each line, got {line!r} in "
+                f"line {i}"
+            )
+    raise ValueError(f"{where} must hold {kind}")
+
+
+def _without_one_label(graphs: sets.Graphs) -> sets.Graphs:
+    """Labels that are all the same are what a file without labels was filled with."""
+    if graphs.node_labels is not None and not graphs.node_labels.any():
+        return graphs._replace(node_labels=None)
+    return graphs
+
+
+def _check_integers(path: str, key: str, x: np.ndarray, ndim: int) -> None:
+    if x.ndim != ndim or not np.issubdtype(x.dtype, np.integer):
+        raise ValueError(
+            f"{path}: {key} must be integers of {ndim} axes, got {x.dtype} "
+            f"{list(x.shape)}"
+        )
