@@ -6,6 +6,7 @@ else has a position, so a resumed run sees what an unbroken one would. `feed` gi
 same batches on a mesh.
 """
 
+from jaxcl.data import graphs
 from jaxcl.data.batching import ahead, batches, feed, permutation, put
 from jaxcl.data.dataset import (
     Column,
@@ -18,7 +19,6 @@ from jaxcl.data.dataset import (
     size_in_bytes,
     to_memory,
 )
-from jaxcl.data import graphs
 from jaxcl.data.files import array_splits, arrays, digits
 from jaxcl.data.prepared import default_data_dir, is_prepared, tfds
 from jaxcl.data.sources import open
@@ -35,6 +35,7 @@ __all__ = [
     "digits",
     "feed",
     "from_arrays",
+    "graphs",
     "is_prepared",
     "memory_limit",
     "open",

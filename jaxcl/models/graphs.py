@@ -1,7 +1,7 @@
 """Encoders of graphs: GIN and GCN, for whole graphs or for each node.
 
-Graphs are data here, a `GraphBatch` of packs; `jaxcl.graphs` is another subject. What is
-not valid in a batch changes nothing, and neither does the order of the nodes.
+Graphs are data here, a `GraphBatch` of packs; `jaxcl.graphs` is another subject. What
+is not valid in a batch changes nothing, and neither does the order of the nodes.
 """
 
 from typing import Any, Literal
@@ -64,7 +64,7 @@ class GIN(nn.Module):
     def __call__(self, graphs: GraphBatch, *, train: bool) -> jax.Array:
         check_graphs(graphs)
         x = _features(graphs).astype(self.dtype)
-        taken = []
+        taken: list[jax.Array] = []
         for layer in range(self.depth):
             eps = self.param(f"eps_{layer}", nn.initializers.zeros, (), jnp.float32)
             x = (1 + eps).astype(self.dtype) * x + neighbor_sum(graphs, x)
@@ -128,7 +128,7 @@ class GCN(nn.Module):
             x = _norm(self, graphs, x, train)
             x = nn.relu(nn.Dense(self.width, **options)(x))
         scale = jax.lax.rsqrt(1 + _degrees(graphs)).astype(self.dtype)
-        taken = []
+        taken: list[jax.Array] = []
         for _ in range(self.depth):
             if self.norm:
                 x = _norm(self, graphs, x, train)

@@ -233,7 +233,7 @@ def _table(where: str, text: str, number: type, least: int) -> np.ndarray:
         last = text.splitlines()[-1]
         raise ValueError(f"{where} is cut short: its last line is {last!r}")
     try:
-        rows = np.loadtxt(io.StringIO(text.replace(",", " ")), number, ndmin=2)
+        rows: Any = np.loadtxt(io.StringIO(text.replace(",", " ")), number, ndmin=2)
     except ValueError:
         rows = np.zeros((0, 0))
     if rows.shape[1] >= least:

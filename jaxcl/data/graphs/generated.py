@@ -68,8 +68,8 @@ def families(
 def atlas() -> dataset_lib.Dataset:
     """All graphs of two to seven nodes with at least one edge, 1,245 of them.
 
-    Their label says whether a graph has a bridge, an edge without which some of it falls
-    apart. It is a property of structure alone, at which degrees only hint.
+    Their label says whether a graph has a bridge, an edge without which a part of it
+    comes apart. It is a property of structure alone, at which degrees only hint.
 
     Returns:
       The data set, without labels of nodes.

@@ -72,16 +72,17 @@ class Packed:
         x[node], of_node[node] = g.nodes[rows], place[node_graph]
         ends[edge] = g.edges[lines] + first[edge_graph, None]
         of_edge[edge] = place[edge_graph]
-        of_node, of_edge = of_node.reshape(packs, -1), of_edge.reshape(packs, -1)
-        return GraphBatch(
+        in_packs = (packs, -1)
+        arrays: Any = (
             x.reshape(packs, self.nodes, -1),
-            of_node,
-            of_node < self.per_pack,
+            of_node.reshape(in_packs),
+            of_node.reshape(in_packs) < self.per_pack,
             ends.reshape(packs, self.edges, 2),
-            of_edge,
-            of_edge < self.per_pack,
+            of_edge.reshape(in_packs),
+            of_edge.reshape(in_packs) < self.per_pack,
             np.ones((packs, self.per_pack), bool),
         )
+        return GraphBatch(*arrays)
 
     def _places(
         self, name: str, ptr: np.ndarray, index: np.ndarray

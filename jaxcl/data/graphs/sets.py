@@ -232,7 +232,10 @@ def labelled(
             f"{name}: class_names must be {len(values)}, one for each class, got "
             f"{len(names)}"
         )
-    columns = {"graph": Ragged(graphs), "label": numbered.astype(np.int32)}
+    columns: dict[str, Any] = {
+        "graph": Ragged(graphs),
+        "label": numbered.astype(np.int32),
+    }
     return dataset_lib.Dataset(name, columns, names)
 
 
