@@ -104,12 +104,27 @@ def views(key: jax.Array, batch: Any, transform: Transform, count: int = 2) -> A
             f"{[leaf.shape for leaf in leaves]}"
         )
     keys = jax.random.split(key, (leaves[0].shape[0], count))
+    return views_by_keys(keys, batch, transform)
+
+
+def views_by_keys(keys: jax.Array, batch: Any, transform: Transform) -> Any:
+    """Makes a view of an example for each of the keys that are given for it.
+
+    Args:
+      keys: random keys [b, count, ...]; without the first two axes, they are what the
+        transform takes.
+      batch: a pytree of arrays [b, ...].
+      transform: function (key, example) -> view.
+
+    Returns:
+      The pytree of views, [b, count, ...].
+    """
 
     def views_of_one(keys: jax.Array, example: Any) -> Any:
         return jax.vmap(transform, (0, None))(keys, example)
 
     views_of_all = jax.vmap(views_of_one)
-    shardings = [jax.typeof(leaf).sharding for leaf in leaves]
+    shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(batch)]
     split = [sharding for sharding in shardings if sharding.spec[0] is not None]
     if split:  # A mesh with explicit axes: inside, leave placement to XLA.
         rows = split[0].update(spec=jax.P(split[0].spec[0]))
