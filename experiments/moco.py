@@ -72,9 +72,7 @@ class Settings(recipes.Images):
     momentum: Annotated[float, _rules.inside("[0, 1)")] = 0.99
     """Of the key encoder's parameters, per step."""
     epochs: _rules.Count = 150
-    """Passes over the images."""
     warmup_epochs: _rules.Index = 0
-    """Passes during which the learning rate rises from 0."""
     optimizer: Literal["adamw", "lars", "sgd"] = "sgd"
     """SGD has a momentum of 0.9, and decays all parameters."""
     learning_rate: _rules.Positive = 0.06
@@ -82,7 +80,6 @@ class Settings(recipes.Images):
     weight_decay: _rules.NotNegative = 5e-4
     """Of all parameters, through the gradient."""
     evaluate_every: _rules.Count = 150
-    """Steps between two measurements of the monitors."""
 
 
 # Defaults of Kernel-InfoNCE's code. Its plain losses: --kernels gaussian (or laplacian)
@@ -220,6 +217,7 @@ def pretrain(s: Settings) -> training.TrainState:
 def main(s: Settings) -> list[study.Row]:
     """Trains by each kernel, probes the encoders, and prints a table."""
     recipes.start(s)
+    recipes.check_images(s)
     _checks.divisible("queue_size", s.queue_size, s.batch_size, f"{s.batch_size} rows")
     recipes.check_study(s, s.test_split)
 

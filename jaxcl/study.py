@@ -1,9 +1,11 @@
-"""Comparisons: variants of one training and several seeds, probed, as a table.
+"""Comparisons: variants of one training and several seeds, measured, as a table.
 
-A study receives two functions, so it knows neither images nor losses: one trains with
-some settings, one gives the representations of what was trained. Each pair of a variant
-and a seed is a run in a directory of its own. Finished runs are not repeated, and one
-that was stopped goes on, so the same call again completes a comparison.
+A study receives functions, so it knows neither images nor losses: one trains with some
+settings, one gives the representations of what was trained. By default those have
+labels, and probes measure them; other data bring a score of their own, and say what it
+is called. Each pair of a variant and a seed is a run in a directory of its own.
+Finished runs are not repeated, and one that was stopped goes on, so the same call again
+completes a comparison.
 
 Needs scipy and matplotlib: `pip install 'jaxcl[tools]'`.
 """
@@ -55,6 +57,52 @@ class Features(typing.NamedTuple):
     num_classes: int
 
 
+class Metric(typing.NamedTuple):
+    """What scores are called, and how they are written: all of them times 100.
+
+    Attributes:
+      labels: a name for each score, by its key, in the order of the table.
+      compared: keys whose differences to the baseline are reported.
+      name: what all of them are; files are called so.
+      phrase: the same of one of them, whose name stands in place of {}.
+      unit: of scores times 100, such as "%" or "x 100".
+    """
+
+    labels: Mapping[str, str]
+    compared: Sequence[str]
+    name: str = "accuracy"
+    phrase: str = "accuracy with {}"
+    unit: str = "%"
+
+
+class Measured(typing.NamedTuple):
+    """What one run has reached.
+
+    Attributes:
+      scores: by key; larger is better.
+      num_held_out: examples that were right or wrong, of which each score is a share;
+        None where scores are no shares of examples, such as correlations.
+    """
+
+    scores: Mapping[str, float]
+    num_held_out: int | None = None
+
+
+ACCURACY = Metric(PROBES, compared=("few_labels", "all_labels"))
+
+
+def probe(features: Features) -> Measured:
+    """Accuracy on the held-out examples, in [0, 1], for each of PROBES."""
+    scores = evaluation.probe_scores(
+        features.train_h,
+        features.train_labels,
+        features.test_h,
+        features.test_labels,
+        num_classes=features.num_classes,
+    )
+    return Measured(scores._asdict(), len(features.test_labels))
+
+
 class Study(typing.NamedTuple):
     """What is compared.
 
@@ -62,11 +110,15 @@ class Study(typing.NamedTuple):
       pretrain: trains with some settings to the end, in their directory; called again,
         it goes on where it was stopped, or returns at once.
       features: settings, and whether the encoder is the trained one or that before the
-        first step, to its features.
+        first step, to what `score` reads of it.
+      score: what `features` gives, to its scores.
+      metric: what they are called, with their keys.
     """
 
     pretrain: Callable[[typing.Any], object]
-    features: Callable[[typing.Any, bool], Features]
+    features: Callable[[typing.Any, bool], typing.Any]
+    score: Callable[[typing.Any], Measured] = probe
+    metric: Metric = ACCURACY
 
 
 class Row(typing.NamedTuple):
@@ -74,13 +126,15 @@ class Row(typing.NamedTuple):
 
     Attributes:
       name: of the variant.
-      accuracy: in [0, 1], for each of PROBES a value per seed.
-      num_held_out: examples that it was measured on.
+      scores: for each key of the metric a value per seed.
+      num_held_out: as of `Measured`.
+      metric: what the scores are called.
     """
 
     name: str
-    accuracy: dict[str, list[float]]
-    num_held_out: int
+    scores: dict[str, list[float]]
+    num_held_out: int | None
+    metric: Metric = ACCURACY
 
 
 def run(
@@ -91,7 +145,7 @@ def run(
     *,
     may_change: Collection[str] = (),
 ) -> list[Row]:
-    """Trains and probes every variant with every seed.
+    """Trains and measures every variant with every seed.
 
     Args:
       study: what is compared.
@@ -105,7 +159,8 @@ def run(
       A row for the untrained encoder and one for each variant.
 
     Raises:
-      ValueError: if a directory holds a run with other settings.
+      ValueError: if a directory holds a run with other settings, or the scores are not
+        those of the metric.
       FloatingPointError: if a run diverges.
     """
     if not seeds or len(set(seeds)) < len(seeds):
@@ -122,7 +177,7 @@ def run(
     for _, settings in runs:
         _check(settings, may_change)
     rows = {
-        name: Row(name, {key: [] for key in PROBES}, 0)
+        name: Row(name, {key: [] for key in study.metric.labels}, None, study.metric)
         for name in (UNTRAINED, *variants)
     }
     bar = tqdm.tqdm(runs, unit="run", file=_text.TERMINAL)
@@ -131,8 +186,8 @@ def run(
         trained = name != UNTRAINED
         found, count = measure(study, settings, trained=trained, may_change=may_change)
         rows[name] = rows[name]._replace(num_held_out=count)
-        for key, value in found.items():
-            rows[name].accuracy[key].append(value)
+        for key in study.metric.labels:
+            rows[name].scores[key].append(found[key])
     return list(rows.values())
 
 
@@ -158,46 +213,51 @@ def measure(
     *,
     trained: bool = True,
     may_change: Collection[str] = (),
-) -> tuple[dict[str, float], int]:
-    """Completes one run and probes it.
+) -> Measured:
+    """Completes one run and measures it.
 
     Args:
-      study: what trains and gives features.
+      study: what trains and measures.
       s: settings of the run. With the same ones again, what is kept in its directory
         is returned.
-      trained: False probes the encoder before the first step.
+      trained: False measures the encoder before the first step.
       may_change: settings that may differ when the run goes on.
 
     Returns:
-      The accuracy in [0, 1] for each of PROBES, and the number of held-out examples.
+      The scores and the number of held-out examples.
+
+    Raises:
+      ValueError: as `run`.
     """
     _check(s, may_change)
-    path = pathlib.Path(s.directory) / "accuracy.json"
+    name, keys = study.metric.name, list(study.metric.labels)
+    path = pathlib.Path(s.directory) / f"{directory_of(name)}.json"
     # The place does not matter: a directory may be moved. Tuples are lists in JSON.
     of = json.loads(json.dumps({**dataclasses.asdict(s), "directory": None}))
     asked = {"settings": of, "trained": trained}
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            if {key: found.get(key) for key in asked} == asked:
-                return found["accuracy"], found["num_held_out"]
-        except (ValueError, AttributeError, KeyError) as error:
-            warnings.warn(f"{path} is damaged ({error}): probed again", stacklevel=2)
+            same = {key: found.get(key) for key in asked} == asked
+            if same and set(found[name]) == set(keys):  # else others were measured
+                return Measured(found[name], found["num_held_out"])
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            warnings.warn(f"{path} is damaged ({error}): measured again", stacklevel=2)
     if trained:
         study.pretrain(s)
-    features = study.features(s, trained)
-    scores = evaluation.probe_scores(
-        features.train_h,
-        features.train_labels,
-        features.test_h,
-        features.test_labels,
-        num_classes=features.num_classes,
-    )
-    accuracy, count = scores._asdict(), len(features.test_labels)
-    record = {"accuracy": accuracy, "num_held_out": count}
+    measured = study.score(study.features(s, trained))
+    if set(measured.scores) != set(keys):
+        raise ValueError(
+            f"scores must be those of the metric, {', '.join(keys)}, got "
+            f"{', '.join(measured.scores) or 'none'}"
+        )
+    # Whatever number it is, such as NumPy's, the file holds Python's.
+    scores = {key: float(measured.scores[key]) for key in keys}
+    measured = measured._replace(scores=scores)
     if jax.process_index() == 0:
+        record = {name: scores, "num_held_out": measured.num_held_out}
         _files.write_json(path, asked | record)
-    return accuracy, count
+    return measured
 
 
 def _check(s: typing.Any, may_change: Collection[str]) -> None:
@@ -230,17 +290,17 @@ def shared_programs() -> Iterator[None]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table of means and standard deviations over seeds, in percent."""
-    count = len(rows[0].accuracy["knn"])
+    """A Markdown table of means and standard deviations over seeds, times 100."""
+    labels = rows[0].metric.labels
     lines = []
     for row in rows:
         cells = [row.name]
-        for key in PROBES:
-            values = 100 * np.array(row.accuracy[key])
-            spread = f" ± {values.std(ddof=1):.1f}" if count > 1 else ""
+        for key in labels:
+            values = 100 * np.array(row.scores[key])
+            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.1f}{spread}")
         lines.append(cells)
-    return _tables.markdown(["variant", *PROBES.values()], lines)
+    return _tables.markdown(["variant", *labels.values()], lines)
 
 
 class Difference(typing.NamedTuple):
@@ -254,20 +314,22 @@ def differences(rows: Sequence[Row], baseline: str, key: str) -> dict[str, Diffe
     """Differences to a baseline in points, seed by seed.
 
     The same seed has the same first parameters, batches and views in all runs, so the
-    difference is less noisy than the two accuracies.
+    difference is less noisy than the two scores.
 
     Args:
       rows: from `run`.
       baseline: the name of a row.
-      key: of PROBES.
+      key: of the metric.
 
     Returns:
       For each other row that was trained the mean, and half of Student's interval of
-      95 % over seeds. The standard error counts as no less than one example in one of
-      the seeds, so that equal counts are not taken for certainty.
+      95 % over seeds. Where scores are shares of examples, the standard error counts
+      as no less than one of them in one of the seeds, so that equal counts are not
+      taken for certainty.
     """
-    by_name = {row.name: np.array(row.accuracy[key]) for row in rows}
-    example = 100 / rows[0].num_held_out
+    by_name = {row.name: np.array(row.scores[key]) for row in rows}
+    count = rows[0].num_held_out
+    example = 100 / count if count else 0.0
     found = {}
     for name, values in by_name.items():
         if name in (baseline, UNTRAINED):
@@ -275,7 +337,7 @@ def differences(rows: Sequence[Row], baseline: str, key: str) -> dict[str, Diffe
         gain, margin = 100 * (values - by_name[baseline]), np.nan
         if len(gain) > 1:
             error = max(stats.sem(gain), example / len(gain))
-            margin = stats.t.interval(0.95, len(gain) - 1, scale=error)[1]
+            margin = error * stats.t.ppf(0.975, len(gain) - 1)
         found[name] = Difference(float(gain.mean()), float(margin))
     return found
 
@@ -289,9 +351,10 @@ def report(
     title: str,
     baseline: str,
 ) -> None:
-    """Writes accuracy.png and results.json, prints the table and what it supports.
+    """Writes results.json and a picture, prints the table and what it supports.
 
-    Of several processes only the first does.
+    The picture is called as the metric is: accuracy.png. Of several processes only the
+    first does anything.
 
     Args:
       directory: where they go.
@@ -303,35 +366,48 @@ def report(
     """
     if jax.process_index() != 0:
         return
-    home = pathlib.Path(directory)
+    home, metric = pathlib.Path(directory), rows[0].metric
     record = {
         "settings": dataclasses.asdict(settings),
         "variants": variants,
-        "rows": [row._asdict() for row in rows],
+        "rows": [
+            {
+                "name": row.name,
+                metric.name: row.scores,
+                "num_held_out": row.num_held_out,
+            }
+            for row in rows
+        ],
     }
     keep_text(home / "results.json", json.dumps(record, indent=2) + "\n")
-    count = len(rows[0].accuracy["knn"])
+    count = _num_seeds(rows)
     spread = f"mean ± standard deviation of {count} seeds" if count > 1 else "one seed"
-    print(f"\n{title} (%), {spread}\n")
+    print(f"\n{title} ({metric.unit}), {spread}\n")
     print(table(rows))
-    for key in ("few_labels", "all_labels"):
+    for key in metric.compared:
         print(f"\n{report_differences(rows, baseline, key)}")
     from jaxcl.pictures import studies, style  # matplotlib is slow to import
 
     style.attempt(
         studies.dots,
-        home / "accuracy.png",
+        home / f"{directory_of(metric.name)}.png",
         [row.name for row in rows],
-        {label: [row.accuracy[key] for row in rows] for key, label in PROBES.items()},
+        {
+            label: [row.scores[key] for row in rows]
+            for key, label in metric.labels.items()
+        },
         baseline=baseline,
         aside=UNTRAINED,
+        axis=f"{metric.phrase} ({metric.unit})",
         title=title,
     )
 
 
 def report_differences(rows: Sequence[Row], baseline: str, key: str) -> str:
     """Lines of the differences to a baseline, and which of them chance may explain."""
-    lines = [f"Difference to {baseline!r} in points, accuracy with {PROBES[key]}:"]
+    metric = rows[0].metric
+    of_key = metric.phrase.format(metric.labels[key])
+    lines = [f"Difference to {baseline!r} in points, {of_key}:"]
     for name, found in differences(rows, baseline, key).items():
         if np.isnan(found.margin):
             lines.append(f"  {name}: {found.mean:+.2f}")
@@ -339,12 +415,16 @@ def report_differences(rows: Sequence[Row], baseline: str, key: str) -> str:
             outside = abs(found.mean) > found.margin  # of the interval lies 0
             said = "supported" if outside else "not supported by these runs"
             lines.append(f"  {name}: {found.mean:+.2f} ± {found.margin:.2f}, {said}")
-    count = len(rows[0].accuracy[key])
+    count = _num_seeds(rows)
     if count == 1:
         lines.append("  One seed supports nothing: chance is not known.")
     else:
         lines.append(f"  (95 % CI over {count} seeds, each row by itself)")
     return "\n".join(lines)
+
+
+def _num_seeds(rows: Sequence[Row]) -> int:
+    return len(next(iter(rows[0].scores.values())))
 
 
 def keep_text(path: str | os.PathLike, text: str) -> None:

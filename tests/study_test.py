@@ -71,15 +71,15 @@ def test_every_variant_and_seed_is_trained_once_and_the_untrained_never(
     assert counted.trained == [(1.0, 0), (2.0, 0)]
     assert counted.asked == [(1.0, 0, False), (1.0, 0, True), (2.0, 0, True)]
     assert {row.num_held_out for row in first} == {30}
-    assert first[0].accuracy["knn"][0] < first[2].accuracy["knn"][0]
+    assert first[0].scores["knn"][0] < first[2].scores["knn"][0]
 
     # Another seed is added; what has been measured is not trained or measured again.
     both = study.run(counted.study(), base, VARIANTS, (0, 1))
     assert counted.trained[2:] == [(1.0, 1), (2.0, 1)]
     assert len(counted.asked) == 6
     for row, before in zip(both, first, strict=True):
-        assert row.accuracy["all_labels"][0] == before.accuracy["all_labels"][0]
-        assert all(len(values) == 2 for values in row.accuracy.values())
+        assert row.scores["all_labels"][0] == before.scores["all_labels"][0]
+        assert all(len(values) == 2 for values in row.scores.values())
     assert {row.num_held_out for row in both} == {30}
 
 
@@ -182,6 +182,114 @@ def test_the_table_has_means_and_standard_deviations_in_percent():
     assert lines[2].split("|")[1:3] == [" a       ", " 90.5 ± 0.7 "]
     assert lines[3].split("|")[2] == " 50.0 ± 0.0 "
     assert "±" not in study.table(_rows(a=[0.9]))
+
+
+def test_what_was_measured_before_is_read_and_written_as_it_was(tmp_path, counted):
+    """The files of comparisons are older than metrics of other names."""
+    base, of = Settings(str(tmp_path)), {"plain": {}}
+    scores = {"knn": 0.25, "few_labels": 0.5, "all_labels": 0.75}
+    for name, trained in ((study.UNTRAINED, False), ("plain", True)):
+        home = tmp_path / study.directory_of(name) / "seed_0"
+        home.mkdir(parents=True)
+        settings = {"directory": None, "seed": 0, "strength": 1.0, "steps": 3}
+        kept = {"settings": settings, "trained": trained}
+        kept |= {"accuracy": scores, "num_held_out": 40}
+        (home / "accuracy.json").write_text(json.dumps(kept))
+    rows = study.run(counted.study(), base, of, (0,))
+    assert (counted.trained, counted.asked) == ([], [])
+    assert rows[1].scores == {key: [value] for key, value in scores.items()}
+    assert rows[1].num_held_out == 40
+    said = {"settings": base, "variants": of, "title": "t", "baseline": "plain"}
+    study.report(tmp_path, rows, **said)
+    record = json.loads((tmp_path / "results.json").read_text())
+    expected = {"name": "plain", "accuracy": rows[1].scores, "num_held_out": 40}
+    assert record["rows"][1] == expected
+
+
+SPEARMAN = study.Metric(
+    {"sts": "STS-B", "sick": "SICK-R"},
+    compared=("sick",),
+    name="Spearman correlation",
+    phrase="Spearman correlation on {}",
+    unit="x 100",
+)
+
+
+def _spearman(counted, **changes):
+    """A study of texts: no examples are right or wrong."""
+
+    def features(s, trained):
+        counted.asked.append(trained)
+        return s.strength + s.seed / 64 if trained else 0.0
+
+    def score(h):
+        return study.Measured({"sick": np.float32(h / 4), "sts": -h / 4})
+
+    return study.Study(counted.pretrain, features, score, SPEARMAN)._replace(**changes)
+
+
+def test_another_kind_of_data_has_scores_of_its_own(tmp_path, counted, capsys):
+    base, of = Settings(str(tmp_path)), _spearman(counted)
+    rows = study.run(of, base, VARIANTS, (0, 4))
+    assert rows[2].scores == {"sts": [-0.5, -0.515625], "sick": [0.5, 0.515625]}
+    assert rows[2].num_held_out is None
+    assert study.run(of, base, VARIANTS, (0, 4)) == rows
+    assert len(counted.asked) == 6  # not measured again
+    with legible.checked():
+        study.report(
+            tmp_path,
+            rows,
+            settings=base,
+            variants=VARIANTS,
+            title="Texts",
+            baseline="plain",
+        )
+    said = capsys.readouterr().out
+    assert "Texts (x 100), mean ± standard deviation of 2 seeds" in said
+    assert "| variant           |       STS-B |     SICK-R |" in said
+    # Every seed gained as much: without a count nothing is added to the error.
+    assert "'plain' in points, Spearman correlation on SICK-R:\n" in said
+    assert "twice as strong: +25.00 ± 0.00, supported" in said
+    assert "accuracy" not in said
+    assert "%)" not in said
+    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert names == {"results.json", "Spearman_correlation.png"}
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert record["rows"][2] == {
+        "name": "twice as strong",
+        "Spearman correlation": rows[2].scores,
+        "num_held_out": None,
+    }
+
+
+def test_scores_that_were_added_are_measured_without_a_training(tmp_path, counted):
+    base, before = Settings(str(tmp_path)), len(VARIANTS) + 1
+    study.run(_spearman(counted), base, VARIANTS, (0,))
+    one = SPEARMAN._replace(labels={"sts": "STS-B"})
+    of_one = _spearman(
+        counted, metric=one, score=lambda h: study.Measured({"sts": h}, 7)
+    )
+    rows = study.run(of_one, base, VARIANTS, (0,))
+    assert (rows[1].scores, rows[1].num_held_out) == ({"sts": [1.0]}, 7)
+    assert len(counted.asked) == 2 * before
+
+
+def test_scores_are_those_of_the_metric(tmp_path, counted):
+    of = _spearman(counted, score=lambda h: study.Measured({"sts": h}))
+    with pytest.raises(ValueError, match="of the metric, sts, sick, got sts"):
+        study.measure(of, Settings(str(tmp_path)))
+
+
+def test_a_panel_is_called_as_its_metric_is(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(studies.style, "save", lambda figure, _: figures.append(figure))
+    scores = {f"set {i}": [[0.1], [0.5, 0.6], [0.7, 0.9]] for i in range(5)}
+    how = {"baseline": "a", "aside": "untrained", "axis": "correlation on {} (x 100)"}
+    studies.dots(tmp_path / "x.png", ["untrained", "a", "b"], scores, **how)
+    [figure] = figures
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        f"correlation on set {i} (x 100)" for i in range(5)
+    ]
 
 
 def test_a_report_keeps_what_was_there_beside_it(tmp_path, capsys):

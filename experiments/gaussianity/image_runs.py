@@ -15,7 +15,7 @@ import optax
 
 import jaxcl
 from experiments.gaussianity import measures
-from jaxcl import _rules, augment, data, evaluation, losses, models, recipes, training
+from jaxcl import _rules, augment, data, evaluation, models, recipes, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +89,8 @@ Loss = Callable[[Any, jax.Array, jax.Array], jax.Array]
 
 def contrastive(s: Settings, mesh: jax.sharding.Mesh) -> Loss:
     """The contrastive loss of the settings; labels are not used."""
-
-    def of_views(z: jax.Array, axis_name: str | None = None) -> jax.Array:
-        options: Any = {"temperature": s.temperature, "axis_name": axis_name}
-        if s.loss == "nt_xent":
-            return losses.nt_xent(z, **options)
-        return losses.info_nce(z[:, 0], z[:, 1], **options)
-
-    loss = jaxcl.sharded(of_views, mesh)
+    chosen = recipes.ViewLoss(loss=s.loss, temperature=s.temperature)
+    loss = jaxcl.sharded(recipes.make_loss(chosen), mesh)
     return lambda params, z, labels: loss(z)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from jaxcl import _rules, kernels, losses, recipes
+from jaxcl import _rules, losses, recipes
 
 BASELINE = "Gaussian (SimCLR)"
 
@@ -51,77 +51,48 @@ class Row(NamedTuple):
     halves: bool = False
 
 
-def of_kernel(make: Callable[[Training], kernels.Kernel]) -> Callable[..., Loss]:
-    """Kernel-InfoNCE by one kernel."""
-
-    def make_loss(s: Training) -> Loss:
-        kernel = make(s)
-        return lambda z, axis_name=None: losses.kernel_info_nce(
-            z, kernel=kernel, axis_name=axis_name
-        )
-
-    return make_loss
+def by_kernel(s: Training, name: recipes.KernelName, **changes: Any) -> Loss:
+    """Kernel-InfoNCE by the kernel of that name in `recipes.ViewLoss`."""
+    numbers = ("temperature", "second_temperature", "weight", "power", "arc_scale")
+    of_row: Any = {"kernel": name, **{key: getattr(s, key) for key in numbers}}
+    of_row |= changes
+    return recipes.make_loss(recipes.ViewLoss(loss="kernel_info_nce", **of_row))
 
 
-def members(s: Training) -> tuple[kernels.Kernel, kernels.Kernel]:
-    """The two members of a sum."""
-    second = s.second_temperature or s.temperature
-    return kernels.gaussian(s.temperature), kernels.exponential(s.power, second)
+def of_kernel(name: recipes.KernelName) -> Callable[[Training], Loss]:
+    """What the paper adds are kernels, inside the logarithm."""
+    return lambda s: by_kernel(s, name)
 
 
-def weights(s: Training) -> tuple[float, float]:
-    return 1 - s.weight, s.weight
-
-
-def of_losses(combine: Callable[..., kernels.Kernel]) -> Callable[..., Loss]:
+def of_losses(name: recipes.KernelName) -> Callable[[Training], Loss]:
     """What the paper's code adds: the losses of the members, outside of the log."""
 
     def make_loss(s: Training) -> Loss:
         # A weight of 0 drops a member, so that each loss sees one member alone.
-        alone = [combine(*members(s), weights=one) for one in ((1, 0), (0, 1))]
-
-        def loss(z: jax.Array, axis_name: Any = None) -> jax.Array:
-            first, second = (
-                losses.kernel_info_nce(z, kernel=kernel, axis_name=axis_name)
-                for kernel in alone
-            )
-            return weights(s)[0] * first + weights(s)[1] * second
-
-        return loss
+        first, second = (by_kernel(s, name, weight=one) for one in (0.0, 1.0))
+        return lambda z, axis_name=None: (
+            (1 - s.weight) * first(z, axis_name=axis_name)
+            + s.weight * second(z, axis_name=axis_name)
+        )
 
     return make_loss
-
-
-def of_sum(combine: Callable[..., kernels.Kernel]) -> Callable[..., Loss]:
-    """What the paper adds: kernels, inside the logarithm."""
-    return of_kernel(lambda s: combine(*members(s), weights=weights(s)))
-
-
-def of_arc_cosine(order: int) -> Callable[..., Loss]:
-    return of_kernel(lambda s: kernels.arc_cosine(order, s.arc_scale))
-
-
-def spectral(s: Training) -> Loss:
-    return losses.spectral_contrastive
 
 
 # Of sums the paper draws two temperatures and has equal weights; its code draws one
 # temperature, a weight and a power.
 TWO, MIXED = ("temperature", "second_temperature"), ("temperature", "weight", "power")
 ROWS: Mapping[str, Row] = {
-    BASELINE: Row(of_kernel(lambda s: kernels.gaussian(s.temperature))),
-    "Laplacian": Row(of_kernel(lambda s: kernels.laplacian(s.temperature))),
-    "power 0.5": Row(of_kernel(lambda s: kernels.exponential(0.5, s.temperature))),
-    "simple sum": Row(of_sum(kernels.kernel_sum), TWO),
-    "concatenation sum": Row(of_sum(kernels.concatenation_sum), TWO, halves=True),
-    "simple sum of losses": Row(of_losses(kernels.kernel_sum), MIXED),
-    "concatenation of losses": Row(
-        of_losses(kernels.concatenation_sum), MIXED, halves=True
-    ),
-    "arc-cosine 0": Row(of_arc_cosine(0), ("arc_scale",)),
-    "arc-cosine 1": Row(of_arc_cosine(1), ("arc_scale",)),
-    "arc-cosine 2": Row(of_arc_cosine(2), ("arc_scale",)),
-    "spectral contrastive": Row(spectral, ()),
+    BASELINE: Row(of_kernel("gaussian")),
+    "Laplacian": Row(of_kernel("laplacian")),
+    "power 0.5": Row(of_kernel("power_half")),
+    "simple sum": Row(of_kernel("simple_sum"), TWO),
+    "concatenation sum": Row(of_kernel("concatenation_sum"), TWO, halves=True),
+    "simple sum of losses": Row(of_losses("simple_sum"), MIXED),
+    "concatenation of losses": Row(of_losses("concatenation_sum"), MIXED, halves=True),
+    "arc-cosine 0": Row(of_kernel("arc_cosine_0"), ("arc_scale",)),
+    "arc-cosine 1": Row(of_kernel("arc_cosine_1"), ("arc_scale",)),
+    "arc-cosine 2": Row(of_kernel("arc_cosine_2"), ("arc_scale",)),
+    "spectral contrastive": Row(lambda s: losses.spectral_contrastive, ()),
 }
 
 # What `search --metric few_labels --learning_rate 8e-3` has found on the digits, whose

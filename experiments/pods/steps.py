@@ -6,13 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from experiments.pods import problems, towers
 from experiments.pods.problems import Problem, place
 from experiments.pods.settings import Settings
-from jaxcl import augment, data, losses, recipes, training
+from jaxcl import augment, losses, recipes, training
 
 EMBEDDING = 128  # size of SimCLR's z
 
@@ -85,9 +84,7 @@ def _simclr(s: Settings, mesh: jax.sharding.Mesh) -> Problem:
     described = recipes.describe(r, shape)
     transform = recipes.make_transform(r, shape)
     apply = recipes.make_apply(r, described)
-    # The schedule asks how many images there are; nobody looks at them.
-    many = np.broadcast_to(np.zeros((1, *shape), np.uint8), (100 * s.n, *shape))
-    tx = _scoped(recipes.make_optimizer(r, data.Dataset("many", {"image": many})))
+    tx = _scoped(recipes.make_optimizer(r, 100 * s.n))
 
     def start() -> training.TrainState:
         params, stats = recipes.initialize(r, described)

@@ -93,7 +93,7 @@ def main(s: Settings) -> list[study.Row]:
     surface = {
         label: np.array(
             [
-                [100 * np.mean(by_name[grid[a, b]].accuracy[key]) for b in s.betas]
+                [100 * np.mean(by_name[grid[a, b]].scores[key]) for b in s.betas]
                 for a in s.alphas
             ]
         )

@@ -8,20 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 import jaxcl
-from jaxcl import (
-    _rules,
-    augment,
-    data,
-    kernels,
-    losses,
-    models,
-    recipes,
-    study,
-    training,
-)
-
-# A loss of embeddings [b, v, d] with a value per anchor; takes axis_name.
-Loss = Callable[..., jax.Array]
+from jaxcl import _rules, augment, data, models, recipes, study, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,48 +36,34 @@ class Other(NamedTuple):
     """A loss that the authors compare with.
 
     Attributes:
-      make_loss: settings to a loss.
+      loss: its name in `recipes.ViewLoss`.
       num_views: of each image.
+      temperature: None is that of the settings.
     """
 
-    make_loss: Callable[[Training], Loss]
+    loss: recipes.LossName
     num_views: int = 2
-
-
-def of_two(loss: Loss) -> Loss:
-    """A loss of one direction between the first two views."""
-    return lambda z, axis_name=None: loss(z[:, 0], z[:, 1], axis_name=axis_name)
-
-
-def of_three(loss: Loss) -> Loss:
-    return lambda z, axis_name=None: loss(
-        z[:, 0], z[:, 1], z[:, 2], axis_name=axis_name
-    )
-
-
-def at_temperature(loss: Loss, s: Training, **options: Any) -> Loss:
-    return functools.partial(loss, temperature=s.temperature, **options)
-
-
-def sc_info_nce(s: Training) -> Loss:
-    options: Any = {"alpha": s.alpha, "beta": s.beta, "variant": s.variant}
-    return of_two(at_temperature(losses.sc_info_nce, s, **options))
+    temperature: float | None = None
 
 
 # The authors' comparison, each loss of one direction between views unless it says so.
 OTHERS: Mapping[str, Other] = {
-    "InfoNCE": Other(lambda s: of_two(at_temperature(losses.info_nce, s))),
-    "NT-Xent": Other(lambda s: at_temperature(losses.nt_xent, s)),
-    "DCL": Other(lambda s: at_temperature(losses.dcl, s)),
-    "DHEL": Other(lambda s: at_temperature(losses.dhel, s)),
-    "IS-InfoNCE": Other(lambda s: of_three(at_temperature(losses.is_info_nce, s)), 3),
-    "KCL": Other(lambda s: functools.partial(losses.kcl, kernel=kernels.gaussian(1.0))),
-    "f-MICL": Other(lambda s: losses.f_micl),
+    "InfoNCE": Other("info_nce"),
+    "NT-Xent": Other("nt_xent"),
+    "DCL": Other("dcl"),
+    "DHEL": Other("dhel"),
+    "IS-InfoNCE": Other("is_info_nce", 3),
+    "KCL": Other("kcl", temperature=1.0),
+    "f-MICL": Other("f_micl"),
 }
 
 
-def make_loss(s: Training) -> Loss:
-    return OTHERS[s.loss].make_loss(s) if s.loss in OTHERS else sc_info_nce(s)
+def make_loss(s: Training) -> Callable[..., jax.Array]:
+    """Returns loss(z [b, v, d], axis_name=...), one per anchor."""
+    name, _, t = OTHERS.get(s.loss, Other("sc_info_nce"))
+    sc: dict[str, Any] = {"alpha": s.alpha, "beta": s.beta, "variant": s.variant}
+    t = s.temperature if t is None else t
+    return recipes.make_loss(recipes.ViewLoss(loss=name, temperature=t, **sc))
 
 
 def pretrain(s: Training) -> training.TrainState:

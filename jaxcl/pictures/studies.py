@@ -13,34 +13,36 @@ from jaxcl.pictures import style
 def dots(
     path: str | os.PathLike,
     names: Sequence[str],
-    accuracy: Mapping[str, Sequence[Sequence[float]]],
+    scores: Mapping[str, Sequence[Sequence[float]]],
     *,
     baseline: str,
     aside: str,
+    axis: str = "accuracy with {} (%)",
     title: str = "",
 ) -> None:
-    """Draws every seed's accuracy as a dot and the mean as a line, a panel per probe.
+    """Draws every seed's score as a dot and the mean as a line, a panel per score.
 
     Args:
       path: the PNG to write.
       names: of the rows.
-      accuracy: for each probe, by its label, the accuracies in [0, 1] of each row.
+      scores: by a label, those of each row; they are drawn times 100.
       baseline: the row whose mean is drawn through all of them.
       aside: a row, such as the untrained encoder, that does not decide the limits.
+      axis: what is written below a panel, with its label in place of {}.
       title: of the picture.
     """
-    figure = style.blank(12, 1.6 + 0.33 * len(names))
+    figure = style.blank(max(12, 4 * len(scores)), 1.6 + 0.33 * len(names))
     style.heading(
         figure,
         style.literal(title, 100),
         f"a dot is a seed, the line their mean; dashed: {style.literal(baseline)}",
     )
-    panels = figure.subplots(1, len(accuracy), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
     places = np.arange(len(names))[::-1]
-    for axes, (label, of_probe) in zip(panels, accuracy.items(), strict=True):
+    for axes, (label, of_rows) in zip(panels, scores.items(), strict=True):
         style.plain(axes)
-        percent = [100 * np.asarray(values) for values in of_probe]
-        for name, values, place in zip(names, percent, places, strict=True):
+        points = [100 * np.asarray(values) for values in of_rows]
+        for name, values, place in zip(names, points, places, strict=True):
             color = style.QUIET if name == aside else style.COLORS[0]
             if name == baseline:
                 axes.axvline(values.mean(), color=style.COLORS[6], ls="--", lw=1.2)
@@ -49,22 +51,22 @@ def dots(
                 [values.mean()] * 2, [place - 0.3, place + 0.3], color=color, lw=2
             )
         others = np.concatenate(
-            [v for name, v in zip(names, percent, strict=True) if name != aside]
+            [v for name, v in zip(names, points, strict=True) if name != aside]
         )
         low, high = np.min(others), np.max(others)
         margin = 0.08 * (high - low) + 0.1
         row = list(names).index(aside) if aside in names else None
-        if row is not None and low - percent[row].max() > max(high - low, 5 * margin):
+        if row is not None and low - points[row].max() > max(high - low, 5 * margin):
             # Far away, all of it: it would squeeze the rest.
             axes.set_xlim(low - 4 * margin, high + margin)
             axes.annotate(
-                f"\N{LEFTWARDS ARROW} {percent[row].mean():.1f}",
+                f"\N{LEFTWARDS ARROW} {points[row].mean():.1f}",
                 (low - 3.6 * margin, places[row]),
                 color=style.QUIET,
                 va="center",
             )
         axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
-        axes.set_xlabel(f"accuracy with {style.literal(label)} (%)")
+        axes.set_xlabel(axis.format(style.literal(label)))
     panels[0].set_yticks(places, style.distinct(names))
     style.save(figure, path)
 

@@ -1,25 +1,30 @@
-"""What training on a kind of data needs besides a loss: settings, model, views.
+"""What a training needs, by name: settings, data, model, optimizer, loss.
 
-A script's settings extend those of a recipe, and what the recipe makes of them is what
-probes and tools make as well: what a model is given is said once.
+A script's settings extend those of its kind of data and of its losses:
+
+    class Settings(recipes.ViewLoss, recipes.Images): ...
+
+`Training` is what all kinds of data share, `Images` is the one of images, `ViewLoss`
+serves any of them. What recipes make of settings is what probes and tools make as well:
+what a model is given is said once.
 """
 
-from jaxcl.recipes.images import MAY_CHANGE as MAY_CHANGE
 from jaxcl.recipes.images import WATCHED as WATCHED
 from jaxcl.recipes.images import Images as Images
-from jaxcl.recipes.images import check as check
+from jaxcl.recipes.images import check_images as check_images
 from jaxcl.recipes.images import describe as describe
 from jaxcl.recipes.images import image_size as image_size
 from jaxcl.recipes.images import initialize as initialize
-from jaxcl.recipes.images import last_step as last_step
 from jaxcl.recipes.images import make_apply as make_apply
 from jaxcl.recipes.images import make_monitors as make_monitors
-from jaxcl.recipes.images import make_optimizer as make_optimizer
 from jaxcl.recipes.images import make_transform as make_transform
 from jaxcl.recipes.images import open_images as open_images
-from jaxcl.recipes.images import run_options as run_options
-from jaxcl.recipes.images import start as start
-from jaxcl.recipes.images import variables_of as variables_of
+from jaxcl.recipes.losses import KernelName as KernelName
+from jaxcl.recipes.losses import LossName as LossName
+from jaxcl.recipes.losses import ViewLoss as ViewLoss
+from jaxcl.recipes.losses import check_loss as check_loss
+from jaxcl.recipes.losses import make_kernel as make_kernel
+from jaxcl.recipes.losses import make_loss as make_loss
 from jaxcl.recipes.protocols import DIGITS as DIGITS
 from jaxcl.recipes.protocols import MNIST as MNIST
 from jaxcl.recipes.protocols import Instead as Instead
@@ -30,3 +35,13 @@ from jaxcl.recipes.runs import check_study as check_study
 from jaxcl.recipes.runs import labelled as labelled
 from jaxcl.recipes.runs import open_encoder as open_encoder
 from jaxcl.recipes.runs import probe_features as probe_features
+from jaxcl.recipes.training import MAY_CHANGE as MAY_CHANGE
+from jaxcl.recipes.training import Training as Training
+from jaxcl.recipes.training import check as check
+from jaxcl.recipes.training import check_size as check_size
+from jaxcl.recipes.training import last_step as last_step
+from jaxcl.recipes.training import make_optimizer as make_optimizer
+from jaxcl.recipes.training import run_options as run_options
+from jaxcl.recipes.training import start as start
+from jaxcl.recipes.training import steps_per_epoch as steps_per_epoch
+from jaxcl.recipes.training import variables_of as variables_of

@@ -1,18 +1,16 @@
-"""Pretraining on images: the settings that scripts share, and what they stand for."""
+"""Pretraining on images: their settings, and what these stand for."""
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxcl import (
-    _checks,
     _rules,
     augment,
     data,
@@ -22,6 +20,7 @@ from jaxcl import (
     models,
     training,
 )
+from jaxcl.recipes import training as training_lib
 
 Monitor = Literal[
     "knn", "linear", "alignment", "uniformity", "effective_rank", "norm_cv"
@@ -29,19 +28,14 @@ Monitor = Literal[
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
+class Images(training_lib.Training):
     """Pretrains an encoder of images."""
 
+    examples: ClassVar[str] = "images"
+
     directory: str = "runs/images"
-    """Where settings, metrics, checkpoints and pictures go."""
     source: str = "digits"
     """Images: "digits", a .npz or .npy file, "tfds:NAME", or a prepared directory."""
-    split: str = "train"
-    """Part of the source to learn from, such as "train", "train[:90%]" or, drawn evenly
-    over the classes, "train[:90%,stratified]"."""
-    on_device: bool | None = None
-    """Whether the images live on the devices; None: where they take less than a tenth
-    of the memory."""
     augmentation: Literal["characters", "photographs", "moco"] = "characters"
     """Affine maps and noise; crops, flips and colors of SimCLR; or of MoCo v2."""
     jitter: Annotated[float, _rules.inside("[0, 2.5]")] = 0.5
@@ -58,76 +52,15 @@ class Images:
     """Channels of the encoder's first stage; 64 is the usual residual network."""
     stem: Literal["small", "imagenet"] = "small"
     """Stem of a residual network: 3x3 for images of about 32 pixels, or 7x7."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """In which the model computes; parameters and losses are float32."""
-    gradients: Literal["compute", "float32"] = "compute"
-    """In which gradients of weights are summed over devices: that of the computation,
-    or float32, which takes twice the bytes of bfloat16."""
-    embedding: _rules.Count = 128
-    """Size d of the embedding z that the loss sees."""
     projector: Literal["normalized", "plain"] = "normalized"
     """Whether the projector's hidden layer is batch-normalized."""
     projector_norm: bool = False
     """Whether z is batch-normalized, without a bias, as the last step of the model."""
-    batch_size: _rules.Several = 128
-    """Images per step, over all devices."""
-    chunks: _rules.Count = 1
-    """Parts in which a batch goes through the encoder, to save memory; the loss sees
-    the whole batch. Batch statistics are those of a part. Meant for accelerators: on a
-    CPU gradients of convolutions become slow."""
-    epochs: _rules.Count = 300
-    """Passes over the images."""
-    warmup_epochs: _rules.Index = 20
-    """Passes during which the learning rate rises from 0."""
-    optimizer: Literal["adamw", "lars", "sgd"] = "adamw"
-    """LARS is meant for batches of thousands; SGD has a momentum of 0.9."""
-    learning_rate: _rules.Positive = 2e-3
-    """Highest rate, after the warm-up."""
-    weight_decay: _rules.NotNegative = 1e-4
-    """Of weights; biases and normalizations have none, but with SGD."""
-    average: Annotated[float, _rules.inside("[0, 1)")] = 0.0
-    """Momentum of a moving average of the weights, such as 0.999, which is probed and
-    exported in place of them; 0: none."""
-    seed: _rules.Seed = 0
-    """Of parameters, batches and views."""
     monitors: tuple[Monitor, ...] = ("knn",)
     """Measured while training, on training images: accuracy of k-NN; of a linear probe
     that learns beside the model and does not touch it; alignment and uniformity of z;
     effective rank and spread of the norms of h."""
-    log_every: _rules.Count = 50
-    """Steps between two lines of metrics."""
-    evaluate_every: _rules.Count = 300
-    """Steps between two measurements of the monitors."""
-    save_every: _rules.Count = 500
-    """Steps between two checkpoints."""
-    max_steps: _rules.Count | None = None
-    """Stops early after this many steps; the schedule stays that of all epochs."""
-    progress: bool = True
-    """Whether a bar shows loss and speed."""
-    distributed: bool = False
-    """Joins the other processes of a pod or cluster first; run one on each host."""
-    coordinator: str | None = None
-    """HOST:PORT of process 0, where no cluster is detected; implies `distributed`."""
-    num_processes: _rules.Count | None = None
-    """Number of processes, where no cluster is detected."""
-    process_id: _rules.Index | None = None
-    """Which of them this one is, from 0."""
 
-
-# What may differ when a run resumes, since it does not change what is computed.
-MAY_CHANGE = (
-    "directory",
-    "on_device",
-    "log_every",
-    "evaluate_every",
-    "save_every",
-    "max_steps",
-    "progress",
-    "distributed",
-    "coordinator",
-    "num_processes",
-    "process_id",
-)
 
 # Mean and standard deviation of each channel in [0, 1], over the training images.
 STATISTICS: Mapping[str, tuple[Any, Any]] = {
@@ -147,7 +80,7 @@ def open_images(s: Images) -> data.Dataset:
       ValueError: if they are fewer than a batch, or the run would have too many steps.
     """
     images = data.open(s.source, s.split)
-    check_size(s, data.size(images))
+    training_lib.check_size(s, data.size(images))
     return data.to_memory(images)
 
 
@@ -156,99 +89,22 @@ def image_size(images: data.Dataset) -> tuple[int, ...]:
     return tuple(images.columns["image"][np.arange(1)].shape[1:])
 
 
-def last_step(s: Images, images: data.Dataset) -> int:
-    """Steps after which a run ends."""
-    total = s.epochs * _steps_per_epoch(s, images)
-    return total if s.max_steps is None else min(total, s.max_steps)
-
-
-def _steps_per_epoch(s: Images, images: data.Dataset) -> int:
-    return data.size(images) // s.batch_size
-
-
-def run_options(s: Images, images: data.Dataset) -> dict[str, Any]:
-    """What `training.open_run` is told by the settings."""
-    return {
-        "last": last_step(s, images),
-        "log_every": s.log_every,
-        "save_every": s.save_every,
-        "progress": s.progress,
-    }
-
-
-def start(s: Images) -> None:
-    """Joins the other processes of the settings; call it before anything runs.
+def check_images(s: Images) -> None:
+    """Refuses settings of images that the others make meaningless.
 
     Args:
       s: settings.
 
     Raises:
-      ValueError: as `check`, or if processes are named of which none is found.
+      ValueError: if one of them was changed.
     """
-    _rules.check(s)
-    training.join_processes(
-        s.distributed,
-        coordinator=s.coordinator,
-        num_processes=s.num_processes,
-        process_id=s.process_id,
-    )
-    check(s)
     _rules.unread(
         s,
         "jitter blur",
         unless=s.augmentation == "photographs",
         which="augmentation 'photographs'",
     )
-    _rules.unread(
-        s, "gradients", unless=s.dtype == "bfloat16", which="dtype 'bfloat16'"
-    )
     _rules.unread(s, "stem", unless=s.encoder != "small", which="a residual network")
-
-
-def check(s: Images) -> None:
-    """Refuses settings that cannot run, before anything is opened or written.
-
-    Args:
-      s: settings.
-
-    Raises:
-      TypeError: if a number is of another type than its field.
-      ValueError: if one is out of bounds, the warm-up is no shorter than the run, or
-        the batch does not fit the devices and chunks.
-    """
-    _rules.check(s)
-    if s.epochs <= s.warmup_epochs:
-        raise ValueError(
-            f"epochs must be more than warmup_epochs {s.warmup_epochs}, got {s.epochs}"
-        )
-    devices = jax.device_count()
-    in_chunks = f" times {s.chunks} chunks" if s.chunks > 1 else ""
-    _checks.divisible(
-        "batch_size", s.batch_size, devices * s.chunks, f"{devices} devices{in_chunks}"
-    )
-
-
-def check_size(s: Images, n: int) -> None:
-    """Refuses a data set that the settings do not fit.
-
-    Args:
-      s: settings.
-      n: number of its images.
-
-    Raises:
-      ValueError: if they are fewer than a batch, or the run would have too many steps.
-    """
-    if s.batch_size > n:
-        raise ValueError(
-            f"batch_size must be at most the {n:,} images of {s.source!r} "
-            f"{s.split!r}, got {s.batch_size}"
-        )
-    most = (2**31 - 1) // (n // s.batch_size)  # JAX counts steps in 32 bits
-    if s.epochs > most:
-        raise ValueError(
-            f"epochs must be at most {most:,}, of {n // s.batch_size:,} steps each, "
-            f"got {s.epochs}"
-        )
 
 
 def describe(s: Images, shape: tuple[int, ...]) -> models.Description:
@@ -312,19 +168,6 @@ def _moco_transform(
     return augment.images.chain(*steps)
 
 
-def make_optimizer(s: Images, images: data.Dataset) -> optax.GradientTransformation:
-    """The optimizer of the settings, with a warm-up and a cosine over all epochs."""
-    steps_per_epoch = _steps_per_epoch(s, images)
-    schedule = training.warmup_cosine(
-        s.learning_rate, s.warmup_epochs * steps_per_epoch, s.epochs * steps_per_epoch
-    )
-    if s.optimizer == "sgd":
-        decay = optax.add_decayed_weights(s.weight_decay)
-        return optax.chain(decay, optax.sgd(schedule, momentum=0.9))
-    make = training.adamw if s.optimizer == "adamw" else training.lars
-    return make(schedule, weight_decay=s.weight_decay)
-
-
 def first_variables(described: models.Description, seed: int) -> dict[str, Any]:
     """Variables of the model with which a run of this seed begins."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
@@ -379,15 +222,6 @@ def make_apply(s: Images, described: models.Description) -> Callable[..., Any]:
     return training.float32_gradients(apply) if s.gradients == "float32" else apply
 
 
-def variables_of(s: Images, state: training.TrainState) -> dict[str, Any]:
-    """What the encoder is evaluated with: the average, where the settings ask for one.
-
-    Running statistics are those of the weights themselves.
-    """
-    params = state.average if s.average else state.params
-    return {"params": params["model"], **state.model_state}
-
-
 def make_monitors(
     s: Images, described: models.Description, images: data.Dataset
 ) -> Callable[[training.TrainState], dict[str, float]]:
@@ -412,7 +246,7 @@ def make_monitors(
 
     def represent(state: training.TrainState, layer: str) -> np.ndarray:
         # A copy of this process: the other ones take no part.
-        variables = jax.device_get(variables_of(s, state))
+        variables = jax.device_get(training_lib.variables_of(s, state))
         frozen = jax.tree_util.Partial(encode[layer], variables)
         return evaluation.represent(frozen, images.columns["image"][few], 500)
 
@@ -429,7 +263,7 @@ def make_monitors(
         return training.apply_views(lambda *x: (apply(*x), {}), variables, views)[0]
 
     def alignment(state: training.TrainState) -> jax.Array:
-        variables = jax.device_get(variables_of(s, state))
+        variables = jax.device_get(training_lib.variables_of(s, state))
         pixels = np.asarray(images.columns["image"][few[:500]])
         return losses.alignment(embed_views(variables, pixels)).mean()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcl import data, evaluation, models, training
 from jaxcl.recipes import images as images_lib
+from jaxcl.recipes import training as training_lib
 from jaxcl.training import checkpoints
 
 # Labels of each class that `evaluation.probe_scores` draws.
@@ -134,9 +135,9 @@ def check_study(s: images_lib.Images, test_split: str) -> None:
       ValueError: as `check`; if the images are fewer than a batch; or if a part has no
         labels, or too few of a class for the probes.
     """
-    images_lib.check(s)
+    training_lib.check(s)
     train, _ = _parts(s.source, s.split, test_split)
-    images_lib.check_size(s, len(train.labels))
+    training_lib.check_size(s, len(train.labels))
     classes, counts = np.unique(train.labels, return_counts=True)
     if counts.min() < _PER_CLASS:
         fewest = train.class_names[classes[counts.argmin()]]

@@ -138,8 +138,8 @@ def test_a_real_comparison_trains_and_probes(tmp_path):
         directory=str(tmp_path), kernels=TWO[:1], seeds=(0,), instead=TINY
     )
     untrained, row = compare.main(s)
-    assert 0.3 < row.accuracy["all_labels"][0] <= 1
-    assert row.accuracy != untrained.accuracy
+    assert 0.3 < row.scores["all_labels"][0] <= 1
+    assert row.scores != untrained.scores
     assert row.num_held_out == 497
 
 

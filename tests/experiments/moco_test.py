@@ -138,7 +138,7 @@ def test_kernels_are_trained_probed_and_compared(tmp_path, capsys):
         rows = moco.main(settings)
     assert drawn == ["accuracy.png"]
     assert [row.name for row in rows] == ["untrained encoder", "gaussian", "cosine"]
-    assert all(0.2 < x[0] <= 1 for row in rows for x in row.accuracy.values())
+    assert all(0.2 < x[0] <= 1 for row in rows for x in row.scores.values())
     written = json.loads((tmp_path / "results.json").read_text())
     assert [row["num_held_out"] for row in written["rows"]] == [60] * 3
     assert "Difference to 'gaussian' in points" in capsys.readouterr().out

@@ -136,8 +136,8 @@ def test_a_loss_of_three_views_trains(tmp_path):
         instead=recipes.Instead(split="train[:200]", width=2, batch_size=40, epochs=1),
     )
     rows = images.main(s)
-    accuracy = {row.name: row.accuracy["all_labels"][0] for row in rows}
-    assert len(set(map(str, (row.accuracy for row in rows)))) == 3
+    accuracy = {row.name: row.scores["all_labels"][0] for row in rows}
+    assert len(set(map(str, (row.scores for row in rows)))) == 3
     assert min(accuracy.values()) > 0.3
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import simclr
-from jaxcl import losses, training
+from jaxcl import training
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -86,90 +86,6 @@ def test_a_run_with_other_settings_is_not_overwritten(tmp_path):
     training.save_settings(tmp_path, dataclasses.asdict(TINY))
     with pytest.raises(ValueError, match=r"temperature: 0\.\d+ -> 0\.7"):
         _run(tmp_path, temperature=0.7)
-
-
-def _views(count=2):
-    return jax.random.normal(jax.random.key(0), (8, count, 6))
-
-
-# What each name of the flag stands for, at temperature 0.3.
-NAMED = {
-    "nt_xent": lambda z: losses.nt_xent(z, temperature=0.3),
-    "dcl": lambda z: losses.dcl(z, temperature=0.3),
-    "debiased_nt_xent": lambda z: losses.debiased_nt_xent(z, temperature=0.3),
-    "dhel": lambda z: losses.dhel(z, temperature=0.3),
-    "spectral_contrastive": losses.spectral_contrastive,
-    "f_micl": losses.f_micl,
-    "kernel_info_nce": lambda z: losses.kernel_info_nce(
-        z, kernel=simclr.make_kernel(OF_NAMES)
-    ),
-    "kcl": lambda z: losses.kcl(z, kernel=simclr.make_kernel(OF_NAMES)),
-    "info_nce": lambda z: losses.info_nce(z[:, 0], z[:, 1], temperature=0.3),
-    "clip": lambda z: losses.clip(z[:, 0], z[:, 1], temperature=0.3),
-    "siglip": lambda z: losses.siglip(z[:, 0], z[:, 1], temperature=0.3),
-    "sc_info_nce": lambda z: losses.sc_info_nce(
-        z[:, 0], z[:, 1], temperature=0.3, alpha=0.5, beta=-0.2, variant="official"
-    ),
-    "is_info_nce": lambda z: losses.is_info_nce(*z.swapaxes(0, 1), temperature=0.3),
-    "sup_con": lambda z: losses.sup_con(
-        z.reshape(-1, 6), np.arange(8).repeat(z.shape[1]) // 2, temperature=0.3
-    ),
-}
-OF_NAMES = dataclasses.replace(
-    TINY,
-    temperature=0.3,
-    alpha=0.5,
-    beta=-0.2,
-    variant="official",
-    kernel="concatenation_sum",
-    weight=0.3,
-)
-
-
-@pytest.mark.parametrize("name", NAMED)
-def test_every_loss_of_the_flag_is_the_librarys_with_the_flags_numbers(name):
-    z = _views(3 if name == "is_info_nce" else 2)
-    labels = jax.numpy.arange(8) // 2
-    loss = simclr.make_loss(dataclasses.replace(OF_NAMES, loss=name))
-    np.testing.assert_allclose(loss(z, labels, axis_name=None), NAMED[name](z), 1e-5)
-
-
-def test_the_losses_of_the_flag_are_all_here():
-    field = {f.name: f for f in dataclasses.fields(simclr.Settings)}["loss"]
-    assert set(field.type.__args__) == set(NAMED)
-
-
-def test_a_kernel_of_the_flag_has_the_flags_numbers():
-    x, y = _views()[:, 0], _views()[:, 1]
-    unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y)]
-    distance = np.linalg.norm(unit[0][:, None] - unit[1][None], axis=-1)
-    s = dataclasses.replace(
-        TINY, temperature=0.3, second_temperature=0.7, power=0.5, weight=0.2
-    )
-    sums = 0.8 * np.exp(-(distance**2) / 0.3) + 0.2 * np.exp(-(distance**0.5) / 0.7)
-    for name, expected in {
-        "gaussian": -(distance**2) / 0.3,
-        "laplacian": -distance / 0.3,
-        "power_half": -(distance**0.5) / 0.3,
-        "simple_sum": np.log(sums),
-    }.items():
-        kernel = simclr.make_kernel(dataclasses.replace(s, kernel=name))
-        np.testing.assert_allclose(kernel(x, y), expected, rtol=1e-4)
-
-
-def test_the_penalty_is_added_with_the_weight_of_the_theory():
-    settings = dataclasses.replace(
-        TINY, loss="nt_xent", temperature=0.2, penalty=1.5, penalty_alignment=0.4
-    )
-    z = jax.random.normal(jax.random.key(0), (8, 2, 8))
-    loss = simclr.make_loss(settings)
-    penalized = simclr.add_penalty(settings, loss)(z, None, axis_name=None)
-    penalty = losses.norm_entropy_penalty(z.reshape(16, 8), scale=0.5)
-    weight = 1.5 * 2 * (1 - 0.4) / (8 * 0.2)  # c 2 alpha (1 - eta) / d
-    expected = loss(z, None, axis_name=None) + weight * penalty
-    np.testing.assert_allclose(penalized, expected, rtol=1e-5)
-    plain = dataclasses.replace(settings, penalty=0.0)
-    assert simclr.add_penalty(plain, loss) is loss
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path):

@@ -47,41 +47,6 @@ def test_pixels_are_standardized_for_views_and_for_probes_alike(augmentation):
     assert abs(view[3:5, 3:5].mean() - 128 / 255) > 0.2  # not the pixels themselves
 
 
-def test_a_run_ends_with_its_epochs_or_where_it_is_told():
-    images = sets_of(30)
-    assert recipes.last_step(TINY, images) == 4 * 3
-    stopped = dataclasses.replace(TINY, max_steps=5, log_every=7)
-    assert recipes.last_step(stopped, images) == 5
-    assert recipes.run_options(stopped, images) == {
-        "last": 5,
-        "log_every": 7,
-        "save_every": 500,
-        "progress": True,
-    }
-
-
-@pytest.mark.parametrize("name", ["adamw", "lars", "sgd"])
-def test_the_learning_rate_rises_and_falls_with_every_optimizer(name):
-    s = dataclasses.replace(TINY, optimizer=name, learning_rate=1.0, weight_decay=0.0)
-    tx = recipes.make_optimizer(s, sets_of(30))
-    params = {"bias": jnp.zeros(3)}  # LARS takes the stated rate for biases
-    state, lengths = tx.init(params), []
-    for _ in range(12):
-        # As in `train_step`: optax raises a float to an integer step.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, state = tx.update({"bias": jnp.ones(3)}, state, params)
-        lengths.append(float(jnp.abs(updates["bias"]).max()))
-    assert lengths[0] == 0  # the warm-up begins at 0
-    # The peak is at the end of the first epoch; momentum carries on for a while.
-    assert 3 <= np.argmax(lengths) < 9
-    assert lengths[-1] < 0.9 * max(lengths)
-
-
-def test_a_run_inside_its_warm_up_is_refused():
-    with pytest.raises(ValueError, match="epochs must be more than warmup_epochs 9"):
-        recipes.check(dataclasses.replace(TINY, warmup_epochs=9))
-
-
 def test_plain_and_normalized_projectors_differ_by_the_normalization():
     for name, normalized in (("plain", False), ("normalized", True)):
         s = dataclasses.replace(TINY, projector=name)
@@ -152,24 +117,6 @@ def test_without_labels_there_is_no_knn_and_no_linear_probe():
     assert recipes.make_monitors(s, described, images)(None) == {}
     with pytest.raises(ValueError, match="monitors must not name 'linear' where"):
         recipes.initialize(dataclasses.replace(s, monitors=("linear",)), described, 0)
-
-
-def test_the_moving_average_is_evaluated_where_settings_ask_for_one():
-    images = sets_of(10)
-    for s in (TINY, dataclasses.replace(TINY, average=0.9)):
-        _, state = _state(s, images)
-        if s.average:
-            state = state.replace(average=jax.tree.map(jnp.zeros_like, state.params))
-        leaf = jax.tree.leaves(recipes.variables_of(s, state)["params"])[0]
-        kernel = jax.tree.leaves(state.params["model"])[0]
-        np.testing.assert_array_equal(leaf, kernel * (0 if s.average else 1))
-
-
-def test_a_batch_that_devices_and_chunks_do_not_divide_is_refused():
-    with pytest.raises(ValueError, match="by the 8 devices, got 12"):
-        recipes.start(dataclasses.replace(TINY, batch_size=12))
-    with pytest.raises(ValueError, match="by the 8 devices times 3 chunks, got 16"):
-        recipes.start(dataclasses.replace(TINY, batch_size=16, chunks=3))
 
 
 def test_labelled_sources_are_asked_for_labels(tmp_path):
