@@ -9,12 +9,22 @@ mean and the scale of h) it chooses on the training part.
     test_h = evaluation.represent(encode, test_images, batch_size=512)
     probe = evaluation.logistic_probe(train_h, train_labels, num_classes=10)
     print(evaluation.accuracy(evaluation.predict(probe, test_h), test_labels))
+
+Where examples are too few for a test part, each is tested once, by a machine that has
+seen the others: `svm_folds`, and `kernel_svm_folds` for kernels.
 """
 
 from jaxcl import _optional
 
 _optional.require("optax", "jaxcl.evaluation", "train")
 
+from jaxcl.evaluation.folds import (
+    COSTS,
+    FoldScores,
+    kernel_svm_folds,
+    stratified_folds,
+    svm_folds,
+)
 from jaxcl.evaluation.linear import (
     WEIGHT_DECAYS,
     LinearProbe,
@@ -40,12 +50,15 @@ from jaxcl.evaluation.scores import (
 )
 
 __all__ = [
+    "COSTS",
     "WEIGHT_DECAYS",
+    "FoldScores",
     "LinearProbe",
     "Neighbors",
     "ProbeScores",
     "accuracy",
     "few_labels",
+    "kernel_svm_folds",
     "knn",
     "knn_within",
     "logistic_probe",
@@ -57,6 +70,8 @@ __all__ = [
     "probe_scores",
     "represent",
     "ridge_probe",
+    "stratified_folds",
+    "svm_folds",
     "warn_of_unseen",
     "watch",
 ]
