@@ -25,6 +25,11 @@ from jaxcl.evaluation.folds import (
     stratified_folds,
     svm_folds,
 )
+from jaxcl.evaluation.graph_kernels import (
+    degree_histogram,
+    label_histogram,
+    weisfeiler_lehman,
+)
 from jaxcl.evaluation.linear import (
     WEIGHT_DECAYS,
     LinearProbe,
@@ -57,10 +62,12 @@ __all__ = [
     "Neighbors",
     "ProbeScores",
     "accuracy",
+    "degree_histogram",
     "few_labels",
     "kernel_svm_folds",
     "knn",
     "knn_within",
+    "label_histogram",
     "logistic_probe",
     "logits",
     "nearest",
@@ -74,4 +81,5 @@ __all__ = [
     "svm_folds",
     "warn_of_unseen",
     "watch",
+    "weisfeiler_lehman",
 ]
