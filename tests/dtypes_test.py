@@ -235,8 +235,10 @@ FLOAT32 = {
 OTHERS = {
     "diagnostics": "gaussian_distance_bound gaussian_norm_cv log_sphere_potential "
     "spectral_clusters",
-    "evaluation": "accuracy few_labels knn knn_within logistic_probe logits nearest "
-    "predict probe_scores represent ridge_probe warn_of_unseen watch",
+    "evaluation": "accuracy degree_histogram few_labels kernel_svm_folds knn "
+    "knn_within label_histogram logistic_probe logits nearest predict probe_scores "
+    "represent ridge_probe stratified_folds svm_folds warn_of_unseen watch "
+    "weisfeiler_lehman",
     "graphs": "count_negatives count_positives count_valid has_positive negatives "
     "others positives estimate_pair_distributions estimate_transition "
     "sample_neighbors views_graph without_overflow",

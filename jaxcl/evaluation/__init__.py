@@ -9,12 +9,27 @@ mean and the scale of h) it chooses on the training part.
     test_h = evaluation.represent(encode, test_images, batch_size=512)
     probe = evaluation.logistic_probe(train_h, train_labels, num_classes=10)
     print(evaluation.accuracy(evaluation.predict(probe, test_h), test_labels))
+
+Where examples are too few for a test part, each is tested once, by a machine that has
+seen the others: `svm_folds`, and `kernel_svm_folds` for kernels.
 """
 
 from jaxcl import _optional
 
 _optional.require("optax", "jaxcl.evaluation", "train")
 
+from jaxcl.evaluation.folds import (
+    COSTS,
+    FoldScores,
+    kernel_svm_folds,
+    stratified_folds,
+    svm_folds,
+)
+from jaxcl.evaluation.graph_kernels import (
+    degree_histogram,
+    label_histogram,
+    weisfeiler_lehman,
+)
 from jaxcl.evaluation.linear import (
     WEIGHT_DECAYS,
     LinearProbe,
@@ -40,14 +55,19 @@ from jaxcl.evaluation.scores import (
 )
 
 __all__ = [
+    "COSTS",
     "WEIGHT_DECAYS",
+    "FoldScores",
     "LinearProbe",
     "Neighbors",
     "ProbeScores",
     "accuracy",
+    "degree_histogram",
     "few_labels",
+    "kernel_svm_folds",
     "knn",
     "knn_within",
+    "label_histogram",
     "logistic_probe",
     "logits",
     "nearest",
@@ -57,6 +77,9 @@ __all__ = [
     "probe_scores",
     "represent",
     "ridge_probe",
+    "stratified_folds",
+    "svm_folds",
     "warn_of_unseen",
     "watch",
+    "weisfeiler_lehman",
 ]

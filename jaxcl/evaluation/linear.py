@@ -279,7 +279,7 @@ def _parts(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return spread(labels, folds, seed)
 
 
-def spread(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def spread(labels: np.ndarray, folds: int, seed: int | Sequence[int]) -> np.ndarray:
     """The part of each row, int [n]; every class is spread evenly over the parts."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
