@@ -184,14 +184,16 @@ def feed(
       seed: chooses the permutations.
       rows: sharding of a batch.
       on_device: whether the data set lives on every device; None: where it takes less
-        than a tenth of a device's memory, or of `memory_limit()` on a CPU.
+        than a tenth of a device's memory, or of `memory_limit()` on a CPU, and is not
+        packed.
 
     Returns:
       A function from the step to a dictionary of global arrays, as of `batches`.
 
     Raises:
       TypeError: if a number is not an integer.
-      ValueError: as `batches`; if the devices do not divide the batch.
+      ValueError: as `batches`; if the devices do not divide the batch; or if a packed
+        set, whose batches are put together on the host, is to live on the devices.
     """
     devices = rows.mesh.size
     _checks.count("batch_size", batch_size, 1)
@@ -199,8 +201,15 @@ def feed(
         raise ValueError(
             f"batch_size must be divisible by the {devices} devices, got {batch_size}"
         )
+    packed = dataset_lib.is_packed(dataset)
+    if on_device and packed:
+        raise ValueError(
+            f"on_device must not be True for {dataset.name}, which is packed on the host"
+        )
     if on_device is None:
-        on_device = dataset_lib.size_in_bytes(dataset) <= _room(rows) // 10
+        on_device = (
+            not packed and dataset_lib.size_in_bytes(dataset) <= _room(rows) // 10
+        )
     if not on_device:
         host = batches(dataset, batch_size, seed)
         return ahead(lambda step: put(host(step), rows))

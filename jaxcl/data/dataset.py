@@ -13,7 +13,9 @@ class Column(Protocol):
     """Random access to one kind of thing: an array, or an object that reads files.
 
     An array of indices [n] gives a pytree of arrays [n, ...], always of one shape, so
-    that no program is compiled twice: padded graphs and rows of tokens are columns too.
+    that no program is compiled twice: rows of tokens are columns too. A column with an
+    attribute `per_pack`, such as `graphs.Packed`, puts so many examples together: n of
+    them give arrays [n / per_pack, ...].
     """
 
     def __len__(self) -> int: ...
@@ -218,6 +220,18 @@ def size_in_bytes(dataset: Dataset) -> int:
     return total
 
 
+def is_packed(dataset: Dataset) -> bool:
+    """Whether a column puts several examples together.
+
+    Args:
+      dataset: any.
+
+    Returns:
+      True if so: then an example has no row of its own.
+    """
+    return any(hasattr(column, "per_pack") for column in dataset.columns.values())
+
+
 def memory_limit() -> int:
     """How much of a data set is held in memory unless told otherwise.
 
@@ -241,11 +255,13 @@ def to_memory(
       The data set with all columns as arrays, or pytrees of them. As it came, to be
       read as it is needed, if more than the limit would have to be read. Arrays stay
       what they are, and those that are mapped from a file stay mapped: nothing of them
-      is copied, and the system keeps of them what is used.
+      is copied, and the system keeps of them what is used. A packed set stays as it is.
 
     Raises:
       ValueError: if an example cannot be read.
     """
+    if is_packed(dataset):
+        return dataset  # it lies there, and has no rows
     elsewhere = {
         name: column
         for name, column in dataset.columns.items()

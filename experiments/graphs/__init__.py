@@ -1,0 +1,1 @@
+"""Contrastive learning on graphs: see `python -m experiments.graphs`."""
