@@ -33,6 +33,8 @@ from jaxcl.augment import transforms
 
 Transform = Callable[[jax.Array, GraphBatch], GraphBatch]
 
+_bits = functools.partial(jax.random.bits, dtype=jnp.uint32)
+
 
 # Transforms. --------------------------------------------------------------------------
 
@@ -72,7 +74,7 @@ def drop_nodes(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Gra
     """
     ratio, keys = _checked(key, graphs, ratio)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
-    bits = _each(jax.random.bits, keys, graphs.node_graph)
+    bits = _each(_bits, keys, graphs.node_graph)
     lost = _share_but_one(ratio, counts, graphs)
     dropped = _smallest(bits, graphs.node_graph, graphs.node_valid, lost)
     return _with_nodes(graphs, graphs.node_valid & ~dropped)
@@ -97,7 +99,7 @@ def drop_edges(key: jax.Array, graphs: GraphBatch, *, ratio: float) -> GraphBatc
       GRACE, https://arxiv.org/abs/2006.04131, section 3.2.
     """
     ratio, keys = _checked(key, graphs, ratio)
-    bits = _each(jax.random.bits, keys, graphs.edge_graph)
+    bits = _each(_bits, keys, graphs.edge_graph)
     dropped = _share_of_edges(bits, graphs, keys, ratio)
     return graphs._replace(edge_valid=graphs.edge_valid & ~dropped)
 
@@ -125,7 +127,7 @@ def perturb_edges(
       ValueError: if ratio is not in [0, 1], or a shape is wrong.
     """
     ratio, keys = _checked(key, graphs, ratio)
-    draw = functools.partial(jax.random.bits, shape=(3,))
+    draw = functools.partial(_bits, shape=(3,))
     bits, first, second = _each(draw, keys, graphs.edge_graph).T
     moved = _share_of_edges(bits, graphs, keys, ratio)
 
@@ -135,13 +137,14 @@ def perturb_edges(
     # Of 2^32 numbers some remainders come once more than others: n / 2^32 of bias.
     first = (first % jnp.maximum(n, 1).astype(jnp.uint32)).astype(jnp.int32)
     second = (second % jnp.maximum(n - 1, 1).astype(jnp.uint32)).astype(jnp.int32)
-    second += second >= first  # the other nodes, all but the first
+    second = jnp.where(second < first, second, second + 1)  # all nodes but the first
 
     # The valid nodes of the pack, one after the other: a graph's are consecutive.
     rank = jnp.cumsum(graphs.node_valid, dtype=jnp.int32) - 1
     size = len(rank)
     rank = jnp.where(graphs.node_valid, rank, size)
-    nodes = jnp.zeros(size, jnp.int32).at[rank].set(jnp.arange(size), mode="drop")
+    places = jnp.arange(size, dtype=jnp.int32)
+    nodes = jnp.zeros(size, jnp.int32).at[rank].set(places, mode="drop")
     start = (jnp.cumsum(counts) - counts)[_owner(graphs.edge_graph, keys)]
     ends = nodes[jnp.stack([start + first, start + second], axis=1)]
     return graphs._replace(edges=jnp.where(moved[:, None], ends, graphs.edges))
@@ -164,7 +167,7 @@ def mask_nodes(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Gra
     """
     ratio, keys = _checked(key, graphs, ratio)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
-    bits = _each(jax.random.bits, keys, graphs.node_graph)
+    bits = _each(_bits, keys, graphs.node_graph)
     lost = _share(ratio, counts, graphs.node_valid)
     masked = _smallest(bits, graphs.node_graph, graphs.node_valid, lost)
     return graphs._replace(nodes=jnp.where(masked[:, None], 0, graphs.nodes))
@@ -217,7 +220,7 @@ def subgraph(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Graph
     """
     ratio, keys = _checked(key, graphs, ratio)
     of_nodes, of_edges = jax.vmap(jax.random.split, out_axes=1)(keys)
-    order = _each(jax.random.bits, of_nodes, graphs.node_graph)
+    order = _each(_bits, of_nodes, graphs.node_graph)
     draw = functools.partial(jax.random.exponential, dtype=jnp.float32)
     lengths = _each(draw, of_edges, graphs.edge_graph)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
