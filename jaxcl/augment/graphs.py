@@ -435,13 +435,37 @@ def _smallest(
     Returns:
       bool [n].
     """
-    place = jnp.arange(len(bits), dtype=jnp.int32)
-    keys = (graph, ~valid, bits, place)
-    *_, order = lax.sort(keys, num_keys=3, is_stable=True)
-    start = jnp.searchsorted(graph, jnp.arange(len(share), dtype=graph.dtype))
     owner = _owner(graph, share)
-    first = place - start[owner].astype(jnp.int32) < share[owner]
-    return jnp.zeros(len(bits), bool).at[order].set(first) & valid
+    place = jnp.arange(len(bits), dtype=jnp.uint32)
+
+    def before(bound: tuple[jax.Array, jax.Array]) -> jax.Array:
+        first, second = (half[owner] for half in bound)
+        return valid & ((bits < first) | ((bits == first) & (place < second)))
+
+    # For each graph, the bound that leaves as many before it as wanted, by bisection:
+    # its digits from the highest down, first of bits, then of places.
+    def add_digit(state: Any) -> Any:
+        i, (first, second), count = state
+        digit = np.uint32(2**31) >> (i % 32)
+        of_bits = i < 32
+        higher = (
+            jnp.where(of_bits, first | digit, first),
+            jnp.where(of_bits, second, second | digit),
+        )
+        more = _count(before(higher), graph, share)
+        fits = more <= share
+        bound = (
+            jnp.where(fits, higher[0], first),
+            jnp.where(fits, higher[1], second),
+        )
+        return i + 1, bound, jnp.where(fits, more, count)
+
+    zero = jnp.zeros(len(share), jnp.uint32)
+    start = np.uint32(0), (zero, zero), jnp.zeros_like(share)
+    _, bound, _ = lax.while_loop(
+        lambda state: (state[2] != share).any(), add_digit, start
+    )
+    return before(bound)
 
 
 def _with_nodes(graphs: GraphBatch, node_valid: jax.Array) -> GraphBatch:
