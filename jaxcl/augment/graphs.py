@@ -33,8 +33,6 @@ from jaxcl.augment import transforms
 
 Transform = Callable[[jax.Array, GraphBatch], GraphBatch]
 
-_bits = functools.partial(jax.random.bits, dtype=jnp.uint32)
-
 
 # Transforms. --------------------------------------------------------------------------
 
@@ -74,7 +72,7 @@ def drop_nodes(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Gra
     """
     ratio, keys = _checked(key, graphs, ratio)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
-    bits = _each(_bits, keys, graphs.node_graph)
+    bits = _words(keys, graphs.node_graph)[:, 0]
     lost = _share_but_one(ratio, counts, graphs)
     dropped = _smallest(bits, graphs.node_graph, graphs.node_valid, lost)
     return _with_nodes(graphs, graphs.node_valid & ~dropped)
@@ -99,7 +97,7 @@ def drop_edges(key: jax.Array, graphs: GraphBatch, *, ratio: float) -> GraphBatc
       GRACE, https://arxiv.org/abs/2006.04131, section 3.2.
     """
     ratio, keys = _checked(key, graphs, ratio)
-    bits = _each(_bits, keys, graphs.edge_graph)
+    bits = _words(keys, graphs.edge_graph)[:, 0]
     dropped = _share_of_edges(bits, graphs, keys, ratio)
     return graphs._replace(edge_valid=graphs.edge_valid & ~dropped)
 
@@ -127,8 +125,9 @@ def perturb_edges(
       ValueError: if ratio is not in [0, 1], or a shape is wrong.
     """
     ratio, keys = _checked(key, graphs, ratio)
-    draw = functools.partial(_bits, shape=(3,))
-    bits, first, second = _each(draw, keys, graphs.edge_graph).T
+    of_choice, of_ends = jax.vmap(jax.random.split, out_axes=1)(keys)
+    bits = _words(of_choice, graphs.edge_graph)[:, 0]
+    first, second = _words(of_ends, graphs.edge_graph).T
     moved = _share_of_edges(bits, graphs, keys, ratio)
 
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
@@ -167,7 +166,7 @@ def mask_nodes(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Gra
     """
     ratio, keys = _checked(key, graphs, ratio)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
-    bits = _each(_bits, keys, graphs.node_graph)
+    bits = _words(keys, graphs.node_graph)[:, 0]
     lost = _share(ratio, counts, graphs.node_valid)
     masked = _smallest(bits, graphs.node_graph, graphs.node_valid, lost)
     return graphs._replace(nodes=jnp.where(masked[:, None], 0, graphs.nodes))
@@ -220,9 +219,9 @@ def subgraph(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Graph
     """
     ratio, keys = _checked(key, graphs, ratio)
     of_nodes, of_edges = jax.vmap(jax.random.split, out_axes=1)(keys)
-    order = _each(_bits, of_nodes, graphs.node_graph)
-    draw = functools.partial(jax.random.exponential, dtype=jnp.float32)
-    lengths = _each(draw, of_edges, graphs.edge_graph)
+    order = _words(of_nodes, graphs.node_graph)[:, 0]
+    uniform = (_words(of_edges, graphs.edge_graph)[:, 0] >> 8).astype(jnp.float32)
+    lengths = -jnp.log1p(-uniform / 2**24)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
     kept = counts - _share_but_one(ratio, counts, graphs)
     # Let every edge be passed after an exponential time. These have no memory: of the
@@ -373,12 +372,24 @@ def _owner(graph: jax.Array, keys: jax.Array) -> jax.Array:
     return jnp.minimum(graph, len(keys) - 1)
 
 
-def _each(draw: Callable, keys: jax.Array, graph: jax.Array) -> jax.Array:
-    """Draws for each node, or each edge, by its graph's key and its place there."""
-    start = jnp.searchsorted(graph, jnp.arange(len(keys), dtype=graph.dtype))
+def _words(keys: jax.Array, graph: jax.Array) -> jax.Array:
+    """Two random words for each node, or each edge, by its graph and its place there.
+
+    They are those of the graph's key folded with the place. Such a key is a hash, so
+    its words are random: drawing from it would hash once more.
+
+    Args:
+      keys: [G].
+      graph: int32 [n], ascending; G for padding.
+
+    Returns:
+      uint32 [n, 2].
+    """
     owner = _owner(graph, keys)
-    place = jnp.arange(len(graph), dtype=jnp.int32) - start[owner].astype(jnp.int32)
-    return jax.vmap(lambda key, i: draw(jax.random.fold_in(key, i)))(keys[owner], place)
+    place = jnp.arange(len(graph), dtype=jnp.int32)
+    start = jax.ops.segment_min(place, graph, len(keys), indices_are_sorted=True)
+    folded = jax.vmap(jax.random.fold_in)(keys[owner], place - start[owner])
+    return jax.random.key_data(folded)[:, :2]
 
 
 def _count(valid: jax.Array, graph: jax.Array, keys: jax.Array) -> jax.Array:
