@@ -72,7 +72,7 @@ def drop_nodes(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Gra
     """
     ratio, keys = _checked(key, graphs, ratio)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
-    bits = _each(jax.random.bits, keys, graphs.node_graph)
+    bits = _words(keys, graphs.node_graph)[:, 0]
     lost = _share_but_one(ratio, counts, graphs)
     dropped = _smallest(bits, graphs.node_graph, graphs.node_valid, lost)
     return _with_nodes(graphs, graphs.node_valid & ~dropped)
@@ -97,7 +97,7 @@ def drop_edges(key: jax.Array, graphs: GraphBatch, *, ratio: float) -> GraphBatc
       GRACE, https://arxiv.org/abs/2006.04131, section 3.2.
     """
     ratio, keys = _checked(key, graphs, ratio)
-    bits = _each(jax.random.bits, keys, graphs.edge_graph)
+    bits = _words(keys, graphs.edge_graph)[:, 0]
     dropped = _share_of_edges(bits, graphs, keys, ratio)
     return graphs._replace(edge_valid=graphs.edge_valid & ~dropped)
 
@@ -125,8 +125,9 @@ def perturb_edges(
       ValueError: if ratio is not in [0, 1], or a shape is wrong.
     """
     ratio, keys = _checked(key, graphs, ratio)
-    draw = functools.partial(jax.random.bits, shape=(3,))
-    bits, first, second = _each(draw, keys, graphs.edge_graph).T
+    of_choice, of_ends = jax.vmap(jax.random.split, out_axes=1)(keys)
+    bits = _words(of_choice, graphs.edge_graph)[:, 0]
+    first, second = _words(of_ends, graphs.edge_graph).T
     moved = _share_of_edges(bits, graphs, keys, ratio)
 
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
@@ -135,13 +136,14 @@ def perturb_edges(
     # Of 2^32 numbers some remainders come once more than others: n / 2^32 of bias.
     first = (first % jnp.maximum(n, 1).astype(jnp.uint32)).astype(jnp.int32)
     second = (second % jnp.maximum(n - 1, 1).astype(jnp.uint32)).astype(jnp.int32)
-    second += second >= first  # the other nodes, all but the first
+    second = jnp.where(second < first, second, second + 1)  # all nodes but the first
 
     # The valid nodes of the pack, one after the other: a graph's are consecutive.
     rank = jnp.cumsum(graphs.node_valid, dtype=jnp.int32) - 1
     size = len(rank)
     rank = jnp.where(graphs.node_valid, rank, size)
-    nodes = jnp.zeros(size, jnp.int32).at[rank].set(jnp.arange(size), mode="drop")
+    places = jnp.arange(size, dtype=jnp.int32)
+    nodes = jnp.zeros(size, jnp.int32).at[rank].set(places, mode="drop")
     start = (jnp.cumsum(counts) - counts)[_owner(graphs.edge_graph, keys)]
     ends = nodes[jnp.stack([start + first, start + second], axis=1)]
     return graphs._replace(edges=jnp.where(moved[:, None], ends, graphs.edges))
@@ -164,7 +166,7 @@ def mask_nodes(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Gra
     """
     ratio, keys = _checked(key, graphs, ratio)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
-    bits = _each(jax.random.bits, keys, graphs.node_graph)
+    bits = _words(keys, graphs.node_graph)[:, 0]
     lost = _share(ratio, counts, graphs.node_valid)
     masked = _smallest(bits, graphs.node_graph, graphs.node_valid, lost)
     return graphs._replace(nodes=jnp.where(masked[:, None], 0, graphs.nodes))
@@ -217,9 +219,9 @@ def subgraph(key: jax.Array, graphs: GraphBatch, *, ratio: float = 0.2) -> Graph
     """
     ratio, keys = _checked(key, graphs, ratio)
     of_nodes, of_edges = jax.vmap(jax.random.split, out_axes=1)(keys)
-    order = _each(jax.random.bits, of_nodes, graphs.node_graph)
-    draw = functools.partial(jax.random.exponential, dtype=jnp.float32)
-    lengths = _each(draw, of_edges, graphs.edge_graph)
+    order = _words(of_nodes, graphs.node_graph)[:, 0]
+    uniform = (_words(of_edges, graphs.edge_graph)[:, 0] >> 8).astype(jnp.float32)
+    lengths = -jnp.log1p(-uniform / 2**24)
     counts = _count(graphs.node_valid, graphs.node_graph, keys)
     kept = counts - _share_but_one(ratio, counts, graphs)
     # Let every edge be passed after an exponential time. These have no memory: of the
@@ -370,12 +372,24 @@ def _owner(graph: jax.Array, keys: jax.Array) -> jax.Array:
     return jnp.minimum(graph, len(keys) - 1)
 
 
-def _each(draw: Callable, keys: jax.Array, graph: jax.Array) -> jax.Array:
-    """Draws for each node, or each edge, by its graph's key and its place there."""
-    start = jnp.searchsorted(graph, jnp.arange(len(keys), dtype=graph.dtype))
+def _words(keys: jax.Array, graph: jax.Array) -> jax.Array:
+    """Two random words for each node, or each edge, by its graph and its place there.
+
+    They are those of the graph's key folded with the place. Such a key is a hash, so
+    its words are random: drawing from it would hash once more.
+
+    Args:
+      keys: [G].
+      graph: int32 [n], ascending; G for padding.
+
+    Returns:
+      uint32 [n, 2].
+    """
     owner = _owner(graph, keys)
-    place = jnp.arange(len(graph), dtype=jnp.int32) - start[owner].astype(jnp.int32)
-    return jax.vmap(lambda key, i: draw(jax.random.fold_in(key, i)))(keys[owner], place)
+    place = jnp.arange(len(graph), dtype=jnp.int32)
+    start = jax.ops.segment_min(place, graph, len(keys), indices_are_sorted=True)
+    folded = jax.vmap(jax.random.fold_in)(keys[owner], place - start[owner])
+    return jax.random.key_data(folded)[:, :2]
 
 
 def _count(valid: jax.Array, graph: jax.Array, keys: jax.Array) -> jax.Array:
@@ -432,13 +446,37 @@ def _smallest(
     Returns:
       bool [n].
     """
-    place = jnp.arange(len(bits), dtype=jnp.int32)
-    keys = (graph, ~valid, bits, place)
-    *_, order = lax.sort(keys, num_keys=3, is_stable=True)
-    start = jnp.searchsorted(graph, jnp.arange(len(share), dtype=graph.dtype))
     owner = _owner(graph, share)
-    first = place - start[owner].astype(jnp.int32) < share[owner]
-    return jnp.zeros(len(bits), bool).at[order].set(first) & valid
+    place = jnp.arange(len(bits), dtype=jnp.uint32)
+
+    def before(bound: tuple[jax.Array, jax.Array]) -> jax.Array:
+        first, second = (half[owner] for half in bound)
+        return valid & ((bits < first) | ((bits == first) & (place < second)))
+
+    # For each graph, the bound that leaves as many before it as wanted, by bisection:
+    # its digits from the highest down, first of bits, then of places.
+    def add_digit(state: Any) -> Any:
+        i, (first, second), count = state
+        digit = np.uint32(2**31) >> (i % 32)
+        of_bits = i < 32
+        higher = (
+            jnp.where(of_bits, first | digit, first),
+            jnp.where(of_bits, second, second | digit),
+        )
+        more = _count(before(higher), graph, share)
+        fits = more <= share
+        bound = (
+            jnp.where(fits, higher[0], first),
+            jnp.where(fits, higher[1], second),
+        )
+        return i + 1, bound, jnp.where(fits, more, count)
+
+    zero = jnp.zeros(len(share), jnp.uint32)
+    start = np.uint32(0), (zero, zero), jnp.zeros_like(share)
+    _, bound, _ = lax.while_loop(
+        lambda state: (state[2] != share).any(), add_digit, start
+    )
+    return before(bound)
 
 
 def _with_nodes(graphs: GraphBatch, node_valid: jax.Array) -> GraphBatch:

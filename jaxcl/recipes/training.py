@@ -163,7 +163,7 @@ def check_size(s: Training, n: int) -> None:
 
 def steps_per_epoch(s: Training, examples: data.Dataset | int) -> int:
     """Whole batches in a pass over a data set, or over so many examples."""
-    n = examples if isinstance(examples, int) else data.size(examples)
+    n = data.size(examples) if isinstance(examples, data.Dataset) else examples
     return n // s.batch_size
 
 
