@@ -1,64 +1,23 @@
 """GraphCL's pretraining with any loss of views, in the order it runs."""
 
-import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 
 import jaxcl
-from jaxcl import _rules, augment, data, models, recipes, training
-
-LossName = recipes.LossName
-
-
-@dataclasses.dataclass(frozen=True)
-class Training(recipes.ViewLoss, recipes.graphs.Graphs):
-    """One training on graphs."""
-
-    temperature: _rules.Positive = 0.2
-    """Divides similarities; smaller is sharper."""
-    variant: Literal["constant", "full", "official"] = "official"
-    """Form of "sc_info_nce"; the authors' runs on graphs had "official"."""
-    save_every: _rules.Count = 100_000
-    """Steps between two checkpoints; there is one at the end."""
-
-
-MAY_CHANGE = (*recipes.MAY_CHANGE, "tile", "packs", "nodes", "edges")
-
-
-class Target(NamedTuple):
-    """The authors' scale and bias of the target of SC-InfoNCE."""
-
-    alpha: float
-    beta: float
-
-
-# Of their table; they have no figures for other sets.
-TARGETS: Mapping[str, Target] = {
-    "NCI1": Target(0.7, 0.05),
-    "PROTEINS": Target(2.0, -0.4),
-    "DD": Target(1.0, -0.3),
-    "COLLAB": Target(1.0, -0.3),
-}
-
-
-def check(s: Training) -> None:
-    recipes.check(s)
-    recipes.check_loss(s, s.num_views)
+from experiments.graphs import settings
+from experiments.graphs.settings import MAY_CHANGE, Compared, Training
+from jaxcl import augment, data, models, recipes, training
 
 
 def pretrain(s: Training) -> training.TrainState:
     """Trains by the loss of the settings, or goes on where it was stopped."""
-    check(s)
     mesh, rows, whole = jaxcl.data_parallel()
 
     # Data: a function of the step, so a resumed run sees what an unbroken one would.
     dataset = recipes.graphs.open_graphs(s)
     packed = recipes.graphs.pack(s, dataset)
-    if s.loss == "sup_con" and "label" not in dataset.columns:
-        raise ValueError(f"loss 'sup_con' needs labels, and {s.source!r} has none")
     feed = data.feed(packed, s.batch_size, s.seed, rows, on_device=s.on_device)
     transform = recipes.graphs.make_transform(s)
 
@@ -80,7 +39,7 @@ def pretrain(s: Training) -> training.TrainState:
     def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
         variables = {"params": params["model"], **state.model_state}
         z, changed = encode(variables, batch["graph"], key)  # [packs, views, graphs, d]
-        values = loss(models.graphs.by_graph(z), batch.get("label"))
+        values = loss(models.graphs.by_graph(z), batch["label"])
         return training.Outcome(values, changed)
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -100,3 +59,24 @@ def pretrain(s: Training) -> training.TrainState:
             if run.due(i + 1, s.evaluate_every):
                 run.write(i + 1, monitors(state))
     return state
+
+
+def variables_of(s: Training, trained: bool) -> dict[str, Any]:
+    """Variables of the model: of the run, or those that it begins with."""
+    if trained:
+        return recipes.variables_of(s, pretrain(s))
+    params, stats = recipes.graphs.initialize(s, recipes.graphs.open_graphs(s))
+    return {"params": params["model"], **stats}
+
+
+def prepare(s: Compared) -> tuple[Training, dict[str, Any], data.Dataset]:
+    """What all trainings share, what differs, and their graphs; refuses what cannot
+    run before anything does.
+    """
+    dataset = data.graphs.open(s.source, s.split, features=s.features)
+    known = settings.TARGETS.get(dataset.name, settings.Target())
+    base, variants = settings.trainings(s, settings.Training, known)
+    recipes.check(base)
+    recipes.check_size(base, data.size(dataset))
+    print(data.graphs.about(recipes.graphs.pack(base, dataset)))
+    return base, variants, dataset

@@ -204,7 +204,7 @@ def feed(
     packed = dataset_lib.is_packed(dataset)
     if on_device and packed:
         raise ValueError(
-            f"on_device must not be True for {dataset.name}, which is packed on the host"
+            f"on_device must not be True for {dataset.name}, packed on the host"
         )
     if on_device is None:
         on_device = (

@@ -186,7 +186,7 @@ def make_monitors(
         classes = len(dataset.class_names or ())
         return evaluation.knn_within(h, labels, num_classes=classes)
 
-    return evaluation.watch({name: knn for name in s.monitors})
+    return evaluation.watch(dict.fromkeys(s.monitors, knn))
 
 
 def _model_settings(s: Graphs) -> Graphs:
@@ -214,7 +214,7 @@ def _encode(s: Graphs) -> Callable[..., jax.Array]:
     model = build(s)
 
     def encode(variables: Any, graphs: data.graphs.GraphBatch) -> jax.Array:
-        h = model.apply(variables, graphs, train=False, method="represent")
-        return jnp.reshape(jnp.asarray(h), (-1, h.shape[-1]))
+        h = jnp.asarray(model.apply(variables, graphs, train=False, method="represent"))
+        return h.reshape(-1, h.shape[-1])
 
     return encode

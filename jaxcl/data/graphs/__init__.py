@@ -14,7 +14,13 @@ from jaxcl.data.graphs.features import FEATURES, degrees, with_features
 from jaxcl.data.graphs.files import npz, open, tu
 from jaxcl.data.graphs.generated import atlas, families, partition
 from jaxcl.data.graphs.networks import open_network
-from jaxcl.data.graphs.packing import Packed, about, pack, pack_in_order
+from jaxcl.data.graphs.packing import (
+    Packed,
+    about,
+    pack,
+    pack_batches,
+    pack_in_order,
+)
 from jaxcl.data.graphs.sets import Graphs, Network, Ragged, from_edges, graphs_of
 
 __all__ = [
@@ -34,6 +40,7 @@ __all__ = [
     "open",
     "open_network",
     "pack",
+    "pack_batches",
     "pack_in_order",
     "partition",
     "tu",

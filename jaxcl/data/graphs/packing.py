@@ -1,6 +1,6 @@
 """Graphs of a batch in arrays whose shape does not depend on which graphs they are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,6 +162,30 @@ def pack(
     return _packed(dataset, graphs, per_pack, drawn, nodes, edges)
 
 
+def pack_batches(
+    dataset: dataset_lib.Dataset, batches: Sequence[np.ndarray] | np.ndarray
+) -> dataset_lib.Dataset:
+    """Packs the graphs of a set for batches that are given, of one pack each.
+
+    Args:
+      dataset: with a column "graph" that is not packed.
+      batches: indices of the graphs of each batch, int [b], all of one b.
+
+    Returns:
+      The data set with the column packed; there is room for each of the batches.
+
+    Raises:
+      ValueError: if there are no batches, or they differ in size.
+    """
+    sizes = {len(batch) for batch in batches}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(
+            f"batches must be one or more of one size, got sizes {sorted(sizes)}"
+        )
+    rows = np.stack([np.asarray(batch) for batch in batches])
+    return _packed(dataset, sets.graphs_of(dataset), rows.shape[1], [rows])
+
+
 def pack_in_order(dataset: dataset_lib.Dataset, batch_size: int) -> dataset_lib.Dataset:
     """Packs the graphs of a set for `evaluation.represent`, in batches of one pack.
 
@@ -172,12 +196,10 @@ def pack_in_order(dataset: dataset_lib.Dataset, batch_size: int) -> dataset_lib.
     Returns:
       The data set with the column packed.
     """
-    graphs = sets.graphs_of(dataset)
-    n = graphs.num_graphs
+    n = dataset_lib.size(dataset)
     size = min(_checks.count("batch_size", batch_size), n)
     starts = np.minimum(np.arange(0, n, size), n - size)
-    rows = starts[:, None] + np.arange(size)
-    return _packed(dataset, graphs, size, [rows])
+    return pack_batches(dataset, list(starts[:, None] + np.arange(size)))
 
 
 def about(dataset: dataset_lib.Dataset) -> str:

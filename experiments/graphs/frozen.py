@@ -1,0 +1,101 @@
+"""Frozen representations of graphs, by the losses that they were learned with.
+
+python -m experiments.graphs
+python -m experiments.graphs --source path/to/NCI1.npz --losses info_nce dcl
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import tqdm
+
+from experiments.graphs import pretraining, results
+from experiments.graphs.settings import MAY_CHANGE, Compared, Training
+from jaxcl import _text, data, evaluation, recipes, study
+from jaxcl.pictures import runs, style
+
+PROTOCOL = "linear SVM"
+METRIC = study.Metric({"svm": PROTOCOL}, compared=("svm",), phrase="accuracy, {}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Compared):
+    """Pretrains with each loss and seed, and tests frozen representations."""
+
+    directory: str = "runs/graphs"
+    baselines: bool = True
+    """Whether histograms and Weisfeiler-Lehman kernels are tested beside them."""
+
+
+class Held(NamedTuple):
+    """What a machine is given: h [n, r], labels [n], and the seed of its folds."""
+
+    h: np.ndarray
+    labels: np.ndarray
+    seed: int
+
+
+def main(s: Settings) -> list[results.Result]:
+    base, variants, dataset = pretraining.prepare(s)
+    labels = np.asarray(dataset.columns["label"])
+    evaluation.stratified_folds(labels, s.folds)  # refuses folds that do not fit
+
+    def hold(run: Training, trained: bool) -> Held:
+        variables = pretraining.variables_of(run, trained)
+        return Held(recipes.graphs.represent(run, variables, dataset), labels, run.seed)
+
+    def score(held: Held) -> study.Measured:
+        found = evaluation.svm_folds(held.h, held.labels, folds=s.folds, seed=held.seed)
+        return study.Measured({"svm": float(found.accuracy.mean())}, len(held.labels))
+
+    compared = study.Study(pretraining.pretrain, hold, score, METRIC)
+    rows = study.run(compared, base, variants, s.seeds, may_change=MAY_CHANGE)
+    if s.baselines:
+        rows += baselines(s, dataset)
+    found = results.of_rows(rows, dataset.name, PROTOCOL, "svm", s.folds)
+    results.tell(s, found)
+    first = next(iter(variants))
+    print("\n" + study.report_differences(rows, first, "svm"))
+
+    # Pictures are of the first loss and seed.
+    shown = study.settings_of(base, first, variants[first], s.seeds[0])
+    draw(s, hold(shown, True).h, dataset, found)
+    return found
+
+
+def baselines(s: Settings, dataset: data.Dataset) -> list[study.Row]:
+    """What is known of the graphs without learning, on the folds of each seed."""
+    graphs = data.graphs.graphs_of(dataset)
+    labels = np.asarray(dataset.columns["label"])
+    tested: dict[str, Any] = {}
+    if graphs.node_labels is not None:
+        tested["label histogram"] = functools.partial(
+            evaluation.svm_folds, evaluation.label_histogram(graphs)
+        )
+    tested["degree histogram"] = functools.partial(
+        evaluation.svm_folds, evaluation.degree_histogram(graphs)
+    )
+    tested["Weisfeiler-Lehman kernel"] = functools.partial(
+        evaluation.kernel_svm_folds, evaluation.weisfeiler_lehman(graphs, 4)
+    )
+    rows = {name: study.Row(name, {"svm": []}, len(labels), METRIC) for name in tested}
+    asked = [(name, seed) for seed in s.seeds for name in tested]
+    for name, seed in tqdm.tqdm(asked, unit="baseline", file=_text.TERMINAL):
+        found = tested[name](labels, folds=s.folds, seed=seed)
+        rows[name].scores["svm"].append(float(found.accuracy.mean()))
+    return list(rows.values())
+
+
+def draw(
+    s: Settings, h: np.ndarray, dataset: data.Dataset, found: list[results.Result]
+) -> None:
+    """A map of the first row's graphs, some beside their neighbors, and the table."""
+    home, names = pathlib.Path(s.directory), dataset.class_names or ()
+    labels = np.asarray(dataset.columns["label"])
+    of = f"{dataset.name}, {s.losses[0]}"
+    style.attempt(
+        runs.embedding_map, home / "map.png", h, labels, class_names=names, title=of
+    )

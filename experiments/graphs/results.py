@@ -1,0 +1,79 @@
+"""Rows of results, of every protocol alike: a table, and `results.json`."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxcl import _tables, study
+
+
+class Result(NamedTuple):
+    """What several seeds of one row have reached.
+
+    Attributes:
+      set: the graphs.
+      loss: the loss, or what stands in its place, such as "untrained encoder".
+      protocol: how it was measured.
+      values: accuracy in [0, 1] of each seed, mean over the folds.
+      folds: parts that were held out in turn; 1 for a split that is given.
+    """
+
+    set: str
+    loss: str
+    protocol: str
+    values: Sequence[float]
+    folds: int
+
+
+def of_rows(
+    rows: Sequence[study.Row], name: str, protocol: str, key: str, folds: int
+) -> list[Result]:
+    """The results of one score of a study."""
+    return [Result(name, r.name, protocol, r.scores[key], folds) for r in rows]
+
+
+def tell(s: Any, results: Sequence[Result]) -> None:
+    """Writes `results.json` into the directory of the settings, prints the table."""
+    if jax.process_index() != 0:
+        return
+    rows = [
+        {
+            "set": r.set,
+            "loss": r.loss,
+            "protocol": r.protocol,
+            "mean": float(np.mean(r.values)),
+            "std": float(np.std(r.values, ddof=1)) if len(r.values) > 1 else None,
+            "folds": r.folds,
+            "seeds": len(r.values),
+            "values": [float(v) for v in r.values],
+        }
+        for r in results
+    ]
+    record = {"settings": dataclasses.asdict(s), "rows": rows}
+    path = pathlib.Path(s.directory) / "results.json"
+    study.keep_text(path, json.dumps(record, indent=2) + "\n")
+    seeds = len(results[0].values)
+    over = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    held_out = f", {results[0].folds} folds" if results[0].folds > 1 else ""
+    print(f"\n{results[0].set}: accuracy (%){held_out}, {over}\n")
+    print(_table(results))
+
+
+def _table(results: Sequence[Result]) -> str:
+    protocols = list(dict.fromkeys(r.protocol for r in results))
+    lines = []
+    for loss in dict.fromkeys(r.loss for r in results):
+        cells = {r.protocol: _cell(r.values) for r in results if r.loss == loss}
+        lines.append([loss, *(cells.get(p, "") for p in protocols)])
+    return _tables.markdown(["", *protocols], lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    percent = 100 * np.asarray(values)
+    spread = f" ± {percent.std(ddof=1):.1f}" if len(percent) > 1 else ""
+    return f"{percent.mean():.1f}{spread}"
