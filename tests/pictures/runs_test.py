@@ -13,7 +13,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import image as mpl_image
 
 from jaxcl import pictures
-from jaxcl.pictures import runs, style
+from jaxcl.pictures import neighbors, runs, style
 from tests.pictures import legible
 
 
@@ -130,7 +130,7 @@ class PicturesTest(parameterized.TestCase):
         def drawn(right):
             self.draw_montage(right=right)
             picture = mpl_image.imread(self.path)
-            return count(picture, runs._SAME), count(picture, runs._OTHER)
+            return count(picture, neighbors._SAME), count(picture, neighbors._OTHER)
 
         legend = drawn((True, True))[1]
         self.assertLess(legend, 1500)  # the only red when all is right
