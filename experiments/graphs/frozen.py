@@ -124,7 +124,7 @@ def draw(
         near.cosines[shown],
         class_names=names,
         title=of,
-        note=f"{100 * alike:.0f} % of the 5 nearest graphs are of the same class, over all",
+        note=f"over all graphs, {100 * alike:.0f} % of the 5 nearest are of the class",
     )
     print(f"\nIn {s.directory}: accuracy.png, map.png, neighbors.png, results.json")
 

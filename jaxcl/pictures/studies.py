@@ -136,7 +136,10 @@ def bars(
     shown = "bars" if from_zero else "dots"
     second = f"{shown}: mean over {style.literal(of)}; lines: its 95 % interval"
     second += "; gray: baselines" * bool(set(names) & set(baselines))
-    second += "; axes differ and do not begin at 0" * (not from_zero)
+    if not from_zero:
+        one = len(accuracy) == 1
+        second += "; the axis does" if one else "; axes differ and do"
+        second += " not begin at 0"
     style.heading(figure, style.literal(title, 100), second)
     panels = figure.subplots(1, len(accuracy), sharey=True, squeeze=False)[0]
     places = np.arange(len(names))[::-1]
