@@ -39,7 +39,6 @@ class Settings(Compared):
     readout: Literal["last", "concatenate"] = "last"
     projector: Literal["normalized", "plain"] = "normalized"
     embedding: _rules.Count = 32
-    temperature: _rules.Positive = 0.5
     labelled: Annotated[float, _rules.inside("(0, 1]")] = 0.1
     """Share of a training fold whose labels are known."""
     tuning_epochs: _rules.Count = 100

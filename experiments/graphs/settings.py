@@ -13,7 +13,7 @@ from jaxcl import _rules, recipes
 class Training(recipes.ViewLoss, recipes.graphs.Graphs):
     """One training on graphs."""
 
-    temperature: _rules.Positive = 0.2
+    temperature: _rules.Positive = 0.5
     """Divides similarities; smaller is sharper."""
     variant: Literal["constant", "full", "official"] = "official"
     """Form of "sc_info_nce"; the authors' runs on graphs had "official"."""

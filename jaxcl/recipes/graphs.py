@@ -66,7 +66,7 @@ class Graphs(training_lib.Training):
     """Whether the projector's hidden layer is batch-normalized."""
     batch_size: _rules.Several = 128
     """Graphs per step, over all devices."""
-    epochs: _rules.Count = 20
+    epochs: _rules.Count = 10
     """Passes over the graphs."""
     warmup_epochs: _rules.Index = 1
     """Passes during which the learning rate rises from 0."""
