@@ -192,8 +192,8 @@ def feed(
 
     Raises:
       TypeError: if a number is not an integer.
-      ValueError: as `batches`; if the devices do not divide the batch; or if a packed
-        set, whose batches are put together on the host, is to live on the devices.
+      ValueError: as `batches`; if the devices do not divide the batch or its packs; or
+        if a packed set, whose batches are put together on the host, is to live on the devices.
     """
     devices = rows.mesh.size
     _checks.count("batch_size", batch_size, 1)
@@ -206,6 +206,14 @@ def feed(
         raise ValueError(
             f"on_device must not be True for {dataset.name}, packed on the host"
         )
+    for column in dataset.columns.values():
+        per_pack = getattr(column, "per_pack", 1)
+        if batch_size % (per_pack * devices):
+            raise ValueError(
+                f"batch_size must be whole packs of {per_pack} examples for each of "
+                f"the {devices} devices, got {batch_size}; {dataset.name} must be "
+                f"packed with packs={devices} or a multiple of it"
+            )
     if on_device is None:
         on_device = (
             not packed and dataset_lib.size_in_bytes(dataset) <= _room(rows) // 10
