@@ -212,9 +212,11 @@ def _members(path: str) -> dict[str, Callable[[], str]]:
     if folder.is_dir():
         found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*.txt"))
     elif folder.is_file():
-        with _readable(path, "not a readable zip file"):
-            with zipfile.ZipFile(path) as archive:
-                found = archive.namelist()
+        with (
+            _readable(path, "not a readable zip file"),
+            zipfile.ZipFile(path) as archive,
+        ):
+            found = archive.namelist()
     else:
         raise FileNotFoundError(f"{path}: there is no such folder or file")
 

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -83,11 +82,13 @@ def _features(path: str, there: dict[str, files.Header], n: int) -> np.ndarray:
         raise ValueError(f"{path}: must have features x, or {', '.join(keys)}")
     arrays = [files.load(path, key) for key in keys]
     for key, x in zip(keys, arrays, strict=True):
-        kind: Any = np.number if key == "x_data" else np.integer
+        kind, called = (
+            (np.number, "numbers") if key == "x_data" else (np.integer, "integers")
+        )
         if x.ndim != 1 or not np.issubdtype(x.dtype, kind):
             raise ValueError(
-                f"{path}: {key} must be {'numbers' if kind is np.number else 'integers'}"
-                f" of one axis, got {x.dtype} {list(x.shape)}"
+                f"{path}: {key} must be {called} of one axis, got {x.dtype} "
+                f"{list(x.shape)}"
             )
     shape, indptr, indices, values = arrays
     if len(shape) != 2 or shape[0] != n or not 0 <= shape[1] < 2**31:
