@@ -24,8 +24,9 @@ def open_network(spec: str | os.PathLike[str]) -> sets.Network:
     Raises:
       FileNotFoundError: if there is no such file.
       ImportError: if networkx is missing, which makes "partition".
-      ValueError: if an array is missing or does not fit the others, or nodes for
-        training are among those for the validation or the test.
+      ValueError: if an array is missing or does not fit the others, nodes have no
+        features, or nodes for training are of one class or among those for the
+        validation or the test.
     """
     if spec == "partition":
         return generated.partition()
@@ -52,6 +53,8 @@ def open_network(spec: str | os.PathLike[str]) -> sets.Network:
     graphs = sets.from_edges(
         path, np.zeros(len(y), int), edges.T, nodes=_features(path, there, len(y))
     )
+    if not graphs.nodes.shape[1]:
+        raise ValueError(f"{path}: nodes must have features, got {len(y)} of none")
     parts = [files.load(path, key) for key in masks]
     for key, part in zip(masks, parts, strict=True):
         if part.shape != y.shape or part.dtype != bool or not part.any():
@@ -68,6 +71,12 @@ def open_network(spec: str | os.PathLike[str]) -> sets.Network:
     values, labels = np.unique(y, return_inverse=True)
     train, val, test = parts
     names = tuple(map(str, values))
+    taught = np.unique(labels[train])
+    if len(taught) < 2:
+        raise ValueError(
+            f"{path}: nodes of train_mask must be of two classes or more, got "
+            f"{names[taught[0]]} only"
+        )
     name = pathlib.Path(path).stem
     return sets.Network(name, graphs, labels.astype(np.int32), train, val, test, names)
 

@@ -21,9 +21,9 @@ TWO_NPZ = {
 NETWORK = {
     "edge_index": np.array([[0, 1, 2, 3], [1, 2, 3, 4]], np.int32),
     "y": np.array([2, 2, 5, 5, 5], np.int8),
-    "train_mask": np.arange(5) == 0,
+    "train_mask": np.arange(5) % 2 == 0,
     "val_mask": np.arange(5) == 1,
-    "test_mask": np.arange(5) >= 2,
+    "test_mask": np.arange(5) == 3,
     "x": np.array([[0, 2, 0], [0, 0, 0], [1, 0, 3], [0, 0, 4], [5, 0, 0]], np.int8),
 }
 

@@ -31,7 +31,7 @@ def test_a_network_is_read(changes, tmp_path):
     assert network.labels.tolist() == [0, 0, 1, 1, 1]
     assert network.class_names == ("2", "5")
     parts = (network.train, network.val, network.test)
-    assert [np.flatnonzero(part).tolist() for part in parts] == [[0], [1], [2, 3, 4]]
+    assert [np.flatnonzero(part).tolist() for part in parts] == [[0, 2, 4], [1], [3]]
 
 
 def test_the_real_network_has_the_published_counts():
@@ -72,8 +72,16 @@ BAD = {
     "a part of numbers": ({"test_mask": np.ones(5, int)}, "test_mask must be bool [5"),
     "an empty part": ({"train_mask": np.zeros(5, bool)}, "name some nodes"),
     "training on the test": (
-        {"train_mask": np.arange(5) > 2},
-        "train_mask and test_mask must not share nodes, got 2",
+        {"test_mask": np.arange(5) > 2},
+        "train_mask and test_mask must not share nodes, got 1",
+    ),
+    "training on one class": (
+        {"train_mask": np.arange(5) == 4},
+        "nodes of train_mask must be of two classes or more, got 5 only",
+    ),
+    "features of no columns": (
+        {"x": np.zeros((5, 0))},
+        "nodes must have features, got 5 of none",
     ),
     "a shape of one number": (
         {**SPARSE, "x_shape": np.array([5])},
