@@ -46,7 +46,7 @@ class Compared(Training):
 
 
 # What may differ when a run resumes, since it does not change what is computed.
-MAY_CHANGE = (*recipes.MAY_CHANGE, "tile", "packs", "nodes", "edges")
+MAY_CHANGE = (*recipes.MAY_CHANGE, "tile", "nodes", "edges")
 
 
 class Target(NamedTuple):

@@ -32,12 +32,12 @@ class GIN(nn.Module):
       readout: what of them is pooled: the "last" layer, or all, in a row
         ("concatenate", jumping knowledge): r is width, or depth times width.
       dtype: of the computation, bfloat16 or float32. Parameters are float32.
-      axis_name: mesh axis to average batch statistics over inside `shard_map`.
 
     Call:
       A `GraphBatch` [p, ...] with features and `train` (whether to use and update the
       statistics of the batch) give h [p, G, r], or [p, N, r] of nodes, float32, 0 where
-      not valid.
+      not valid. Statistics are of the valid nodes of all packs; over a mesh that needs
+      `jit` on global arrays, since devices inside `shard_map` differ in their nodes.
 
     Raises:
       ValueError: for a width or depth below 1, another pooling, read-out or dtype; when
@@ -54,7 +54,6 @@ class GIN(nn.Module):
     pooling: Pooling = "sum"
     readout: Readout = "concatenate"
     dtype: jax.typing.DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -91,7 +90,6 @@ class GCN(nn.Module):
       norm: whether x is batch-normalized before each convolution.
       first: whether a normalized linear layer with ReLU comes before the convolutions.
       dtype: of the computation, bfloat16 or float32. Parameters are float32.
-      axis_name: mesh axis to average batch statistics over inside `shard_map`.
 
     Call:
       As `GIN`.
@@ -113,7 +111,6 @@ class GCN(nn.Module):
     norm: bool = True
     first: bool = True
     dtype: jax.typing.DTypeLike = jnp.float32
-    axis_name: str | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -286,7 +283,6 @@ def _norm(encoder: Any, graphs: GraphBatch, x: jax.Array, train: bool) -> jax.Ar
         x,
         train=train,
         dtype=encoder.dtype,
-        axis_name=encoder.axis_name,
         mask=graphs.node_valid[..., None],
     )
 

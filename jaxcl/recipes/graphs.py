@@ -35,7 +35,7 @@ class Graphs(training_lib.Training):
     "degrees" as zeros and ones; None: labels, and degrees where there are none."""
     packs: _rules.Count | None = None
     """Parts of a batch, each in arrays of one size; None: one for each device and
-    chunk."""
+    chunk. With chunks, it decides which graphs share batch statistics."""
     nodes: _rules.Count | None = None
     """Room of a pack for nodes; None: as many as the fullest pack has."""
     edges: _rules.Count | None = None

@@ -45,7 +45,8 @@ def with_features(
       The graphs with nodes float32 [N, f].
 
     Raises:
-      ValueError: for another kind, or labels or attributes that are not there.
+      ValueError: for another kind, or labels or attributes that are not there or do
+        not fit into memory.
 
     Source:
       The authors of SC-InfoNCE take labels, degree and degrees.
@@ -97,4 +98,12 @@ def described(
 
 
 def _one_hot(values: np.ndarray) -> np.ndarray:
-    return np.eye(int(values.max()) + 1, dtype=np.float32)[values]
+    columns = int(values.max()) + 1
+    if 4 * columns * len(values) > dataset_lib.memory_limit():
+        raise ValueError(
+            f"features must fit into memory: {columns:,} different labels are as many "
+            f"columns for each of {len(values):,} nodes"
+        )
+    x = np.zeros((len(values), columns), np.float32)
+    x[np.arange(len(values)), values] = 1
+    return x

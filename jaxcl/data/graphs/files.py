@@ -1,11 +1,13 @@
 """Sets of graphs in files: TUDataset's folders and zips, and `.npz`."""
 
+import contextlib
 import io
 import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,8 +103,12 @@ def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
     _check_integers(path, "edge_index", edges, 2)
     if len(edges) != 2:
         raise ValueError(f"{path}: edge_index must be [2, E], got {list(edges.shape)}")
-    if len(ptr) < 2 or ptr[0] != 0 or (np.diff(ptr) < 0).any():
-        raise ValueError(f"{path}: node_ptr must ascend from 0, got {ptr[:5]} ...")
+    if len(ptr) < 2 or ptr[0] != 0 or (ptr[1:] < ptr[:-1]).any() or ptr[-1] >= 2**31:
+        raise ValueError(
+            f"{path}: node_ptr must ascend from 0 to the number of nodes, got "
+            f"{', '.join(map(str, ptr[:5]))}{', ...' * (len(ptr) > 5)}"
+        )
+    ptr = ptr.astype(np.int64)  # differences of unsigned numbers wrap around
     graphs = sets.from_edges(
         path,
         np.repeat(np.arange(len(ptr) - 1), np.diff(ptr)),
@@ -148,15 +154,17 @@ def tu(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
         )
     name = found[0]
 
-    def table(kind: str, number: type = np.int64, least: int = 1) -> np.ndarray | None:
+    def table(
+        kind: str, number: type = np.int64, width: int | None = None
+    ) -> np.ndarray | None:
         member = f"{name}_{kind}.txt"
         if member not in read:
             return None
-        return _table(f"{path}: {member}", read[member](), number, least)
+        return _table(f"{path}: {member}", read[member](), number, width)
 
     needed: dict[str, Any] = {}
     for kind, columns in (("A", 2), ("graph_indicator", 1), ("graph_labels", 1)):
-        needed[kind] = table(kind, least=columns)
+        needed[kind] = table(kind, width=columns)
         if needed[kind] is None:
             raise FileNotFoundError(f"{path}: {name}_{kind}.txt is missing")
     of = needed["graph_indicator"][:, 0] - 1
@@ -178,7 +186,7 @@ def tu(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
             f"{path}: {name}_graph_labels.txt must have a line for each of the "
             f"{of.max() + 1:,} graphs, got {len(graph_labels):,}"
         )
-    ends = needed["A"][:, :2]
+    ends = needed["A"]
     outside = ((ends < 1) | (ends > len(of))).any(axis=1)
     if outside.any():
         line = np.flatnonzero(outside)[0]
@@ -193,68 +201,91 @@ def tu(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
         nodes=attributes,
         node_labels=None if labels is None else labels[:, 0],
         num_graphs=len(graph_labels),
+        first=1,
     )
     return sets.labelled(path, graphs, graph_labels)._replace(name=name)
 
 
 def _members(path: str) -> dict[str, Callable[[], str]]:
     """The text files of a folder or a zip, by name, and how to read each."""
-    if os.path.isdir(path):
-        return {
-            file.name: lambda file=file: file.read_text(encoding="utf-8")  # type: ignore[misc]
-            for file in sorted(pathlib.Path(path).rglob("*.txt"))
-        }
-    if not os.path.isfile(path):
+    folder = pathlib.Path(path)
+    if folder.is_dir():
+        found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*.txt"))
+    elif folder.is_file():
+        with (
+            _readable(path, "not a readable zip file"),
+            zipfile.ZipFile(path) as archive,
+        ):
+            found = archive.namelist()
+    else:
         raise FileNotFoundError(f"{path}: there is no such folder or file")
 
-    def of_zip(member: str) -> Callable[[], str]:
+    def reader(member: str) -> Callable[[], str]:
         def read() -> str:
-            try:
+            with _readable(path, f"{member} is damaged"):
+                if folder.is_dir():
+                    return (folder / member).read_bytes().decode("utf-8-sig")
                 with zipfile.ZipFile(path) as archive:
-                    return archive.read(member).decode("utf-8")
-            except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-                raise ValueError(f"{path}: {member} is damaged: {error}") from error
+                    return archive.read(member).decode("utf-8-sig")
 
         return read
 
+    members: dict[str, str] = {}
+    for member in found:
+        name = pathlib.PurePath(member).name
+        if not name.endswith(".txt") or name.startswith("."):
+            continue  # a Mac puts a ._NAME_A.txt of its own beside NAME_A.txt
+        if name in members:
+            raise ValueError(
+                f"{path}: must hold the files of one set, got {members[name]} and "
+                f"{member}"
+            )
+        members[name] = member
+    return {name: reader(member) for name, member in members.items()}
+
+
+@contextlib.contextmanager
+def _readable(path: str, what: str) -> Iterator[None]:
+    """Says which file cannot be read, and why."""
+    # RuntimeError: it has a password, or is compressed in a way that is not known.
+    known = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [m for m in archive.namelist() if m.endswith(".txt")]
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: not a readable zip file: {error}") from error
-    return {pathlib.PurePosixPath(member).name: of_zip(member) for member in names}
+        yield
+    except known as error:
+        raise ValueError(f"{path}: {what}: {error}") from error
 
 
-def _table(where: str, text: str, number: type, least: int) -> np.ndarray:
+def _table(where: str, text: str, number: type, width: int | None) -> np.ndarray:
     """Lines of numbers between commas or blanks, all of one width."""
     if not text.strip():
         raise ValueError(f"{where} must hold numbers, and is empty")
-    if not text.endswith("\n") and not text[-1].isdigit():
+    if not text.endswith("\n") and text.rstrip()[-1] in ",+-.eE":
         last = text.splitlines()[-1]
         raise ValueError(f"{where} is cut short: its last line is {last!r}")
     try:
-        rows: Any = np.loadtxt(io.StringIO(text.replace(",", " ")), number, ndmin=2)
+        rows: Any = np.loadtxt(
+            io.StringIO(text.replace(",", " ")), number, comments=None, ndmin=2
+        )
     except ValueError:
         rows = np.zeros((0, 0))
-    if rows.shape[1] >= least:
+    if rows.shape[1] and width in (None, rows.shape[1]):
         return rows
     # Which line it is, where something is wrong.
-    kind = "integers" if number is np.int64 else "numbers"
-    width = 0
+    kind = "integer" if number is np.int64 else "number"
     for i, line in enumerate(text.splitlines(), 1):
         cells = re.split(r"[,\s]+", line.strip())
         try:
             values = [number(cell) for cell in cells if cell]
-        except ValueError:
+        except (ValueError, OverflowError):
             values = []
-        width = width or len(values)
-        if len(values) < least or len(values) != width:
-            expected = width if width >= least else least
+        width = width or max(1, len(values))
+        if len(values) != width and (values or line.strip()):
+            kinds = f"{width} {kind}s" if width > 1 else f"1 {kind}"
+            shown = line if len(line) <= 60 else f"{line[:60]} ..."
             raise ValueError(
-                f"{where} must have {expected} {kind} in each line, got {line!r} in "
-                f"line {i}"
+                f"{where} must have {kinds} in each line, got {shown!r} in line {i}"
             )
-    raise ValueError(f"{where} must hold {kind}")
+    raise ValueError(f"{where} must hold {kind}s")
 
 
 def _without_one_label(graphs: sets.Graphs) -> sets.Graphs:

@@ -245,7 +245,7 @@ def _packed(
     for name, least, given in zip(
         ("nodes", "edges"), map(int, need), (nodes, edges), strict=True
     ):
-        room = _rounded(least) if given is None else given
+        room = _rounded(least) if given is None else _checks.count(name, given, 0)
         if room < least:
             largest = (of_nodes if name == "nodes" else of_edges).max()
             raise ValueError(

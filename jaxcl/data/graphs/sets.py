@@ -129,6 +129,7 @@ def from_edges(
     nodes: Any = None,
     node_labels: Any = None,
     num_graphs: int | None = None,
+    first: int = 0,
 ) -> Graphs:
     """Checks graphs that are given by a list of edges over all of them.
 
@@ -143,6 +144,8 @@ def from_edges(
       node_labels: integers [N], which are numbered anew in the order of their values;
         or None.
       num_graphs: how many graphs there are; None: as many as node_graph names.
+      first: what messages call the first graph, node and edge: 1 for files that number
+        them so.
 
     Returns:
       The graphs.
@@ -152,13 +155,15 @@ def from_edges(
         has no nodes; graphs are not in order; or lengths do not fit.
 
     Warns:
-      UserWarning: of loops, and of graphs without edges.
+      UserWarning: of loops, of graphs without edges, and where only a few edges lack
+        their other direction, as in a file that was cut short.
 
     >>> triangle = from_edges("made up", [0, 0, 0], [[0, 1], [1, 0], [1, 2], [2, 0]])
     >>> print(triangle.edges.tolist())
     [[0, 1], [0, 2], [1, 2]]
     """
-    of, edges = np.asarray(node_graph, np.int64), np.asarray(edges, np.int64)
+    of = _integers(name, "node_graph", node_graph)
+    edges = _integers(name, "edges", edges)
     edges = edges.reshape(0, 2) if edges.size == 0 else edges
     if of.ndim != 1 or edges.ndim != 2 or edges.shape[1] != 2:
         raise ValueError(
@@ -166,8 +171,8 @@ def from_edges(
             f"{edges.shape}"
         )
     n = int(of.max(initial=-1)) + 1 if num_graphs is None else num_graphs
-    _check_members(name, of, n)
-    _check_ends(name, edges, of)
+    _check_members(name, of, n, first)
+    _check_ends(name, edges, of, first)
     loops = edges[:, 0] == edges[:, 1]
     if loops.any():
         warnings.warn(
@@ -175,19 +180,31 @@ def from_edges(
             stacklevel=2,
         )
     low, high = edges[~loops].min(axis=1), edges[~loops].max(axis=1)
-    low, high = np.divmod(np.unique(low * max(1, len(of)) + high), max(1, len(of)))
+    pairs = np.unique(low * len(of) + high)
+    # Each direction once: both of a pair differ in nothing but this bit.
+    directed = np.unique(
+        2 * (low * len(of) + high) + (edges[~loops, 0] > edges[~loops, 1])
+    )
+    single = 2 * len(pairs) - len(directed)
+    if 0 < single < len(pairs) - single:
+        warnings.warn(
+            f"{name}: {single:,} of {len(pairs):,} edges are there in one direction, "
+            "the others in both; all are taken as undirected, but some may be missing",
+            stacklevel=2,
+        )
+    low, high = np.divmod(pairs, len(of))
     node_ptr = np.searchsorted(of, np.arange(n + 1))
     edge_ptr = np.searchsorted(of[low], np.arange(n + 1))
     lonely = np.flatnonzero(np.diff(edge_ptr) == 0)
     if len(lonely):
         warnings.warn(
             f"{name}: {len(lonely):,} of {n:,} graphs have no edges, the first is "
-            f"graph {lonely[0]}: only their nodes can tell them apart",
+            f"graph {lonely[0] + first}: only their nodes can tell them apart",
             stacklevel=2,
         )
-    first = node_ptr[of[low]]
-    within = np.stack([low - first, high - first], axis=1).astype(np.int32)
-    x = _checked_features(name, nodes, len(of))
+    begin = node_ptr[of[low]]
+    within = np.stack([low - begin, high - begin], axis=1).astype(np.int32)
+    x = _checked_features(name, nodes, len(of), first)
     labels = None
     if node_labels is not None:
         labels = np.asarray(node_labels)
@@ -239,46 +256,57 @@ def labelled(
     return dataset_lib.Dataset(name, columns, names)
 
 
-def _check_members(name: str, of: np.ndarray, n: int) -> None:
+def _integers(name: str, what: str, values: Any) -> np.ndarray:
+    x = np.asarray(values)
+    if x.size and not np.issubdtype(x.dtype, np.integer):
+        raise ValueError(f"{name}: {what} must be integers, got {x.dtype}")
+    return x.astype(np.int64)
+
+
+def _check_members(name: str, of: np.ndarray, n: int, first: int) -> None:
     if not n:
         raise ValueError(f"{name}: must hold graphs, got none")
-    if (np.diff(of) < 0).any():
+    back = np.flatnonzero(np.diff(of) < 0)
+    if len(back):
         raise ValueError(
             f"{name}: nodes of a graph must follow each other, and node "
-            f"{np.flatnonzero(np.diff(of) < 0)[0] + 1} is of an earlier graph than the "
-            "one before it"
+            f"{back[0] + 1 + first} is of graph {of[back[0] + 1] + first}, the one "
+            f"before it of graph {of[back[0]] + first}"
         )
     if len(of) and not 0 <= of[0] <= of[-1] < n:
         raise ValueError(
             f"{name}: node_graph must lie in [0, {n}), got {of[0]} to {of[-1]}"
         )
-    empty = np.flatnonzero(np.bincount(of, minlength=n) == 0)
-    if len(empty):
+    there = np.unique(of)
+    if len(there) < n:
+        gap = np.flatnonzero(there != np.arange(len(there)))
+        i = gap[0] if len(gap) else len(there)
         raise ValueError(
-            f"{name}: every graph must have nodes, and {len(empty):,} of {n:,} have "
-            f"none, the first is graph {empty[0]}"
+            f"{name}: every graph must have nodes, and {n - len(there):,} of {n:,} "
+            f"have none, the first is graph {i + first}"
         )
 
 
-def _check_ends(name: str, edges: np.ndarray, of: np.ndarray) -> None:
+def _check_ends(name: str, edges: np.ndarray, of: np.ndarray, first: int) -> None:
     outside = ((edges < 0) | (edges >= len(of))).any(axis=1)
     if outside.any():
         i = np.flatnonzero(outside)[0]
         raise ValueError(
-            f"{name}: edges must join nodes 0 to {len(of) - 1}, and edge {i} joins "
-            f"{edges[i, 0]} and {edges[i, 1]}"
+            f"{name}: edges must join nodes {first} to {len(of) - 1 + first}, and edge "
+            f"{i + first} joins {edges[i, 0] + first} and {edges[i, 1] + first}"
         )
     across = of[edges[:, 0]] != of[edges[:, 1]]
     if across.any():
         i = np.flatnonzero(across)[0]
         a, b = edges[i]
         raise ValueError(
-            f"{name}: edges must stay in a graph, and edge {i} joins node {a} of graph "
-            f"{of[a]} and node {b} of graph {of[b]}"
+            f"{name}: edges must stay in a graph, and edge {i + first} joins node "
+            f"{a + first} of graph {of[a] + first} and node {b + first} of graph "
+            f"{of[b] + first}"
         )
 
 
-def _checked_features(name: str, nodes: Any, n: int) -> np.ndarray:
+def _checked_features(name: str, nodes: Any, n: int, first: int) -> np.ndarray:
     if nodes is None:
         return np.zeros((n, 0), np.float32)
     x = np.asarray(nodes)
@@ -287,11 +315,12 @@ def _checked_features(name: str, nodes: Any, n: int) -> np.ndarray:
             f"{name}: features must be numbers [{n}, f], a row for each node, got "
             f"{x.dtype} {list(x.shape)}"
         )
-    x = x.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 does not hold is named below
+        x = x.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if len(bad):
         raise ValueError(
             f"{name}: features must be finite, and those of {len(bad):,} nodes are "
-            f"not, the first is node {bad[0]}"
+            f"not, the first is node {bad[0] + first}"
         )
     return x
