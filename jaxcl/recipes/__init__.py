@@ -30,6 +30,7 @@ from jaxcl.recipes.protocols import DIGITS as DIGITS
 from jaxcl.recipes.protocols import MNIST as MNIST
 from jaxcl.recipes.protocols import Instead as Instead
 from jaxcl.recipes.protocols import replaced as replaced
+from jaxcl.recipes.runs import KINDS as KINDS
 from jaxcl.recipes.runs import Encoder as Encoder
 from jaxcl.recipes.runs import Labelled as Labelled
 from jaxcl.recipes.runs import check_study as check_study
@@ -40,6 +41,7 @@ from jaxcl.recipes.training import MAY_CHANGE as MAY_CHANGE
 from jaxcl.recipes.training import Training as Training
 from jaxcl.recipes.training import check as check
 from jaxcl.recipes.training import check_size as check_size
+from jaxcl.recipes.training import first_variables as first_variables
 from jaxcl.recipes.training import last_step as last_step
 from jaxcl.recipes.training import make_optimizer as make_optimizer
 from jaxcl.recipes.training import run_options as run_options

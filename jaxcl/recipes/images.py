@@ -89,6 +89,27 @@ def image_size(images: data.Dataset) -> tuple[int, ...]:
     return tuple(images.columns["image"][np.arange(1)].shape[1:])
 
 
+def open_like(described: models.Description, source: str, split: str) -> data.Dataset:
+    """Images that an encoder can be given.
+
+    Args:
+      described: of the encoder.
+      source: as `data.open` takes it.
+      split: a name or a slice.
+
+    Raises:
+      ValueError: if they are of another size.
+    """
+    images = data.open(source, split)
+    shape = image_size(images)
+    if shape != described.shape:
+        raise ValueError(
+            f"source must hold images {list(described.shape)} as the encoder's, got "
+            f"{list(shape)}"
+        )
+    return images
+
+
 def check_images(s: Images) -> None:
     """Refuses settings of images that the others make meaningless.
 
@@ -168,12 +189,6 @@ def _moco_transform(
     return augment.images.chain(*steps)
 
 
-def first_variables(described: models.Description, seed: int) -> dict[str, Any]:
-    """Variables of the model with which a run of this seed begins."""
-    key = jax.random.fold_in(jax.random.key(seed), 0)
-    return models.initialize(described, key)
-
-
 def initialize(
     s: Images, described: models.Description, num_classes: int = 0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -191,7 +206,7 @@ def initialize(
     Raises:
       ValueError: if that monitor is asked for and there are no labels.
     """
-    variables = first_variables(described, s.seed)
+    variables = training_lib.first_variables(described, s.seed)
     params = {"model": variables.pop("params")}
     if "linear" in s.monitors:
         if not num_classes:

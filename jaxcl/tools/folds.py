@@ -1,0 +1,84 @@
+"""What an encoder of graphs has learned: machines that are tested fold by fold.
+
+Compares histograms of the labels and degrees of nodes, which need no encoder, the
+untrained encoder and the pretrained one, on the same folds.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxcl import _files, _tables, data, evaluation, pictures, recipes
+from jaxcl.pictures import style
+from jaxcl.tools import curves
+
+
+def probe(
+    s: Any, pretrained: recipes.Encoder, source: str
+) -> dict[str, evaluation.FoldScores]:
+    """Probes a run on graphs and writes probe.json and pictures beside it.
+
+    Args:
+      s: settings of `tools.probe`.
+      pretrained: the encoder.
+      source: of the graphs.
+
+    Returns:
+      Scores of linear support vector machines, by what was probed.
+
+    Raises:
+      ValueError: if graphs do not fit the encoder, or a class has too few for the folds.
+    """
+    dataset = pretrained.kind.open(pretrained.described, source, s.train_split)
+    labels = np.asarray(dataset.columns["label"][np.arange(data.size(dataset))])
+    evaluation.stratified_folds(labels, s.folds)  # refuses before anything is encoded
+    graphs, column = data.graphs.graphs_of(dataset), dataset.columns["graph"]
+    found: dict[str, np.ndarray] = {}
+    if graphs.node_labels is not None:
+        found["label histogram"] = evaluation.label_histogram(graphs)
+    found["degree histogram"] = evaluation.degree_histogram(graphs)
+    for name, encoder in (
+        ("untrained encoder", pretrained.untrained()),
+        ("pretrained encoder", pretrained),
+    ):
+        found[name] = encoder.represent(column, batch_size=s.batch_size)
+    scores = {
+        name: evaluation.svm_folds(h, labels, folds=s.folds, seed=s.seed)
+        for name, h in found.items()
+    }
+
+    directory = pathlib.Path(s.directory)
+    record = {
+        "settings": dataclasses.asdict(s),
+        "step": pretrained.step,
+        "averaged": pretrained.averaged,
+        "num_test": len(labels),
+        "accuracy": {
+            name: {"svm": float(each.accuracy.mean()), "folds": each.accuracy.tolist()}
+            for name, each in scores.items()
+        },
+    }
+    _files.write_json(directory / "probe.json", record)
+    weights = ", moving average of the weights" if pretrained.averaged else ""
+    print(
+        f"\n{s.directory}, step {pretrained.step}{weights}: accuracy of a linear "
+        f"support vector machine on {len(labels):,} graphs,\neach tested once in "
+        f"{s.folds} folds (%)\n"
+    )
+    rows = [
+        [name, *(f"{100 * x:.1f}" for x in (each.accuracy.mean(), each.accuracy.std()))]
+        for name, each in scores.items()
+    ]
+    print(_tables.markdown(["", "mean", "deviation of folds"], rows))
+    curves.draw(directory, "the graphs it learns from")
+    style.attempt(
+        pictures.embedding_map,
+        directory / "embedding.png",
+        found["pretrained encoder"],
+        labels,
+        class_names=dataset.class_names or (),
+        title="pretrained h of graphs",
+    )
+    return scores
