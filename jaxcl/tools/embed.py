@@ -65,7 +65,8 @@ def main(s: Settings) -> np.ndarray:
             f"source must be given (--source): {s.directory} is an exported encoder"
         )
     kind = encoder.kind
-    dataset = kind.open(encoder.described, source, s.split or kind.split)
+    split = kind.split if s.split is None else s.split
+    dataset = kind.open(encoder.described, source, split)
     if s.untrained:
         encoder = encoder.untrained()
     embeddings = encoder.represent(

@@ -54,6 +54,7 @@ def main(s: Settings) -> pathlib.Path:
     models.save(out, encoder.described, encoder.variables, trained=trained)
     print(
         f"{weights}: {encoder.described.encoder} for "
-        f"{encoder.kind.takes(encoder.described)}, step {encoder.step}\njaxcl.models.load({str(out)!r}) brings it back"
+        f"{encoder.kind.takes(encoder.described)}, step {encoder.step}\n"
+        f"jaxcl.models.load({str(out)!r}) brings it back"
     )
     return out

@@ -29,7 +29,8 @@ def probe(
       Scores of linear support vector machines, by what was probed.
 
     Raises:
-      ValueError: if graphs do not fit the encoder, or a class has too few for the folds.
+      ValueError: if graphs do not fit the encoder, or a class is too small for the
+        folds.
     """
     dataset = pretrained.kind.open(pretrained.described, source, s.train_split)
     labels = np.asarray(dataset.columns["label"][np.arange(data.size(dataset))])

@@ -1,9 +1,9 @@
 """What an encoder has learned: probes of frozen representations, and pictures.
 
-Of images, compares raw pixels, the untrained encoder and the pretrained one: k-nearest neighbors,
-and logistic regression from 10 labels per class and from all labels. Everything that a
-probe chooses, it chooses on training images. Of graphs, which are few, each is tested
-once by a machine that has seen other folds: `tools.folds`.
+Of images it compares raw pixels, the untrained encoder and the pretrained one:
+k-nearest neighbors, and logistic regression from 10 labels per class and from all
+labels. Everything that a probe chooses, it chooses on training images. Of graphs, which
+are few, each is tested once, by a machine that has seen the others: `tools.folds`.
 """
 
 import dataclasses
@@ -34,6 +34,9 @@ from jaxcl.tools import curves, folds
 
 # Images whose neighbors are drawn.
 _SHOWN = 12
+
+# Settings that are for one kind of data only.
+_READ = {"images": "test_split k per_class draws linear", "graphs": "folds"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +97,10 @@ def main(
             f"source must be given (--source): {s.directory} is no run that names it"
         )
     kind = models.kind_of(pretrained.described)
-    _rules.unread(s, "folds", unless=kind == "graphs", which="a run on graphs")
-    if kind == "graphs":
-        unread = "test_split k per_class draws linear"
-        _rules.unread(s, unread, unless=False, which="a run on images")
-        return folds.probe(s, pretrained, source)
-    return probe_images(s, pretrained, source)
+    for other, names in _READ.items():
+        _rules.unread(s, names, unless=kind == other, which=f"a run on {other}")
+    probe: Any = {"images": probe_images, "graphs": folds.probe}[kind]
+    return probe(s, pretrained, source)
 
 
 def probe_images(
