@@ -68,7 +68,8 @@ def variables_of(s: Training, dataset: data.Dataset, trained: bool) -> dict[str,
     """Variables of the model: of the run, or those that it begins with."""
     if trained:
         return recipes.variables_of(s, pretrain(s))
-    return recipes.first_variables(recipes.graphs.describe(s, dataset), s.seed)
+    described = recipes.graphs.describe(s, dataset)
+    return recipes.graphs.first_variables(described, s.seed)
 
 
 def prepare(s: Compared) -> tuple[Training, dict[str, Any], data.Dataset]:

@@ -189,6 +189,12 @@ def _moco_transform(
     return augment.images.chain(*steps)
 
 
+def first_variables(described: models.Description, seed: int) -> dict[str, Any]:
+    """Variables of the model with which a run of this seed begins."""
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    return models.initialize(described, key)
+
+
 def initialize(
     s: Images, described: models.Description, num_classes: int = 0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -206,7 +212,7 @@ def initialize(
     Raises:
       ValueError: if that monitor is asked for and there are no labels.
     """
-    variables = training_lib.first_variables(described, s.seed)
+    variables = first_variables(described, s.seed)
     params = {"model": variables.pop("params")}
     if "linear" in s.monitors:
         if not num_classes:

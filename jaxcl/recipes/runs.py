@@ -29,6 +29,7 @@ class Kind(NamedTuple):
       column: name of the column of examples.
       split: part of a source that is encoded where none is named.
       open: (described, source, split) to a data set that the encoder can be given.
+      first_variables: (described, seed) to those with which a run begins.
       represent: (described, variables, column, layer=..., batch_size=...) to rows.
       takes: from a description to what the encoder takes, in words.
     """
@@ -36,6 +37,7 @@ class Kind(NamedTuple):
     column: str
     split: str
     open: Callable[[Any, str, str], data.Dataset]
+    first_variables: Callable[[Any, int], dict[str, Any]]
     represent: Callable[..., np.ndarray]
     takes: Callable[[Any], str]
 
@@ -60,14 +62,20 @@ def _takes_graphs(described: models.GraphDescription) -> str:
 
 KINDS = {
     "images": Kind(
-        "image",
-        "test",
-        images_lib.open_like,
-        _represent_images,
-        lambda described: f"images {'x'.join(map(str, described.shape))}",
+        column="image",
+        split="test",
+        open=images_lib.open_like,
+        first_variables=images_lib.first_variables,
+        represent=_represent_images,
+        takes=lambda described: f"images {'x'.join(map(str, described.shape))}",
     ),
     "graphs": Kind(
-        "graph", "train", graphs_lib.open_like, graphs_lib.represent, _takes_graphs
+        column="graph",
+        split="train",
+        open=graphs_lib.open_like,
+        first_variables=graphs_lib.first_variables,
+        represent=graphs_lib.represent,
+        takes=_takes_graphs,
     ),
 }
 
@@ -105,7 +113,7 @@ class Encoder(NamedTuple):
     def untrained(self) -> "Encoder":
         """The encoder before the first step of its run; with seed 0 where unknown."""
         seed = self.settings.get("seed", 0)
-        variables = training_lib.first_variables(self.described, seed)
+        variables = self.kind.first_variables(self.described, seed)
         return self._replace(variables=variables, step=0, averaged=False)
 
 
