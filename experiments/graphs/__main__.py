@@ -4,15 +4,16 @@ python -m experiments.graphs                                    # made here, no 
 python -m experiments.graphs --source path/to/NCI1.npz          # or a TUDataset folder
 python -m experiments.graphs finetune --source path/to/NCI1.npz
 python -m experiments.graphs nodes --source path/to/cora.npz
+python -m experiments.graphs speed --source path/to/NCI1.npz
 
 The first two pretrain as GraphCL does, with each loss and seed; frozen representations
 are then tested by a linear machine in ten folds, or all weights are fine-tuned with a
-tenth of the labels. The last one contrasts the nodes of one network, as GRACE does.
+tenth of the labels. `nodes` contrasts the nodes of one network, as GRACE does.
 """
 
 from typing import Any
 
-from experiments.graphs import finetune, frozen, nodes
+from experiments.graphs import finetune, frozen, nodes, speed
 from jaxcl import _cli, study
 
 
@@ -33,6 +34,7 @@ def cli() -> None:
             "frozen": _cli.Command(frozen.Settings, sharing(frozen.main)),
             "finetune": _cli.Command(finetune.Settings, sharing(finetune.main)),
             "nodes": _cli.Command(nodes.Settings, sharing(nodes.main)),
+            "speed": _cli.Command(speed.Settings, speed.main),
         },
         prog="python -m experiments.graphs",
         default="frozen",

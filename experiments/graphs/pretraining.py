@@ -1,7 +1,8 @@
 """GraphCL's pretraining with any loss of views, in the order it runs."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
@@ -11,13 +12,27 @@ from experiments.graphs.settings import MAY_CHANGE, Compared, Training
 from jaxcl import augment, data, models, recipes, training
 
 
-def pretrain(s: Training) -> training.TrainState:
-    """Trains by the loss of the settings, or goes on where it was stopped."""
+class Steps(NamedTuple):
+    """What a loop needs.
+
+    Attributes:
+      state: of step 0.
+      step: (state, batch, key) to the next state and metrics.
+      feed: number of a step to its batch.
+      key: of all that is drawn.
+    """
+
+    state: training.TrainState
+    step: Any
+    feed: Callable[[int], Any]
+    key: jax.Array
+
+
+def prepare_steps(s: Training, dataset: data.Dataset, packed: data.Dataset) -> Steps:
+    """What a training of these settings does, on a mesh of all devices."""
     mesh, rows, whole = jaxcl.data_parallel()
 
     # Data: a function of the step, so a resumed run sees what an unbroken one would.
-    dataset = recipes.graphs.open_graphs(s)
-    packed = recipes.graphs.pack(s, dataset)
     feed = data.feed(packed, s.batch_size, s.seed, rows, on_device=s.on_device)
     transform = recipes.graphs.make_transform(s)
 
@@ -27,7 +42,6 @@ def pretrain(s: Training) -> training.TrainState:
     apply = recipes.graphs.make_apply(s, described)
     tx = recipes.make_optimizer(s, dataset)
     state = training.create_state(params, stats, tx, average=s.average > 0)
-    state = data.put(state, whole)
 
     # Loss: views of the batch, their embeddings, and what these cost.
     loss = jaxcl.sharded(recipes.make_loss(s), mesh)
@@ -48,8 +62,16 @@ def pretrain(s: Training) -> training.TrainState:
     def step(state: Any, batch: Any, key: jax.Array) -> Any:
         return training.train_step(loss_fn, state, batch, key, momentum=s.average)
 
-    # Loop. The key is an argument, so that seeds share one program.
+    # The key is an argument, so that seeds share one program.
     key = data.put(jax.random.fold_in(jax.random.key(s.seed), 1), whole)
+    return Steps(data.put(state, whole), step, feed, key)
+
+
+def pretrain(s: Training) -> training.TrainState:
+    """Trains by the loss of the settings, or goes on where it was stopped."""
+    dataset = recipes.graphs.open_graphs(s)
+    state, step, feed, key = prepare_steps(s, dataset, recipes.graphs.pack(s, dataset))
+    described = recipes.graphs.describe(s, dataset)
     monitors = recipes.graphs.make_monitors(s, described, dataset)
     with training.open_run(
         s.directory, s, state, may_change=MAY_CHANGE, **recipes.run_options(s, dataset)

@@ -447,36 +447,32 @@ def _smallest(
       bool [n].
     """
     owner = _owner(graph, share)
+
+    def bisect(values: jax.Array, among: jax.Array, share: jax.Array) -> Any:
+        """For each graph, the bound with most, but not too many, of values below it."""
+
+        def add_digit(state: Any) -> Any:
+            digit, bound, count = state
+            higher = bound | digit
+            more = _count(among & (values < higher[owner]), graph, share)
+            fits = more <= share
+            return (
+                digit >> 1,
+                jnp.where(fits, higher, bound),
+                jnp.where(fits, more, count),
+            )
+
+        start = np.uint32(2**31), jnp.zeros_like(share, jnp.uint32), share * 0
+        _, bound, count = lax.while_loop(
+            lambda state: (state[0] > 0) & (state[2] != share).any(), add_digit, start
+        )
+        return bound[owner], count
+
+    bound, count = bisect(bits, valid, share)
+    equal = valid & (bits == bound)  # Where some are missing, they are among these.
     place = jnp.arange(len(bits), dtype=jnp.uint32)
-
-    def before(bound: tuple[jax.Array, jax.Array]) -> jax.Array:
-        first, second = (half[owner] for half in bound)
-        return valid & ((bits < first) | ((bits == first) & (place < second)))
-
-    # For each graph, the bound that leaves as many before it as wanted, by bisection:
-    # its digits from the highest down, first of bits, then of places.
-    def add_digit(state: Any) -> Any:
-        i, (first, second), count = state
-        digit = np.uint32(2**31) >> (i % 32)
-        of_bits = i < 32
-        higher = (
-            jnp.where(of_bits, first | digit, first),
-            jnp.where(of_bits, second, second | digit),
-        )
-        more = _count(before(higher), graph, share)
-        fits = more <= share
-        bound = (
-            jnp.where(fits, higher[0], first),
-            jnp.where(fits, higher[1], second),
-        )
-        return i + 1, bound, jnp.where(fits, more, count)
-
-    zero = jnp.zeros(len(share), jnp.uint32)
-    start = np.uint32(0), (zero, zero), jnp.zeros_like(share)
-    _, bound, _ = lax.while_loop(
-        lambda state: (state[2] != share).any(), add_digit, start
-    )
-    return before(bound)
+    end, _ = bisect(place, equal, share - count)
+    return (valid & (bits < bound)) | (equal & (place < end))
 
 
 def _with_nodes(graphs: GraphBatch, node_valid: jax.Array) -> GraphBatch:

@@ -151,7 +151,7 @@ def svm_folds(
             for row, choice in enumerate(choices):
                 # From the optimum of the cost before: nearer than 0.
                 w, finished = _newton(x, sign, ascending[choice], w)
-                unfinished += not finished
+                unfinished += int(not finished)
                 scores[row, :, c] = x_test @ w
         if len(classes) == 2:
             return classes[(scores[..., 0] > 0).astype(int)]
@@ -205,7 +205,8 @@ def kernel_svm_folds(
         examples of a class for the folds or the inner ones.
 
     Warns:
-      RuntimeWarning: with the number of fits that are unfinished, if there are any.
+      RuntimeWarning: with the number of fits that are unfinished, if there are any;
+        equal examples of different classes make large costs slow.
 
     >>> labels = np.repeat([0, 1], 6)
     >>> same = (labels[:, None] == labels).astype(float)
@@ -230,10 +231,10 @@ def kernel_svm_folds(
         for row, choice in enumerate(choices):
             which, cost = divmod(choice, len(ascending))
             if which != shown:
-                shown, columns = which, matrices[which][:, train]
-                # In the order and dtype of libsvm, or each fit would copy them.
-                x = np.asarray(columns[train], np.float64, order="C")
-                x_test = np.asarray(columns[test], np.float64, order="C")
+                shown, matrix = which, matrices[which]
+                # In the dtype of libsvm, or each fit would copy them.
+                x = matrix[np.ix_(train, train)].astype(np.float64)
+                x_test = matrix[np.ix_(test, train)].astype(np.float64)
             machine = svm.SVC(
                 C=ascending[cost],
                 kernel="precomputed",
@@ -243,7 +244,7 @@ def kernel_svm_folds(
             with warnings.catch_warnings():  # said once, below
                 warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
                 machine.fit(x, labels[train])
-            unfinished += machine.fit_status_ != 0
+            unfinished += int(machine.fit_status_ != 0)
             found[row] = machine.predict(x_test)
         return found
 

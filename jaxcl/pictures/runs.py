@@ -1,19 +1,17 @@
-"""Pictures of a run: curves, a map of the representation, queries and neighbors.
+"""Pictures of a run: curves, a map of the representation.
 
 Every function takes arrays and a path, and writes one PNG.
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib import axes as mpl_axes
-from matplotlib import patches, patheffects, ticker
+from matplotlib import patheffects, ticker
 
 from jaxcl.pictures import style
-
-_SAME, _OTHER = "#009E73", "#D3380F"  # green and red of different lightness
 
 
 def learning_curves(
@@ -147,7 +145,7 @@ def embedding_map(
     h, labels = np.asarray(h, np.float32), np.asarray(labels)
     if h.ndim != 2 or len(h) < 2 or h.shape[1] < 2:
         raise ValueError(f"h must be [n, r] with n, r >= 2, got shape {h.shape}")
-    _check_labels("labels", labels, (len(h),), class_names)
+    style.check_labels("labels", labels, (len(h),), class_names)
     norm = np.linalg.norm(h, axis=1, keepdims=True)
     h = h / np.where(norm > 0, norm, 1)
     points, method = _plane(h, seed, max_tsne)
@@ -156,17 +154,21 @@ def embedding_map(
     axes = figure.subplots()
     present, names = np.unique(labels), style.distinct(class_names, 24)
     size = float(np.clip(15_000 / len(h), 8, 32))
-    for c in present:
-        axes.scatter(
-            points[labels == c, 0],
-            points[labels == c, 1],
-            s=size,
-            c=style.COLORS[c % len(style.COLORS)],
-            marker=style.MARKERS[style.marker_of(c)],
-            linewidths=0.3,
-            edgecolors="white",
-            label=names[c],
-        )
+    # In parts, each of all classes: the last class would hide those before it.
+    mixed = np.random.default_rng(seed).permutation(len(h))
+    for number, part in enumerate(np.array_split(mixed, 1 + len(h) // 200)):
+        for c in present:
+            of_class = part[labels[part] == c]
+            axes.scatter(
+                points[of_class, 0],
+                points[of_class, 1],
+                s=size,
+                c=style.COLORS[c % len(style.COLORS)],
+                marker=style.MARKERS[style.marker_of(c)],
+                linewidths=0.3,
+                edgecolors="white",
+                label=None if number else names[c],
+            )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -195,164 +197,6 @@ def embedding_map(
         )
         method += ", the others in the legend" * listed
     style.heading(figure, style.literal(title), f"{len(h):,} points, {method}")
-    style.save(figure, path)
-
-
-def montage(
-    path: str | os.PathLike,
-    queries: np.ndarray,
-    query_labels: np.ndarray,
-    keys: np.ndarray,
-    key_labels: np.ndarray,
-    indices: np.ndarray,
-    cosines: np.ndarray,
-    *,
-    class_names: Sequence[str],
-    title: str = "",
-    note: str = "",
-) -> None:
-    """Draws each query beside its nearest neighbors, framed by right and wrong.
-
-    Args:
-      path: the PNG to write.
-      queries: images [q, h, w], [q, h, w, 1] or [q, h, w, 3]; uint8, or floating
-        point in [0, 1].
-      query_labels: integers [q].
-      keys: images [m, h, w, c] among which the neighbors are.
-      key_labels: integers [m].
-      indices: rows of the keys [q, k], the nearest first.
-      cosines: their cosine with the query [q, k].
-      class_names: one per class.
-      title: of the picture.
-      note: a line below it, such as the same share over all queries there are.
-
-    Raises:
-      ValueError: for wrong shapes, values or labels out of range, or a path that is
-        no PNG.
-    """
-    queries, keys = _images("queries", queries), _images("keys", keys)
-    if queries.shape[1:] != keys.shape[1:]:
-        raise ValueError(
-            f"queries and keys must be images of one shape, got {queries.shape[1:]} "
-            f"and {keys.shape[1:]}"
-        )
-    indices, cosines = np.asarray(indices), np.asarray(cosines, np.float64)
-    if indices.ndim != 2 or len(indices) != len(queries) or not indices.size:
-        raise ValueError(f"indices must be [{len(queries)}, k], got {indices.shape}")
-    if cosines.shape != indices.shape:
-        raise ValueError(f"cosines must be {indices.shape}, got {cosines.shape}")
-    if not 0 <= indices.min() <= indices.max() < len(keys):
-        raise ValueError(f"indices must lie in [0, {len(keys)}), got {indices.max()}")
-    query_labels, key_labels = np.asarray(query_labels), np.asarray(key_labels)
-    _check_labels("query_labels", query_labels, (len(queries),), class_names)
-    _check_labels("key_labels", key_labels, (len(keys),), class_names)
-
-    # One inch is the width of an image; everything is placed in inches.
-    tall = queries.shape[1] / queries.shape[2]
-    between, caption, aside, margin = 0.22, 0.52, 0.4, 0.2
-    head = 1.15 if note else 0.95
-    names = style.distinct(class_names, 14)
-    # What fits under an image, also where names have wide letters.
-    room = 10 * (1 + between - 0.06)
-    sizes = [min(10.0, room / style.width(name, 10, "bold")) for name in names]
-    title, note = style.literal(title), style.literal(note, 120)
-    q, k = indices.shape
-    width = 2 * margin + 1 + aside + k * (1 + between) - between
-    width = max(width, 7.0)
-    height = head + q * (tall + caption) + margin / 2
-    figure = style.blank(width, height, layout=None)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
-    axes.axis("off")
-
-    def draw(image: np.ndarray, x: float, y: float) -> None:
-        axes.imshow(
-            image,
-            extent=(x, x + 1, y + tall, y),
-            cmap="gray",
-            vmin=0,
-            vmax=1,
-            interpolation="nearest",
-            aspect="auto",
-        )
-
-    def write(text: str, x: float, y: float, size: float, **look: Any) -> None:
-        look = {"color": style.TEXT, "va": "top"} | look
-        axes.text(x, y, text, fontsize=size, **look)
-
-    right = int(np.sum(key_labels[indices] == query_labels[:, None]))
-    # A bold letter is some 0.65 of its size wide; the legend takes 1.9 inches.
-    fitting = 72 * (width - 1.9) / (0.65 * max(len(title), 1))
-    write(title, margin, 0.12, min(13.0, fitting), weight="bold")
-    classes = len(np.unique(query_labels))
-    write(
-        f"{right} of {q * k} neighbors shown are of the query's class "
-        f"({classes} of {len(class_names)} classes). Below: class, cosine",
-        margin,
-        0.4,
-        9.5,
-    )
-    write(note, margin, 0.6, 9.5)
-    first = margin + 1 + aside
-    write(
-        "query",
-        margin + 0.5,
-        head - 0.1,
-        10,
-        ha="center",
-        va="bottom",
-        color=style.QUIET,
-    )
-    for j in range(k):
-        x = first + j * (1 + between) + 0.5
-        text = "nearest" if j == 0 else f"{j + 1}"
-        write(text, x, head - 0.1, 10, ha="center", va="bottom", color=style.QUIET)
-    line = margin + 1 + aside / 2
-    axes.plot([line, line], [head - 0.1, height - margin], color="#BBBBBB", lw=1)
-    for i in range(q):
-        y = head + i * (tall + caption)
-        draw(queries[i], margin, y)
-        c = query_labels[i]
-        place = margin + 0.5, y + tall + 0.06
-        write(names[c], *place, sizes[c], ha="center", weight="bold")
-        for j in range(k):
-            x = first + j * (1 + between)
-            label = key_labels[indices[i, j]]
-            same = label == query_labels[i]
-            draw(keys[indices[i, j]], x, y)
-            pad = 0.035
-            axes.add_patch(
-                patches.Rectangle(
-                    (x - pad, y - pad),
-                    1 + 2 * pad,
-                    tall + 2 * pad,
-                    fill=False,
-                    lw=3,
-                    ls="-" if same else (0, (2.2, 1.1)),
-                    ec=_SAME if same else _OTHER,
-                )
-            )
-            write(
-                names[label],
-                x + 0.5,
-                y + tall + 0.07,
-                sizes[label],
-                ha="center",
-                color=style.TEXT if same else _OTHER,
-                weight="normal" if same else "bold",
-            )
-            cosine = f"{cosines[i, j]:.2f}"
-            write(cosine, x + 0.5, y + tall + 0.23, 9, ha="center", color=style.QUIET)
-    keyed = (("same class", "-", _SAME), ("another class", (0, (2.2, 1.1)), _OTHER))
-    axes.legend(
-        [patches.Patch(fill=False, ec=c, lw=2.5, ls=s) for _, s, c in keyed],
-        [name for name, _, _ in keyed],
-        loc="upper right",
-        frameon=False,
-        fontsize=10,
-        ncols=1,
-    )
     style.save(figure, path)
 
 
@@ -399,8 +243,11 @@ def _name_clusters(
         middle = np.median(members, axis=0)
         place = members[np.argmin(np.square(members - middle).sum(axis=1))]
         around = np.argsort(np.square(points - place).sum(axis=1))[:15]
-        if np.mean(labels[around] == c) < 0.6:
-            continue  # in a mixed cloud the name would promise a cluster
+        # In a mixed cloud the name would promise a cluster; of two classes, one of them
+        # is more than half of the points nearly everywhere.
+        least = max(0.6, (1 + len(members) / len(labels)) / 2)
+        if len(present) > 1 and np.mean(labels[around] == c) < least:
+            continue
         # Names stand apart, by half the widths of both.
         reach = np.array([0.006 * (len(names[c]) + 4), 0.025]) * span
         if all(np.any(np.abs(place - at) > reach + far) for at, far in written):
@@ -435,38 +282,3 @@ def _series(
             f"{name} and its steps must be [n], got {values.shape} and {steps.shape}"
         )
     return steps, values
-
-
-def _check_labels(
-    name: str, labels: np.ndarray, shape: tuple[int, ...], class_names: Sequence[str]
-) -> None:
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != shape:
-        raise ValueError(
-            f"{name} must be integers {list(shape)}, got {labels.dtype} {labels.shape}"
-        )
-    if labels.min() < 0 or labels.max() >= len(class_names):
-        raise ValueError(
-            f"{name} must lie in [0, {len(class_names)}), one name for each, "
-            f"got values from {labels.min()} to {labels.max()}"
-        )
-
-
-def _images(name: str, images: np.ndarray) -> np.ndarray:
-    """Images as floats in [0, 1], [n, h, w] or [n, h, w, 3]."""
-    images = np.asarray(images)
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    gray, color = images.ndim == 3, images.ndim == 4 and images.shape[3] == 3
-    if not (gray or color) or not images.size:
-        raise ValueError(
-            f"{name} must be [n, h, w], [n, h, w, 1] or [n, h, w, 3], "
-            f"got {images.shape}"
-        )
-    if images.dtype == np.uint8:
-        return images / np.float32(255)
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"{name} must be uint8 or floating point, got {images.dtype}")
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"{name} must lie in [0, 1], got from {low:.3g} to {high:.3g}")
-    return images

@@ -1,4 +1,4 @@
-"""Pictures of comparisons: dots of several seeds, numbers over a grid of settings."""
+"""Pictures of comparisons: dots of several seeds, bars, numbers over a grid."""
 
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib import patches, ticker
 
+from jaxcl import _optional
 from jaxcl.pictures import style
+
+_LEAST_SPAN = 5.0  # of an axis of accuracies that does not begin at 0, in percent
 
 
 def dots(
@@ -68,6 +71,123 @@ def dots(
         axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
         axes.set_xlabel(axis.format(style.literal(label)))
     panels[0].set_yticks(places, style.distinct(names))
+    style.save(figure, path)
+
+
+def bars(
+    path: str | os.PathLike,
+    accuracy: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    baselines: Collection[str] = (),
+    of: str = "seeds",
+    title: str = "",
+) -> None:
+    """Draws mean accuracies and their 95 % intervals: a panel per set, a row per name.
+
+    The interval is Student's, of the mean of the values that are given. Bars begin at
+    0, or they would lie; where all accuracies are so near to each other that bars from
+    0 hide what differs, means are dots, and the picture says that its axes do not
+    begin at 0.
+
+    Args:
+      path: the PNG to write.
+      accuracy: for each set of data, and there for each row, the accuracies in [0, 1]
+        of seeds or folds; a single one has no interval. Rows are in the order of their
+        first appearance, one that a set lacks is told as not measured.
+      baselines: rows in a quiet color.
+      of: what the values of a row are: "3 seeds", "10 folds".
+      title: of the picture.
+
+    Raises:
+      ImportError: without SciPy.
+      ValueError: if there is no set, a row is empty, or an accuracy lies outside of
+        [0, 1].
+    """
+    special = _optional.require("scipy.special", "a picture of intervals", "tools")
+    names = list(dict.fromkeys(name for each in accuracy.values() for name in each))
+    if not names:
+        raise ValueError(f"accuracy must hold a row of a set, got {dict(accuracy)}")
+    measured: dict[tuple[str, str], tuple[float, float]] = {}
+    for of_set, of_rows in accuracy.items():
+        for name, given in of_rows.items():
+            values = np.asarray(given, np.float64)
+            if (
+                values.ndim != 1
+                or not len(values)
+                or not np.all(abs(values - 0.5) <= 0.5)
+            ):
+                raise ValueError(
+                    f"accuracy of {name!r} on {of_set!r} must hold values in [0, 1], "
+                    f"got {values.tolist()}"
+                )
+            n, half = len(values), 0.0
+            if n > 1:
+                quantile = float(special.stdtrit(n - 1, 0.975))
+                half = quantile * values.std(ddof=1) / np.sqrt(n)
+            measured[of_set, name] = 100 * float(values.mean()), 100 * float(half)
+    means = [mean for mean, _ in measured.values()]
+    from_zero = min(means) < 0.5 * max(means)
+
+    rows = style.distinct(names)
+    # A heading needs some width, however few panels there are.
+    aside = max(style.width(name, 11) for name in rows)
+    width = max(0.6 + aside + 2.7 * len(accuracy), 9.6)
+    figure = style.blank(width, 1.5 + 0.36 * len(names))
+    shown = "bars" if from_zero else "dots"
+    second = f"{shown}: mean over {style.literal(of)}; lines: its 95 % interval"
+    second += "; gray: baselines" * bool(set(names) & set(baselines))
+    if not from_zero:
+        one = len(accuracy) == 1
+        second += "; the axis does" if one else "; axes differ and do"
+        second += " not begin at 0"
+    style.heading(figure, style.literal(title, 100), second)
+    panels = figure.subplots(1, len(accuracy), sharey=True, squeeze=False)[0]
+    places = np.arange(len(names))[::-1]
+    headings = style.distinct(list(accuracy))
+    for axes, of_set, heading in zip(panels, accuracy, headings, strict=True):
+        style.plain(axes)
+        axes.grid(visible=False, axis="y")
+        for name, place in zip(names, places, strict=True):
+            told = {
+                "va": "center",
+                "fontsize": 9,
+                "transform": axes.get_yaxis_transform(),
+            }
+            if (of_set, name) not in measured:
+                axes.text(1.03, place, "\N{EN DASH}", color=style.QUIET, **told)
+                continue
+            mean, half = measured[of_set, name]
+            quiet = name in baselines
+            color = "#999999" if quiet else style.COLORS[0]
+            if from_zero:
+                axes.barh(place, mean, height=0.62, color=color, alpha=0.75)
+            else:
+                axes.plot(mean, place, "o", color=color, ms=6)
+            if half:
+                axes.errorbar(
+                    mean,
+                    place,
+                    xerr=half,
+                    color=style.TEXT if from_zero else color,
+                    lw=1.8,
+                    capsize=3,
+                )
+            number = f"{mean:.1f}" + f" \N{PLUS-MINUS SIGN} {half:.1f}" * (half > 0)
+            axes.text(1.03, place, number, color=style.TEXT, **told)
+        if from_zero:
+            axes.set_xlim(0, min(axes.get_xlim()[1], 100))
+        else:
+            axes.margins(x=0.08)
+            low, high = axes.get_xlim()
+            # Some points at least: noise should not look like much.
+            wider = max(_LEAST_SPAN - (high - low), 0.0) / 2
+            # Intervals may leave what accuracies can be; a dot at 100 is drawn whole.
+            axes.set_xlim(max(low - wider, -0.5), min(high + wider, 100.5))
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        axes.set_title(heading, fontsize=12, color=style.TEXT)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+        axes.set_xlabel("accuracy (%)")
+    panels[0].set_yticks(places, rows)
     style.save(figure, path)
 
 

@@ -220,3 +220,18 @@ def distinct(names: Sequence[object], most: int = 30) -> list[str]:
 def marker_of(c: int) -> int:
     """The shape of a class: every class of the first ten colors another neighbor."""
     return (c + c // len(COLORS)) % len(MARKERS)
+
+
+def check_labels(
+    name: str, labels: np.ndarray, shape: tuple[int, ...], class_names: Sequence[str]
+) -> None:
+    """Raises a ValueError unless labels are integers of a shape, with names."""
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != shape:
+        raise ValueError(
+            f"{name} must be integers {list(shape)}, got {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise ValueError(
+            f"{name} must lie in [0, {len(class_names)}), one name for each, "
+            f"got values from {labels.min()} to {labels.max()}"
+        )

@@ -7,6 +7,7 @@ import pytest
 from matplotlib import figure as mpl_figure
 
 from jaxcl import pictures
+from jaxcl.data.graphs import Graphs
 from jaxcl.pictures import graphs, studies, style
 from tests.pictures import legible
 
@@ -40,6 +41,22 @@ def _montage(path, random):
     pictures.montage(path, *of, *of, near, random.random(near.shape), **names)
 
 
+def _graph_montage(path, random):
+    labels = np.arange(COUNT)
+    ends = 3 * np.arange(COUNT + 1), np.zeros(COUNT + 1, int)
+    sets = Graphs(np.zeros((3 * COUNT, 0)), ends[0], np.zeros((0, 2), int), ends[1])
+    sets = sets._replace(node_labels=np.arange(3 * COUNT) % COUNT)
+    near = np.stack([random.permutation(COUNT)[:5] for _ in labels])
+    names = {"class_names": NAMES, "node_names": NAMES, "title": TITLE}
+    of = sets, labels, labels, near, random.random(near.shape)
+    pictures.graph_montage(path, *of, **names, note="$all$_")
+
+
+def _bars(path, random):
+    accuracy = {name: {row: random.random(3) for row in NAMES} for name in NAMES[:4]}
+    pictures.bars(path, accuracy, of="$3$", title=TITLE)
+
+
 def _curves(path, random):
     baselines = {"_raw $x$": 0.5, "\u732b": 0.6}
     pictures.learning_curves(
@@ -71,7 +88,8 @@ def _dots(path, random):
 
 
 @pytest.mark.parametrize(
-    "draw", [_map, _montage, _curves, _snapshots, _partitions, _dots]
+    "draw",
+    [_map, _montage, _graph_montage, _bars, _curves, _snapshots, _partitions, _dots],
 )
 def test_any_name_is_drawn_as_it_is(draw, tmp_path, monkeypatch):
     texts, legends = [], []

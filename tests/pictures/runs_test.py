@@ -13,7 +13,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import image as mpl_image
 
 from jaxcl import pictures
-from jaxcl.pictures import runs, style
+from jaxcl.pictures import neighbors, runs, style
 from tests.pictures import legible
 
 
@@ -130,7 +130,7 @@ class PicturesTest(parameterized.TestCase):
         def drawn(right):
             self.draw_montage(right=right)
             picture = mpl_image.imread(self.path)
-            return count(picture, runs._SAME), count(picture, runs._OTHER)
+            return count(picture, neighbors._SAME), count(picture, neighbors._OTHER)
 
         legend = drawn((True, True))[1]
         self.assertLess(legend, 1500)  # the only red when all is right
@@ -205,6 +205,30 @@ class PicturesTest(parameterized.TestCase):
         self.assertEmpty(named())
         said = self.captured(self.draw_map).get_suptitle()
         self.assertIn("0 of 3 classes lie together and are named", said)
+
+    def test_of_two_mixed_classes_none_is_named(self):
+        # Of the larger one are more than 0.6 of the points everywhere.
+        self.labels = (np.random.default_rng(0).random(400) < 0.7).astype(int)
+        self.h = np.random.default_rng(1).normal(size=(400, 3))
+        figure = self.captured(lambda: self.draw_map(max_tsne=3))
+        self.assertEmpty(figure.axes[0].texts)
+        self.h[:, 0] += 20 * self.labels - 10
+        figure = self.captured(lambda: self.draw_map(max_tsne=3))
+        self.assertLen(figure.axes[0].texts, 2)
+
+    def test_no_class_is_drawn_over_the_others(self):
+        self.labels, self.h = (
+            np.arange(900) % 2,
+            np.random.default_rng(0).random((900, 3)),
+        )
+        figure = self.captured(lambda: self.draw_map(max_tsne=3))
+        drawn = figure.axes[0].collections
+        # Of either class no more than a fifth of the points lies over all of the other.
+        self.assertEqual(sum(len(each.get_offsets()) for each in drawn), 900)
+        colors = [tuple(each.get_facecolor()[0]) for each in drawn]
+        self.assertEqual(colors[0::2], [colors[0]] * 5)
+        self.assertEqual(colors[1::2], [colors[1]] * 5)
+        self.assertLess(max(len(each.get_offsets()) for each in drawn), 120)
 
     def test_many_classes_and_few_points_are_drawn(self):
         for n, r, classes in ((100, 3, 100), (3, 4, 2), (2, 2, 1)):
