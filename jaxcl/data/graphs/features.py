@@ -116,7 +116,7 @@ def with_same_features(graphs: sets.Graphs, features: sets.Features) -> sets.Gra
     for kind, count in zip(features.kinds, features.columns, strict=True):
         _checks.choice("features", kind, FEATURES)
         if kind == "labels":
-            columns.append(_one_hot(_numbered_as(graphs, features.labels), count))
+            columns.append(_columns(_numbered_as(graphs, features.labels), count))
         elif kind == "attributes":
             if graphs.nodes.shape[1] != count:
                 raise ValueError(
@@ -126,7 +126,7 @@ def with_same_features(graphs: sets.Graphs, features: sets.Features) -> sets.Gra
         elif kind == "degree":
             columns.append(degrees(graphs)[:, None].astype(np.float32))
         else:
-            columns.append(_one_hot(np.minimum(degrees(graphs), count - 1), count))
+            columns.append(_columns(np.minimum(degrees(graphs), count - 1), count))
     return graphs._replace(nodes=np.concatenate(columns, axis=1), features=features)
 
 
@@ -145,6 +145,12 @@ def described(
     except ValueError as error:
         raise ValueError(f"{dataset.name}: {error}") from None
     return dataset._replace(columns={**dataset.columns, "graph": sets.Ragged(graphs)})
+
+
+def _columns(values: np.ndarray, count: int) -> np.ndarray:
+    """Zeros and ones in so many columns, also where the last values do not occur."""
+    x = _one_hot(values)
+    return np.pad(x, ((0, 0), (0, count - x.shape[1])))
 
 
 def _numbered_as(graphs: sets.Graphs, values: Sequence[int]) -> np.ndarray:
@@ -168,5 +174,5 @@ def _numbered_as(graphs: sets.Graphs, values: Sequence[int]) -> np.ndarray:
     return places[graphs.node_labels]
 
 
-def _one_hot(values: np.ndarray, count: int) -> np.ndarray:
-    return np.eye(count, dtype=np.float32)[values]
+def _one_hot(values: np.ndarray) -> np.ndarray:
+    return np.eye(int(values.max()) + 1, dtype=np.float32)[values]

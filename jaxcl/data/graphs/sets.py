@@ -214,7 +214,7 @@ def from_edges(
     first = node_ptr[of[low]]
     within = np.stack([low - first, high - first], axis=1).astype(np.int32)
     x = _checked_features(name, nodes, len(of))
-    labels = values = None
+    labels = None
     if node_labels is not None:
         labels = np.asarray(node_labels)
         if labels.shape != of.shape or not np.issubdtype(labels.dtype, np.integer):
@@ -222,8 +222,8 @@ def from_edges(
                 f"{name}: node_labels must be integers [{len(of)}], one for each node, "
                 f"got {labels.dtype} {list(labels.shape)}"
             )
-        values, labels = np.unique(labels, return_inverse=True)
-        labels = labels.astype(np.int32)
+        labels = np.unique(labels, return_inverse=True)[1].astype(np.int32)
+    values = None if labels is None else np.unique(node_labels)
     return Graphs(x, node_ptr, within, edge_ptr, labels, values)
 
 
