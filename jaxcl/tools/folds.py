@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from jaxcl import _files, _tables, data, evaluation, pictures, recipes
-from jaxcl.pictures import style
+from jaxcl.pictures import embeddings, style
 from jaxcl.tools import curves
+
+# Graphs whose neighbors are drawn.
+_SHOWN = 8
 
 
 def probe(
@@ -73,13 +76,48 @@ def probe(
         for name, each in scores.items()
     ]
     print(_tables.markdown(["", "mean", "deviation of folds"], rows))
+    draw(directory, dataset, labels, found["pretrained encoder"])
+    return scores
+
+
+def draw(
+    directory: pathlib.Path, dataset: data.Dataset, labels: np.ndarray, h: np.ndarray
+) -> None:
+    """Writes the run's curves, a map of its embedding, and neighbors of graphs.
+
+    Args:
+      directory: of the run.
+      dataset: graphs that are not packed.
+      labels: their classes [n].
+      h: their representations [n, r].
+    """
     curves.draw(directory, "the graphs it learns from")
+    # As the machine sees them: else the sizes of graphs hide all that is not size.
+    h, names = embeddings.standardized(h), dataset.class_names or ()
     style.attempt(
         pictures.embedding_map,
         directory / "embedding.png",
-        found["pretrained encoder"],
+        h,
         labels,
-        class_names=dataset.class_names or (),
+        class_names=names,
         title="pretrained h of graphs",
     )
-    return scores
+    near = evaluation.nearest(h, h, min(5, len(h) - 1), exclude_self=True)
+    # The first graphs of each class, as many of all as fit, of the first classes.
+    present = np.unique(labels)[:_SHOWN]
+    each = max(1, _SHOWN // len(present))
+    shown = np.concatenate([np.flatnonzero(labels == c)[:each] for c in present])
+    alike = (labels[near.indices] == labels[:, None]).mean()
+    style.attempt(
+        pictures.graph_montage,
+        directory / "neighbors.png",
+        data.graphs.graphs_of(dataset),
+        labels,
+        shown,
+        near.indices[shown],
+        near.cosines[shown],
+        class_names=names,
+        title="graphs and their nearest neighbors",
+        note=f"Over all {len(labels):,} graphs: {100 * alike:.1f} % of their "
+        f"{near.indices.shape[1]} nearest are of their class",
+    )
