@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
     "report": ("Are the embeddings in a file Gaussian? A page that tells.", _report),
     "prepare": ("Makes a set to train on of files or a folder of images.", _prepare),
     "probe": ("Measures what the encoder of a run has learned, and draws it.", _probe),
-    "embed": ("Writes an encoder's embeddings of images into a file.", _embed),
+    "embed": ("Writes an encoder's embeddings of a data set into a file.", _embed),
     "export": ("Writes the encoder of a run as safetensors and JSON.", _export),
 }
 

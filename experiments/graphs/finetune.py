@@ -68,7 +68,7 @@ def main(s: Settings) -> list[results.Result]:
     evaluation.stratified_folds(np.asarray(dataset.columns["label"]), s.folds)
 
     def begin(run: Training, trained: bool) -> Start:
-        return Start(run, pretraining.variables_of(run, trained))
+        return Start(run, pretraining.variables_of(run, dataset, trained))
 
     score = functools.partial(fine_tune, s, dataset)
     compared = study.Study(pretraining.pretrain, begin, score, METRIC)
@@ -149,7 +149,8 @@ def make_training(
     labels = np.asarray(dataset.columns["label"])
     seed = start.run.seed
     head = models.Projector(len(dataset.class_names or ()), batch_norm=False)
-    model = models.Embedder(recipes.graphs.build(start.run).encoder, head)
+    described = recipes.graphs.describe(start.run, dataset)
+    model = models.Embedder(models.build(described).encoder, head)
     tx = training.adamw(s.tuning_rate, weight_decay=0.0)
 
     # Batches [steps, b] of each course: b is the same for all, so programs are few.

@@ -44,8 +44,11 @@ def main(s: Settings) -> list[results.Result]:
     evaluation.stratified_folds(labels, s.folds)  # refuses folds that do not fit
 
     def hold(run: Training, trained: bool) -> Held:
-        variables = pretraining.variables_of(run, trained)
-        return Held(recipes.graphs.represent(run, variables, dataset), labels, run.seed)
+        described = recipes.graphs.describe(run, dataset)
+        variables = pretraining.variables_of(run, dataset, trained)
+        graphs = dataset.columns["graph"]
+        h = recipes.graphs.represent(described, variables, graphs)
+        return Held(h, labels, run.seed)
 
     def score(held: Held) -> study.Measured:
         found = evaluation.svm_folds(held.h, held.labels, folds=s.folds, seed=held.seed)

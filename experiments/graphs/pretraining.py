@@ -37,8 +37,10 @@ def prepare_steps(s: Training, dataset: data.Dataset, packed: data.Dataset) -> S
     transform = recipes.graphs.make_transform(s)
 
     # Model and optimizer.
-    params, stats = recipes.graphs.initialize(s, dataset)
-    apply, tx = recipes.graphs.make_apply(s), recipes.make_optimizer(s, dataset)
+    described = recipes.graphs.describe(s, dataset)
+    params, stats = recipes.graphs.initialize(s, described)
+    apply = recipes.graphs.make_apply(s, described)
+    tx = recipes.make_optimizer(s, dataset)
     state = training.create_state(params, stats, tx, average=s.average > 0)
 
     # Loss: views of the batch, their embeddings, and what these cost.
@@ -69,10 +71,12 @@ def pretrain(s: Training) -> training.TrainState:
     """Trains by the loss of the settings, or goes on where it was stopped."""
     dataset = recipes.graphs.open_graphs(s)
     state, step, feed, key = prepare_steps(s, dataset, recipes.graphs.pack(s, dataset))
-    monitors = recipes.graphs.make_monitors(s, dataset)
+    described = recipes.graphs.describe(s, dataset)
+    monitors = recipes.graphs.make_monitors(s, described, dataset)
     with training.open_run(
         s.directory, s, state, may_change=MAY_CHANGE, **recipes.run_options(s, dataset)
     ) as (run, state):
+        models.write_description(s.directory, described)
         for i in run.steps():
             state, metrics = step(state, feed(i), key)
             run.log(i + 1, metrics)
@@ -82,12 +86,12 @@ def pretrain(s: Training) -> training.TrainState:
     return state
 
 
-def variables_of(s: Training, trained: bool) -> dict[str, Any]:
+def variables_of(s: Training, dataset: data.Dataset, trained: bool) -> dict[str, Any]:
     """Variables of the model: of the run, or those that it begins with."""
     if trained:
         return recipes.variables_of(s, pretrain(s))
-    params, stats = recipes.graphs.initialize(s, recipes.graphs.open_graphs(s))
-    return {"params": params["model"], **stats}
+    described = recipes.graphs.describe(s, dataset)
+    return recipes.graphs.first_variables(described, s.seed)
 
 
 def prepare(s: Compared) -> tuple[Training, dict[str, Any], data.Dataset]:

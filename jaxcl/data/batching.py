@@ -192,8 +192,8 @@ def feed(
 
     Raises:
       TypeError: if a number is not an integer.
-      ValueError: as `batches`; if the devices do not divide the batch or its packs; or
-        if a packed set, whose batches are put together on the host, is to live on the devices.
+      ValueError: as `batches`; if the devices do not divide the batch or its packs;
+        or if a packed set, put together on the host, is to live on the devices.
     """
     devices = rows.mesh.size
     _checks.count("batch_size", batch_size, 1)

@@ -1,10 +1,10 @@
-"""A model in words that JSON can hold, and an encoder as two files.
+"""An encoder as two files.
 
-    encoder.json          architecture, and what is done to pixels
+    encoder.json          kind of data, architecture, and what is done to the data
     encoder.safetensors   parameters and running statistics, with checksums of all
 
-What was trained with one description of pixels is evaluated with the same one: `encode`
-is the only place where an encoder is given images outside of training.
+What was trained with one description of the data is evaluated with the same one:
+`encode` is the only place where an encoder is given data outside of training.
 """
 
 import json
@@ -12,7 +12,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax
 import jax
@@ -20,146 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcl import _checks, _checksums, _files, _optional
-from jaxcl.models.embedder import Embedder
-from jaxcl.models.resnet import resnet18, resnet34, resnet50
-from jaxcl.models.small import ConvEncoder, Projector
+from jaxcl.models import kinds
+from jaxcl.models.kinds import Described, encode, initialize
 
-FORMAT = "jaxcl encoder 1"
-
-
-class Description(NamedTuple):
-    """What a model of images is, and what it is given.
-
-    Attributes:
-      shape: of an image, (h, w, c).
-      encoder: "small", "resnet18", "resnet34" or "resnet50".
-      width: channels of the encoder's first stage.
-      stem: of a residual network, "small" or "imagenet".
-      dtype: in which the model computes, "float32" or "bfloat16".
-      embedding: size d of the projector's output.
-      projector: "normalized" with batch normalization inside, or "plain" without.
-      projector_norm: whether z is batch-normalized, as the last step.
-      mean, std: of each channel in [0, 1], by which pixels are standardized; None: not.
-    """
-
-    shape: tuple[int, ...]
-    encoder: str = "small"
-    width: int = 32
-    stem: str = "small"
-    dtype: str = "float32"
-    embedding: int = 128
-    projector: str = "normalized"
-    projector_norm: bool = False
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-
-def build(described: Description) -> Embedder:
-    """The model of a description.
-
-    Args:
-      described: of images.
-
-    Returns:
-      A Flax module from pixels [n, h, w, c] to embeddings z [n, d]; its method
-      "represent" gives h [n, r].
-
-    Raises:
-      ValueError: if a name is not one of those above.
-
-    >>> build(Description((8, 8, 1), width=4, embedding=16)).projector.output
-    16
-    """
-    dtype = jnp.dtype(described.dtype)
-    residual = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
-    _checks.choice("encoder", described.encoder, ("small", *residual))
-    _checks.choice("projector", described.projector, ("normalized", "plain"))
-    encoder: Any
-    if described.encoder == "small":
-        encoder = ConvEncoder(width=described.width, dtype=dtype)
-    else:
-        encoder = residual[described.encoder](
-            stem=described.stem, width=described.width, dtype=dtype
-        )
-    projector = Projector(
-        described.embedding,
-        batch_norm=described.projector == "normalized",
-        normalize_output=described.projector_norm,
-        dtype=dtype,
-    )
-    return Embedder(encoder, projector)
-
-
-def initialize(described: Description, key: jax.Array) -> dict[str, Any]:
-    """Variables of an untrained model, in one program that never runs the model.
-
-    Args:
-      described: of images.
-      key: random key.
-
-    Returns:
-      {"params": ..., "batch_stats": ...}, on the default device; without
-      "batch_stats" where nothing is batch-normalized.
-    """
-    model = build(described)
-
-    def init(key: jax.Array) -> dict[str, Any]:
-        image = jnp.zeros((1, *described.shape), jnp.float32)
-        return dict(model.init(key, image, train=False))
-
-    if isinstance(key, jax.core.Tracer):  # inside `jax.eval_shape`, for instance
-        return init(key)
-    # Runs once, so compile it fast rather than well: a ResNet-18 in 2 s and not in 9.
-    on_cpu = jax.default_backend() == "cpu"
-    options: dict[str, str | bool] = (
-        {"xla_backend_optimization_level": "0"} if on_cpu else {}
-    )
-    return jax.jit(init).lower(key).compile(compiler_options=options)(key)
-
-
-def encode(described: Description, layer: str = "h") -> Callable[..., jax.Array]:
-    """What an encoder makes of images as they are stored.
-
-        h = encoder((uint8 / 255 - mean) / std)
-
-    Args:
-      described: of images.
-      layer: "h", the encoder's output, which probes read, or "z", the projector's,
-        which the loss saw.
-
-    Returns:
-      A function (variables, uint8 images [n, h, w, c]) to float32 [n, r] or [n, d],
-      with running statistics. Make it once: what it compiles belongs to it.
-
-    Raises:
-      ValueError: if the layer is another one; when called, if images are not uint8 or
-        of another size.
-    """
-    _checks.choice("layer", layer, ("h", "z"))
-    model = build(described)
-    method = "represent" if layer == "h" else "__call__"
-
-    def encode(variables: Any, images: jax.Array) -> jax.Array:
-        if images.dtype != jnp.uint8 or images.shape[1:] != tuple(described.shape):
-            raise ValueError(
-                f"images must be uint8 [n, {', '.join(map(str, described.shape))}], "
-                f"got {images.dtype} {list(images.shape)}"
-            )
-        pixels = images.astype(jnp.float32) / 255
-        if described.mean is not None and described.std is not None:
-            mean, std = (
-                jnp.asarray(x, jnp.float32).reshape(1, 1, 1, -1)
-                for x in (described.mean, described.std)
-            )
-            pixels = (pixels - mean) / std
-        return jnp.asarray(model.apply(variables, pixels, train=False, method=method))
-
-    return encode
+# Images were the only kind at first: their files name none, and stay as they were.
+FIRST_FORMAT = "jaxcl encoder 1"
+FORMAT = "jaxcl encoder 2"
 
 
 def save(
     directory: str | os.PathLike,
-    described: Description,
+    described: Described,
     variables: Mapping[str, Any],
     *,
     trained: Mapping[str, Any] | None = None,
@@ -184,7 +55,7 @@ def save(
             numpy.save(
                 arrays,
                 metadata={
-                    "format": FORMAT,
+                    "format": _content(described)["format"],
                     "model": _checksums.of_json(described._asdict()),
                     "arrays": json.dumps(_checksums.of_arrays(arrays), sort_keys=True),
                 },
@@ -195,7 +66,7 @@ def save(
 
 def write_description(
     directory: str | os.PathLike,
-    described: Description,
+    described: Described,
     *,
     trained: Mapping[str, Any] | None = None,
 ) -> None:
@@ -210,13 +81,13 @@ def write_description(
     """
     if jax.process_index() != 0:
         return
-    content = {"format": FORMAT, "model": described._asdict()}
+    content = _content(described)
     if trained is not None:
         content["trained"] = dict(trained)
     _files.write_json(pathlib.Path(directory) / "encoder.json", content)
 
 
-def read_description(directory: str | os.PathLike) -> Description:
+def read_description(directory: str | os.PathLike) -> Described:
     """Reads `encoder.json`.
 
     Args:
@@ -234,24 +105,30 @@ def read_description(directory: str | os.PathLike) -> Description:
         raise FileNotFoundError(
             f"{path}: no such file; expected the directory of an exported encoder, or "
             "of a run whose script calls models.write_description, as those of "
-            "experiments on images do"
+            "experiments on images and on sets of graphs do"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"format must be {FORMAT!r}, got {content['format']!r}")
+        if content["format"] not in (FIRST_FORMAT, FORMAT):
+            raise ValueError(
+                f"format must be {FIRST_FORMAT!r} or {FORMAT!r}, got "
+                f"{content['format']!r}"
+            )
+        kind = "images" if content["format"] == FIRST_FORMAT else content["kind"]
+        _checks.choice("kind", kind, tuple(kinds.KINDS))
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in content["model"].items()
         }
-        return Description(**values)
+        described: Described = kinds.KINDS[kind].description(**values)
+        return described
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not an encoder's description: {error}") from error
 
 
 def load(
     directory: str | os.PathLike, *, layer: str = "h"
-) -> Callable[[jax.Array], jax.Array]:
+) -> Callable[[Any], jax.Array]:
     """Brings an exported encoder back.
 
         encoder = models.load("encoders/digits")
@@ -262,8 +139,9 @@ def load(
       layer: "h" or "z", as `encode`.
 
     Returns:
-      A function from uint8 images [n, h, w, c] to h [n, r]; a `jax.tree_util.Partial`,
-      so its variables are inputs of a compiled program.
+      A function from uint8 images [n, h, w, c], or from a `GraphBatch` of n graphs
+      whose nodes have the features of the description, to h [n, r]; a
+      `jax.tree_util.Partial`, so its variables are inputs of a compiled program.
 
     Raises:
       FileNotFoundError: if a file is missing.
@@ -276,7 +154,7 @@ def load(
 
 
 def read_variables(
-    directory: str | os.PathLike, described: Description
+    directory: str | os.PathLike, described: Described
 ) -> dict[str, Any]:
     """Reads `encoder.safetensors`, and checks that it is of a description.
 
@@ -327,9 +205,17 @@ def read_variables(
     return flax.traverse_util.unflatten_dict(leaves, sep="/")
 
 
+def _content(described: Described) -> dict[str, Any]:
+    """What `encoder.json` says of a model."""
+    kind, model = kinds.kind_of(described), described._asdict()
+    if kind == "images":
+        return {"format": FIRST_FORMAT, "model": model}
+    return {"format": FORMAT, "kind": kind, "model": model}
+
+
 def _verify(
     path: pathlib.Path,
-    described: Description,
+    described: Described,
     arrays: Mapping[str, Any],
     metadata: Mapping[str, str],
 ) -> None:

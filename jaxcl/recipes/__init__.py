@@ -30,6 +30,7 @@ from jaxcl.recipes.protocols import DIGITS as DIGITS
 from jaxcl.recipes.protocols import MNIST as MNIST
 from jaxcl.recipes.protocols import Instead as Instead
 from jaxcl.recipes.protocols import replaced as replaced
+from jaxcl.recipes.runs import KINDS as KINDS
 from jaxcl.recipes.runs import Encoder as Encoder
 from jaxcl.recipes.runs import Labelled as Labelled
 from jaxcl.recipes.runs import check_study as check_study

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcl import _checks, _rules, augment, data, evaluation, models, training
@@ -89,6 +88,47 @@ def open_graphs(s: Graphs) -> data.Dataset:
     return dataset
 
 
+def open_like(
+    described: models.GraphDescription, source: str, split: str
+) -> data.Dataset:
+    """Graphs whose nodes have the features that an encoder can be given, not packed.
+
+    Args:
+      described: of the encoder.
+      source: as `data.graphs.open` takes it.
+      split: "train" or a slice of it.
+
+    Raises:
+      ValueError: if nodes lack a feature, or have labels or attributes that the encoder
+        does not know.
+    """
+    features = data.graphs.Features(
+        described.features, described.columns, described.labels
+    )
+    return data.graphs.open(source, split, features=features)
+
+
+def describe(s: Graphs, dataset: data.Dataset) -> models.GraphDescription:
+    """The model of the settings, for graphs with the features of a set."""
+    graphs = data.graphs.graphs_of(dataset)
+    features = graphs.features
+    if features is None:  # made by hand
+        features = data.graphs.Features(("attributes",), (graphs.nodes.shape[1],))
+    return models.GraphDescription(
+        features.kinds,
+        features.columns,
+        features.labels,
+        s.encoder,
+        s.width,
+        s.depth,
+        s.pooling,
+        s.readout,
+        s.dtype,
+        s.embedding,
+        s.projector,
+    )
+
+
 def pack(s: Graphs, dataset: data.Dataset) -> data.Dataset:
     """The same graphs, packed for the batches of the settings.
 
@@ -127,35 +167,29 @@ def make_transform(s: Graphs) -> augment.graphs.Transform:
     return augment.graphs.one_of(*(named[name] for name in s.augmentation))
 
 
-def build(s: Graphs) -> models.Embedder:
-    """The model of the settings: a `GraphBatch` to z [p, G, d]."""
-    make = models.graphs.GIN if s.encoder == "gin" else models.graphs.GCN
-    encoder = make(
-        width=s.width,
-        depth=s.depth,
-        pooling=s.pooling,
-        readout=s.readout,
-        dtype=jnp.dtype(s.dtype),
-    )
-    projector = models.Projector(
-        s.embedding, batch_norm=s.projector == "normalized", dtype=jnp.dtype(s.dtype)
-    )
-    return models.Embedder(encoder, projector)
+def first_variables(described: models.GraphDescription, seed: int) -> dict[str, Any]:
+    """Variables of the model with which a run of this seed begins."""
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    return _initialize(described)(key)
+
+
+@functools.cache
+def _initialize(described: models.GraphDescription) -> Callable[..., dict[str, Any]]:
+    """One program for all seeds, of which a comparison has many."""
+    return jax.jit(functools.partial(models.initialize, described))
 
 
 def initialize(
-    s: Graphs, dataset: data.Dataset
+    s: Graphs, described: models.GraphDescription
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is there before the first step: ({"model": ...}, {"batch_stats": ...})."""
-    f = data.graphs.graphs_of(dataset).nodes.shape[1]
-    key = jax.random.fold_in(jax.random.key(s.seed), 0)
-    variables = _first_variables(_model_settings(s), f)(key)
+    variables = first_variables(described, s.seed)
     return {"model": variables.pop("params")}, variables
 
 
-def make_apply(s: Graphs) -> Callable[..., Any]:
+def make_apply(s: Graphs, described: models.GraphDescription) -> Callable[..., Any]:
     """Returns apply(variables, graphs [p, ...]) -> (z [p, G, d], changed)."""
-    model = build(s)
+    model = models.build(described)
 
     def apply(variables: Any, graphs: data.graphs.GraphBatch) -> Any:
         changing = [name for name in variables if name != "params"]
@@ -165,56 +199,39 @@ def make_apply(s: Graphs) -> Callable[..., Any]:
 
 
 def represent(
-    s: Graphs, variables: Any, dataset: data.Dataset, *, batch_size: int = 256
+    described: models.GraphDescription,
+    variables: Any,
+    column: Any,
+    *,
+    layer: str = "h",
+    batch_size: int = 256,
 ) -> np.ndarray:
-    """h [n, r] of all graphs of a set that is not packed, with running statistics."""
-    packed = data.graphs.pack_in_order(dataset, batch_size)
-    frozen = jax.tree_util.Partial(_encode(_model_settings(s)), variables)
-    size = min(batch_size, data.size(dataset))
-    return evaluation.represent(frozen, packed.columns["graph"], size)
+    """h [n, r] or z [n, d] of graphs, with running statistics.
+
+    Args:
+      described: the model.
+      variables: of the model.
+      column: of graphs that are not packed.
+      layer: "h" or "z".
+      batch_size: graphs that are packed together.
+    """
+    graphs = data.Dataset("graphs", {"graph": column})
+    packed: Any = data.graphs.pack_in_order(graphs, batch_size).columns["graph"]
+    encode = training_lib.make_encode(described, layer)
+    frozen = jax.tree_util.Partial(encode, variables)
+    return evaluation.represent(frozen, packed, packed.per_pack)
 
 
 def make_monitors(
-    s: Graphs, dataset: data.Dataset
+    s: Graphs, described: models.GraphDescription, dataset: data.Dataset
 ) -> Callable[[training.TrainState], dict[str, float]]:
     """Returns monitors(state), the scalars that the settings ask for."""
 
     def knn(state: training.TrainState) -> float:
         variables = jax.device_get(training_lib.variables_of(s, state))
         labels = dataset.columns["label"][np.arange(data.size(dataset))]
-        h = represent(s, variables, dataset)
+        h = represent(described, variables, dataset.columns["graph"])
         classes = len(dataset.class_names or ())
         return evaluation.knn_within(h, labels, num_classes=classes)
 
     return evaluation.watch(dict.fromkeys(s.monitors, knn))
-
-
-def _model_settings(s: Graphs) -> Graphs:
-    """What the model is made of, so that runs share what they compile."""
-    names = ("encoder", "width", "depth", "pooling", "readout", "projector")
-    kept = {name: getattr(s, name) for name in (*names, "embedding", "dtype")}
-    return Graphs(**kept)
-
-
-@functools.cache
-def _first_variables(s: Graphs, f: int) -> Callable[[jax.Array], dict[str, Any]]:
-    # Parameters do not depend on how many nodes and edges there are.
-    one = jnp.zeros((1, 1), jnp.int32)
-    there = jnp.ones((1, 1), bool)
-    edges = jnp.zeros((1, 1, 2), jnp.int32)
-    tiny = data.graphs.GraphBatch(
-        jnp.zeros((1, 1, f), jnp.float32), one, there, edges, one, there, there
-    )
-    model = build(s)
-    return jax.jit(lambda key: dict(model.init(key, tiny, train=False)))
-
-
-@functools.cache
-def _encode(s: Graphs) -> Callable[..., jax.Array]:
-    model = build(s)
-
-    def encode(variables: Any, graphs: data.graphs.GraphBatch) -> jax.Array:
-        h = jnp.asarray(model.apply(variables, graphs, train=False, method="represent"))
-        return h.reshape(-1, h.shape[-1])
-
-    return encode

@@ -89,6 +89,27 @@ def image_size(images: data.Dataset) -> tuple[int, ...]:
     return tuple(images.columns["image"][np.arange(1)].shape[1:])
 
 
+def open_like(described: models.Description, source: str, split: str) -> data.Dataset:
+    """Images that an encoder can be given.
+
+    Args:
+      described: of the encoder.
+      source: as `data.open` takes it.
+      split: a name or a slice.
+
+    Raises:
+      ValueError: if they are of another size.
+    """
+    images = data.open(source, split)
+    shape = image_size(images)
+    if shape != described.shape:
+        raise ValueError(
+            f"source must hold images {list(described.shape)} as the encoder's, got "
+            f"{list(shape)}"
+        )
+    return images
+
+
 def check_images(s: Images) -> None:
     """Refuses settings of images that the others make meaningless.
 

@@ -1,4 +1,7 @@
-"""The encoder of a finished run, or of a running one, or of exported files."""
+"""The encoder of a finished run, or of a running one, or of exported files.
+
+What commands do alike with every kind of data, they ask `KINDS` for.
+"""
 
 import functools
 import os
@@ -10,12 +13,71 @@ import jax
 import numpy as np
 
 from jaxcl import data, evaluation, models, training
+from jaxcl.recipes import graphs as graphs_lib
 from jaxcl.recipes import images as images_lib
 from jaxcl.recipes import training as training_lib
 from jaxcl.training import checkpoints
 
 # Labels of each class that `evaluation.probe_scores` draws.
 _PER_CLASS = 10
+
+
+class Kind(NamedTuple):
+    """What commands need to know of one kind of data.
+
+    Attributes:
+      column: name of the column of examples.
+      split: part of a source that is encoded where none is named.
+      open: (described, source, split) to a data set that the encoder can be given.
+      first_variables: (described, seed) to those with which a run begins.
+      represent: (described, variables, column, layer=..., batch_size=...) to rows.
+      takes: from a description to what the encoder takes, in words.
+    """
+
+    column: str
+    split: str
+    open: Callable[[Any, str, str], data.Dataset]
+    first_variables: Callable[[Any, int], dict[str, Any]]
+    represent: Callable[..., np.ndarray]
+    takes: Callable[[Any], str]
+
+
+def _represent_images(
+    described: models.Description,
+    variables: Any,
+    column: Any,
+    *,
+    layer: str = "h",
+    batch_size: int = 500,
+) -> np.ndarray:
+    encode = training_lib.make_encode(described, layer)
+    frozen = jax.tree_util.Partial(encode, variables)
+    return evaluation.represent(frozen, column, batch_size)
+
+
+def _takes_graphs(described: models.GraphDescription) -> str:
+    parts = zip(described.columns, described.features, strict=True)
+    return "graphs, features of nodes " + ", ".join(f"{k} [{c}]" for c, k in parts)
+
+
+KINDS = {
+    "images": Kind(
+        column="image",
+        split="test",
+        open=images_lib.open_like,
+        first_variables=images_lib.first_variables,
+        represent=_represent_images,
+        takes=lambda described: f"images {'x'.join(map(str, described.shape))}",
+    ),
+    "graphs": Kind(
+        column="graph",
+        split="train",
+        open=graphs_lib.open_like,
+        first_variables=graphs_lib.first_variables,
+        represent=graphs_lib.represent,
+        takes=_takes_graphs,
+    ),
+}
 
 
 class Encoder(NamedTuple):
@@ -29,23 +91,29 @@ class Encoder(NamedTuple):
       averaged: whether the weights are a moving average.
     """
 
-    described: models.Description
+    described: models.Described
     settings: Mapping[str, Any]
     variables: Any
     step: int | None = None
     averaged: bool = False
 
+    @property
+    def kind(self) -> Kind:
+        """What is known of the data that it takes."""
+        return KINDS[models.kind_of(self.described)]
+
     def represent(
         self, column: Any, *, layer: str = "h", batch_size: int = 500
     ) -> np.ndarray:
-        """h [n, r] or z [n, d] of images, as `evaluation.represent` reads them."""
-        frozen = jax.tree_util.Partial(_encode(self.described, layer), self.variables)
-        return evaluation.represent(frozen, column, batch_size)
+        """h [n, r] or z [n, d] of images, or of graphs that are not packed."""
+        return self.kind.represent(
+            self.described, self.variables, column, layer=layer, batch_size=batch_size
+        )
 
     def untrained(self) -> "Encoder":
         """The encoder before the first step of its run; with seed 0 where unknown."""
         seed = self.settings.get("seed", 0)
-        variables = images_lib.first_variables(self.described, seed)
+        variables = self.kind.first_variables(self.described, seed)
         return self._replace(variables=variables, step=0, averaged=False)
 
 
@@ -182,9 +250,3 @@ def _parts(source: str, split: str, test_split: str) -> tuple[Labelled, Labelled
         labelled(source, "split", split),
         labelled(source, "test_split", test_split),
     )
-
-
-@functools.cache
-def _encode(described: models.Description, layer: str) -> Callable[..., jax.Array]:
-    """One function for each description: what it has compiled is compiled once."""
-    return models.encode(described, layer)

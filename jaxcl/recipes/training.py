@@ -4,12 +4,14 @@ A kind of data extends `Training` by its own settings, as `Images` does.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import optax
 
-from jaxcl import _checks, _rules, data, training
+from jaxcl import _checks, _rules, data, models, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +206,12 @@ def make_optimizer(
         return optax.chain(decay, optax.sgd(schedule, momentum=0.9))
     make = training.adamw if s.optimizer == "adamw" else training.lars
     return make(schedule, weight_decay=s.weight_decay)
+
+
+@functools.cache
+def make_encode(described: models.Described, layer: str) -> Callable[..., jax.Array]:
+    """One function for each description: what it has compiled is compiled once."""
+    return models.encode(described, layer)
 
 
 def variables_of(s: Training, state: training.TrainState) -> dict[str, Any]:

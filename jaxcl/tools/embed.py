@@ -1,4 +1,4 @@
-"""Embeddings of images by a run or an exported encoder, as a file for other tools."""
+"""Embeddings by a run or an exported encoder, as a file for other tools."""
 
 import dataclasses
 import pathlib
@@ -12,16 +12,17 @@ from jaxcl import _files, _rules, data, recipes
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Writes what an encoder makes of images into an .npz file."""
+    """Writes what an encoder makes of images or graphs into an .npz file."""
 
     directory: Annotated[str, tyro.conf.Positional]
-    """Directory of a run on images, or of an exported encoder."""
+    """Directory of a run, or of an exported encoder."""
     out: str
     """The file to write: arrays "embeddings" [n, r], and "labels" [n] if there are."""
     source: str | None = None
-    """Images of the encoder's size; None: the source of the run."""
-    split: str = "test"
-    """Part of the source."""
+    """Images of the encoder's size, or graphs whose nodes have the features that it
+    knows; None: the source of the run."""
+    split: str | None = None
+    """Part of the source; None: "test" of images, all graphs."""
     layer: Literal["h", "z"] = "h"
     """The encoder's output, or the projector's, which the loss saw."""
     step: _rules.Index | None = None
@@ -31,11 +32,11 @@ class Settings:
     untrained: bool = False
     """The encoder before its first step instead."""
     batch_size: _rules.Count = 500
-    """Images encoded at a time."""
+    """Images or graphs encoded at a time."""
 
 
 def main(s: Settings) -> np.ndarray:
-    """Embeds images.
+    """Embeds examples.
 
     Args:
       s: settings.
@@ -46,7 +47,8 @@ def main(s: Settings) -> np.ndarray:
     Raises:
       FileExistsError: if the file is there already.
       FileNotFoundError: if there is no such encoder or source.
-      ValueError: if the file is no .npz, or images are of another size.
+      ValueError: if the file is no .npz, images are of another size, or nodes of
+        graphs lack features or have others.
     """
     _rules.check(s)
     if s.untrained and s.step is not None:
@@ -62,21 +64,17 @@ def main(s: Settings) -> np.ndarray:
         raise ValueError(
             f"source must be given (--source): {s.directory} is an exported encoder"
         )
-    images = data.open(source, s.split)
-    shape = recipes.image_size(images)
-    if shape != encoder.described.shape:
-        raise ValueError(
-            f"source must hold images {list(encoder.described.shape)} as the "
-            f"encoder's, got {list(shape)}"
-        )
+    kind = encoder.kind
+    split = kind.split if s.split is None else s.split
+    dataset = kind.open(encoder.described, source, split)
     if s.untrained:
         encoder = encoder.untrained()
     embeddings = encoder.represent(
-        images.columns["image"], layer=s.layer, batch_size=s.batch_size
+        dataset.columns[kind.column], layer=s.layer, batch_size=s.batch_size
     )
     arrays: dict[str, Any] = {"embeddings": embeddings}
-    if "label" in images.columns:
-        arrays["labels"] = images.columns["label"][np.arange(data.size(images))]
+    if "label" in dataset.columns:
+        arrays["labels"] = dataset.columns["label"][np.arange(data.size(dataset))]
     with _files.replacing(out) as unfinished:
         np.savez(unfinished, **arrays)
     print(f"{out}: {', '.join(f'{k} {list(v.shape)}' for k, v in arrays.items())}")

@@ -14,7 +14,7 @@ class Settings:
     """Writes encoder.safetensors and encoder.json, for `jaxcl.models.load`."""
 
     directory: Annotated[str, tyro.conf.Positional]
-    """Directory of a run on images."""
+    """Directory of a run."""
     out: str | None = None
     """Directory of the two files; None: that of the run."""
     step: _rules.Index | None = None
@@ -52,9 +52,9 @@ def main(s: Settings) -> pathlib.Path:
         "settings": dict(encoder.settings),
     }
     models.save(out, encoder.described, encoder.variables, trained=trained)
-    shape = "x".join(map(str, encoder.described.shape))
     print(
-        f"{weights}: {encoder.described.encoder} for images {shape}, step "
-        f"{encoder.step}\njaxcl.models.load({str(out)!r}) brings it back"
+        f"{weights}: {encoder.described.encoder} for "
+        f"{encoder.kind.takes(encoder.described)}, step {encoder.step}\n"
+        f"jaxcl.models.load({str(out)!r}) brings it back"
     )
     return out

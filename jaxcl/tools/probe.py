@@ -1,13 +1,15 @@
 """What an encoder has learned: probes of frozen representations, and pictures.
 
-Compares raw pixels, the untrained encoder and the pretrained one: k-nearest neighbors,
-and logistic regression from 10 labels per class and from all labels. Everything that a
-probe chooses, it chooses on training images.
+Of images it compares raw pixels, the untrained encoder and the pretrained one:
+k-nearest neighbors, and logistic regression from 10 labels per class and from all
+labels. Everything that a probe chooses, it chooses on training images. Of graphs, which
+are few, each is tested once, by a machine that has seen the others: `tools.folds`.
 """
 
 import dataclasses
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import jax
@@ -22,15 +24,19 @@ from jaxcl import (
     _tables,
     data,
     evaluation,
+    models,
     pictures,
     recipes,
-    training,
 )
 from jaxcl.data import dataset, splits
 from jaxcl.pictures import style
+from jaxcl.tools import curves, folds
 
 # Images whose neighbors are drawn.
 _SHOWN = 12
+
+# Settings that are for one kind of data only.
+_READ = {"images": "test_split k per_class draws linear", "graphs": "folds"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +44,13 @@ class Settings:
     """Probes the encoder of a run and writes probe.json and pictures beside it."""
 
     directory: Annotated[str, tyro.conf.Positional] = "runs/simclr"
-    """Directory of a run on images."""
+    """Directory of a run."""
     train_split: str = "train"
-    """Images whose labels the probes may see."""
+    """Images whose labels the probes may see; or the graphs that are tested."""
     test_split: str = "test"
     """Held-out images on which accuracy is measured."""
     source: str | None = None
-    """Images with labels; None: the source of the run."""
+    """Images or graphs with labels; None: the source of the run."""
     step: _rules.Index | None = None
     """Checkpoint to probe; None is the newest."""
     average: bool = True
@@ -57,25 +63,30 @@ class Settings:
     """Draws of these few labels, over which accuracy is averaged."""
     linear: bool = True
     """Also fit logistic regressions; of raw pixels of many images it takes long."""
+    folds: _rules.Several = 10
+    """Parts of the graphs, each of which is tested once."""
     batch_size: _rules.Count = 500
-    """Images encoded at a time."""
+    """Images or graphs encoded at a time."""
     seed: _rules.Seed = 0
-    """Of the draws."""
+    """Of the draws, or of the folds."""
 
 
-def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
+def main(
+    s: Settings,
+) -> Mapping[str, evaluation.ProbeScores] | Mapping[str, evaluation.FoldScores]:
     """Probes a run.
 
     Args:
       s: settings.
 
     Returns:
-      Accuracies by what was probed: "raw pixels", "untrained encoder" and "pretrained
-      encoder".
+      Accuracies by what was probed: "raw pixels" or histograms, "untrained encoder" and
+      "pretrained encoder".
 
     Raises:
       FileNotFoundError: if there is no such run, or it has no checkpoint.
-      ValueError: if images have no labels, or are of another size.
+      ValueError: if examples have no labels or do not fit the encoder, or a setting was
+        changed that is for another kind of data.
     """
     _rules.check(s)
     # The encoder, untrained and pretrained. Frozen: probes see arrays only.
@@ -85,6 +96,17 @@ def main(s: Settings) -> dict[str, evaluation.ProbeScores]:
         raise ValueError(
             f"source must be given (--source): {s.directory} is no run that names it"
         )
+    kind = models.kind_of(pretrained.described)
+    for other, names in _READ.items():
+        _rules.unread(s, names, unless=kind == other, which=f"a run on {other}")
+    probe: Any = {"images": probe_images, "graphs": folds.probe}[kind]
+    return probe(s, pretrained, source)
+
+
+def probe_images(
+    s: Settings, pretrained: recipes.Encoder, source: str
+) -> dict[str, evaluation.ProbeScores]:
+    """Probes a run on images, on training and held-out parts of a source."""
     train = recipes.labelled(source, "train_split", s.train_split)
     test = recipes.labelled(source, "test_split", s.test_split)
 
@@ -226,8 +248,7 @@ def draw(
       of_test: their representations [m, r].
       watched: what the k-NN accuracy was measured on while training.
     """
-    if (directory / "metrics.jsonl").exists():
-        style.attempt(_curves, directory / "curves.png", watched)
+    curves.draw(directory, watched)
     style.attempt(
         pictures.embedding_map,
         directory / "embedding.png",
@@ -261,20 +282,3 @@ def draw(
         note=f"Over all {len(test.labels):,} held-out images: {100 * right:.1f} % of "
         f"their {k} nearest",
     )
-
-
-def _curves(path: pathlib.Path, watched: str) -> None:
-    """Draws loss and k-NN accuracy of the run in whose directory the picture goes."""
-    lines = training.read_metrics(path.parent)
-    losses = [line for line in lines if "loss" in line]
-    neighbors = [line for line in lines if line.get("knn") is not None]
-    if losses:
-        pictures.learning_curves(
-            path,
-            [line["step"] for line in losses],
-            [line["loss"] for line in losses],
-            [line["step"] for line in neighbors],
-            [line["knn"] for line in neighbors],
-            title=path.parent.name,
-            knn_of=watched,
-        )

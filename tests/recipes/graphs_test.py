@@ -1,148 +1,83 @@
-"""What the settings of a training on graphs stand for."""
+"""What the settings of a training on graphs stand for, as its encoder is described."""
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxcl
-from jaxcl import data, models, recipes, training
-from jaxcl.data.graphs import sets
-from jaxcl.recipes import graphs as lib
-from tests.data.graphs import made
+from jaxcl import data, models, recipes
 
-TINY = lib.Graphs(width=4, depth=2, embedding=4, batch_size=16, epochs=3)
-SIZES = [3, 5, 4, 6, 4, 7, 3, 5] * 4
+TINY = recipes.graphs.Graphs(
+    width=3, depth=1, embedding=4, batch_size=8, epochs=2, source="a.npz"
+)
 
 
-def graphs_of(seed=0):
-    graphs = made.random_graphs(SIZES, 0.9, seed)
-    return sets.labelled("made", graphs, np.arange(len(SIZES)) % 2)
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return graphs_of()
-
-
-def variables_of(s, dataset):
-    params, stats = lib.initialize(s, dataset)
-    return {"params": params["model"], **stats}
-
-
-@pytest.mark.parametrize("batch_size", [5, 32, 100])
-def test_representations_are_those_of_each_graph_alone(batch_size, dataset):
-    variables = variables_of(TINY, dataset)
-    h = lib.represent(TINY, variables, dataset, batch_size=batch_size)
-    assert h.shape == (32, TINY.width * TINY.depth)
-    alone = lib.represent(TINY, variables, data.dataset.part(dataset, 7, 8))
-    np.testing.assert_allclose(h[7:8], alone, rtol=1e-4, atol=1e-5 * np.abs(h).max())
-    model = lib.build(TINY)
-    whole = data.graphs.pack_in_order(dataset, 32).columns["graph"][np.arange(32)]
-    expected = model.apply(variables, whole, train=False, method="represent")[0]
-    np.testing.assert_allclose(h, expected, rtol=1e-4, atol=1e-5 * np.abs(h).max())
-
-
-def test_models_are_shared_by_settings_that_do_not_change_them():
-    s = dataclasses.replace(TINY, seed=3, learning_rate=9.0, source="x", ratio=0.5)
-    assert lib._model_settings(s) == lib._model_settings(TINY)
-    other = {
-        "encoder": "gcn",
-        "width": 8,
-        "depth": 1,
-        "pooling": "mean",
-        "readout": "last",
-        "projector": "normalized",
-        "embedding": 8,
-        "dtype": "bfloat16",
-    }
-    for name, value in other.items():
-        changed = dataclasses.replace(s, **{name: value})
-        assert lib.build(changed) != lib.build(s)
-        assert lib.build(lib._model_settings(changed)) == lib.build(changed)
-
-
-def test_the_first_parameters_depend_on_the_seed_and_not_on_the_graphs(dataset):
-    first = lib.initialize(TINY, dataset)
-    for same in (
-        lib.initialize(TINY, graphs_of(seed=1)),
-        lib.initialize(dataclasses.replace(TINY, batch_size=8), dataset),
-    ):
-        jax.tree.map(np.testing.assert_array_equal, same, first)
-    other, _ = lib.initialize(dataclasses.replace(TINY, seed=1), dataset)
-    kernel = ("model", "encoder", "Dense_0", "kernel")
-    a, b = (first[0], other)
-    for name in kernel:
-        a, b = a[name], b[name]
-    assert np.abs(a - b).min() > 0
-    assert a.shape == (3, 4)
-
-
-def test_packs_are_those_of_devices_and_chunks(dataset):
-    devices = jax.device_count()
-    assert lib.pack(TINY, dataset).columns["graph"].per_pack == 16 // devices
-    chunked = dataclasses.replace(TINY, chunks=2)
-    assert lib.pack(chunked, dataset).columns["graph"].per_pack == 16 // devices // 2
-    given = dataclasses.replace(TINY, packs=2 * devices, nodes=90, edges=99)
-    column = lib.pack(given, dataset).columns["graph"]
-    assert (column.per_pack, column.nodes, column.edges) == (1, 90, 99)
-    wrong = dataclasses.replace(TINY, packs=devices // 2)
-    with pytest.raises(ValueError, match="packs must be divisible by the 8 devices"):
-        lib.pack(wrong, dataset)
-    with pytest.raises(ValueError, match=r"nodes must be at least \d+, what the full"):
-        lib.pack(dataclasses.replace(TINY, nodes=8), dataset)
-
-
-def test_batches_that_the_graphs_do_not_fill_are_refused(tmp_path):
-    path = made.npz(tmp_path / "two.npz", made.TWO_NPZ)
-    s = dataclasses.replace(TINY, source=str(path))
-    with pytest.raises(
-        ValueError, match=r"at most the 2 graphs of '.*two\.npz' 'train'"
-    ):
-        lib.open_graphs(s)
-
-
-def test_views_are_drawn_of_what_the_settings_name(dataset):
-    pack = lib.pack(TINY, dataset).columns["graph"][np.arange(16)]
-    pack = jax.tree.map(lambda x: jnp.asarray(x[0]), pack)
-    one = dataclasses.replace(TINY, augmentation=("identity",))
-    same = lib.make_transform(one)(jax.random.key(0), pack)
-    jax.tree.map(np.testing.assert_array_equal, same, pack)
-    one = dataclasses.replace(TINY, augmentation=("drop_nodes",), ratio=0.5)
-    dropped = lib.make_transform(one)(jax.random.key(0), pack)
-    left = [int(dropped.node_valid[pack.node_graph == g].sum()) for g in range(2)]
-    assert left == [2, 3]  # of 3 and 5
-    with pytest.raises(ValueError, match="augmentation must name one or more"):
-        lib.make_transform(dataclasses.replace(TINY, augmentation=()))
-
-
-def test_apply_gives_embeddings_and_moves_the_statistics(dataset):
-    s = dataclasses.replace(
-        TINY, projector="normalized", dtype="bfloat16", gradients="float32"
+def written(path, labels):
+    """A file of as many pairs of nodes, of labels, which a label of the graph tells."""
+    n = len(labels)
+    ends = np.arange(2 * n).reshape(n, 2)
+    np.savez(
+        path,
+        edge_index=np.concatenate([ends, ends[:, ::-1]]).T,
+        node_ptr=np.arange(n + 1) * 2,
+        y=np.arange(n) % 2,
+        node_label=np.repeat(labels, 2),
     )
-    packed = lib.pack(s, dataset).columns["graph"][np.arange(16)]
-    variables = variables_of(s, dataset)
-    assert set(variables["batch_stats"]) == {"encoder", "projector"}
-    z, changed = lib.make_apply(s)(variables, packed)
-    assert (z.shape, z.dtype) == ((8, 2, 4), jnp.float32)
-    moved = jax.tree.map(
-        lambda a, b: np.abs(a - b).max() > 0,
-        dict(changed)["batch_stats"],
-        variables["batch_stats"],
+    return str(path)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return written(tmp_path / "a.npz", [1, 6, 8, 1] * 4)
+
+
+def test_a_model_is_described_with_the_columns_of_the_whole_source(source):
+    s = dataclasses.replace(TINY, source=source, split="train[:1]", encoder="gcn")
+    few = data.graphs.open(s.source, s.split)  # no node of label 6 or 8
+    described = recipes.graphs.describe(s, few)
+    assert described == models.GraphDescription(
+        ("labels",), (3,), (1, 6, 8), "gcn", 3, 1, "sum", "concatenate", "float32", 4
     )
-    assert all(jax.tree.leaves(moved))
+    by_hand = data.Dataset("x", {"graph": data.graphs.Ragged(by_attributes())})
+    described = recipes.graphs.describe(s, by_hand)
+    assert (described.features, described.columns) == (("attributes",), (2,))
 
 
-def test_knn_is_watched(dataset):
-    s = dataclasses.replace(TINY, monitors=("knn",), average=0.9)
-    params, stats = lib.initialize(s, dataset)
-    tx = recipes.make_optimizer(s, dataset)
-    state = training.create_state(params, stats, tx, average=True)
-    state = data.put(state, jaxcl.data_parallel()[2])
-    found = lib.make_monitors(s, dataset)(state)
-    assert set(found) == {"knn"}
-    assert 0 <= found["knn"] <= 1
-    assert lib.make_monitors(TINY, dataset)(state) == {}
-    assert isinstance(lib.build(s).encoder, models.graphs.GIN)
+def by_attributes():
+    return data.graphs.from_edges("x", [0, 0], [[0, 1]], nodes=np.ones((2, 2)))
+
+
+def test_other_graphs_are_opened_with_the_columns_of_a_description(source, tmp_path):
+    described = recipes.graphs.describe(TINY, data.graphs.open(source))
+    # Without label 1, so that 6 and 8 have other numbers in their own file.
+    other = written(tmp_path / "b.npz", [8, 6])
+    opened = recipes.graphs.open_like(described, other, "train")
+    x = data.graphs.graphs_of(opened).nodes
+    np.testing.assert_array_equal(x, np.eye(3)[[2, 2, 1, 1]])
+    strange = written(tmp_path / "c.npz", [8, 9])
+    with pytest.raises(ValueError, match=r"^c: labels of nodes must be among 3 values"):
+        recipes.graphs.open_like(described, strange, "train")
+
+
+def test_seeds_share_one_program_and_differ(source):
+    described = recipes.graphs.describe(TINY, data.graphs.open(source))
+    first = [recipes.graphs.first_variables(described, seed) for seed in (0, 1, 0)]
+    leaves = [np.concatenate([x.ravel() for x in jax.tree.leaves(v)]) for v in first]
+    np.testing.assert_array_equal(leaves[0], leaves[2])
+    assert (leaves[0] != leaves[1]).any()
+    assert recipes.graphs._initialize(described)._cache_size() == 1
+
+
+def test_representations_do_not_depend_on_what_is_packed_together(source):
+    dataset = data.graphs.open(source)
+    described = recipes.graphs.describe(TINY, dataset)
+    variables = recipes.graphs.first_variables(described, 0)
+    of_all, of_few = (
+        recipes.graphs.represent(
+            described, variables, dataset.columns["graph"], batch_size=size
+        )
+        for size in (100, 5)
+    )
+    assert of_all.shape == (16, 3)
+    np.testing.assert_allclose(of_all, of_few, rtol=1e-6)

@@ -35,7 +35,7 @@ def test_pixels_are_standardized_for_views_and_for_probes_alike(augmentation):
             return pixels[:, 0, 0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxcl.models.saved.build", lambda described: Eye())
+        patch.setattr("jaxcl.models.kinds.build", lambda described: Eye())
         given = models.encode(described)({}, gray)
     np.testing.assert_allclose(given[0], (128 / 255 - mean) / std, rtol=1e-5)
     # Views are in the same units: of a gray image they stay near it.

@@ -10,7 +10,12 @@ theory sees on a batch of examples.
 """
 
 from jaxcl._graph_batch import GraphBatch
-from jaxcl.data.graphs.features import FEATURES, degrees, with_features
+from jaxcl.data.graphs.features import (
+    FEATURES,
+    degrees,
+    with_features,
+    with_same_features,
+)
 from jaxcl.data.graphs.files import npz, open, tu
 from jaxcl.data.graphs.generated import atlas, families, partition
 from jaxcl.data.graphs.networks import open_network
@@ -21,10 +26,18 @@ from jaxcl.data.graphs.packing import (
     pack_batches,
     pack_in_order,
 )
-from jaxcl.data.graphs.sets import Graphs, Network, Ragged, from_edges, graphs_of
+from jaxcl.data.graphs.sets import (
+    Features,
+    Graphs,
+    Network,
+    Ragged,
+    from_edges,
+    graphs_of,
+)
 
 __all__ = [
     "FEATURES",
+    "Features",
     "GraphBatch",
     "Graphs",
     "Network",
@@ -45,4 +58,5 @@ __all__ = [
     "partition",
     "tu",
     "with_features",
+    "with_same_features",
 ]

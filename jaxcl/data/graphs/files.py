@@ -22,7 +22,7 @@ def open(
     spec: str,
     split: str = "train",
     *,
-    features: Sequence[str] | None = None,
+    features: Sequence[str] | sets.Features | None = None,
 ) -> dataset_lib.Dataset:
     """Opens the graphs that a flag such as `--source` names.
 
@@ -30,8 +30,8 @@ def open(
       spec: "families" or "atlas", which are made here; a `.npz` file; or a folder or a
         `.zip` of TUDataset.
       split: "train", all graphs, or a slice of them such as "train[:90%,stratified]".
-      features: what nodes are described by, of FEATURES; None: their labels, and
-        degrees where they have none.
+      features: what nodes are described by, of FEATURES; or `Features`, the columns
+        that other graphs have; None: their labels, and degrees where they have none.
 
     Returns:
       The data set, with columns "graph" and "label"; its graphs are not packed.
@@ -291,7 +291,7 @@ def _table(where: str, text: str, number: type, width: int | None) -> np.ndarray
 def _without_one_label(graphs: sets.Graphs) -> sets.Graphs:
     """Labels that are all the same are what a file without labels was filled with."""
     if graphs.node_labels is not None and not graphs.node_labels.any():
-        return graphs._replace(node_labels=None)
+        return graphs._replace(node_labels=None, label_values=None)
     return graphs
 
 

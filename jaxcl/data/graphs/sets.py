@@ -9,6 +9,21 @@ import numpy as np
 from jaxcl.data import dataset as dataset_lib
 
 
+class Features(NamedTuple):
+    """What the columns of nodes stand for, so that other graphs can have the same.
+
+    Attributes:
+      kinds: what nodes are described by, side by side, of `FEATURES`.
+      columns: how many columns each kind has.
+      labels: values of node labels in the source, one for each of their columns; ()
+        where kinds do not name "labels".
+    """
+
+    kinds: tuple[str, ...]
+    columns: tuple[int, ...]
+    labels: tuple[int, ...] = ()
+
+
 class Graphs(NamedTuple):
     """Undirected graphs one after the other, on the host.
 
@@ -22,6 +37,9 @@ class Graphs(NamedTuple):
         edge stands here once, and none leads from a node to itself.
       edge_ptr: int64 [n + 1], from 0 to M.
       node_labels: int32 [N], such as the elements of atoms; None where there are none.
+      label_values: what the labels 0, 1, ... were in the source, int64 [k]; None where
+        that is not known.
+      features: what the columns of `nodes` stand for; None where they are as they came.
     """
 
     nodes: np.ndarray
@@ -29,6 +47,8 @@ class Graphs(NamedTuple):
     edges: np.ndarray
     edge_ptr: np.ndarray
     node_labels: np.ndarray | None = None
+    label_values: np.ndarray | None = None
+    features: Features | None = None
 
     @property
     def num_graphs(self) -> int:
@@ -77,7 +97,13 @@ class Ragged:
         rows, node_ptr = stretches(g.node_ptr, index)
         places, edge_ptr = stretches(g.edge_ptr, index)
         labels = None if g.node_labels is None else g.node_labels[rows]
-        return Graphs(g.nodes[rows], node_ptr, g.edges[places], edge_ptr, labels)
+        return g._replace(
+            nodes=g.nodes[rows],
+            node_ptr=node_ptr,
+            edges=g.edges[places],
+            edge_ptr=edge_ptr,
+            node_labels=labels,
+        )
 
 
 def graphs_of(dataset: dataset_lib.Dataset) -> Graphs:
@@ -214,7 +240,8 @@ def from_edges(
                 f"got {labels.dtype} {list(labels.shape)}"
             )
         labels = np.unique(labels, return_inverse=True)[1].astype(np.int32)
-    return Graphs(x, node_ptr, within, edge_ptr, labels)
+    values = None if labels is None else np.unique(node_labels)
+    return Graphs(x, node_ptr, within, edge_ptr, labels, values)
 
 
 def labelled(
