@@ -11,7 +11,7 @@ import pytest
 import jaxcl
 from experiments.graphs import __main__ as script
 from experiments.graphs import pretraining, settings
-from jaxcl import training
+from jaxcl import recipes, training
 from tests.data.graphs import made
 
 SIZES = [3, 5, 2, 6, 4, 7, 3, 5, 1, 4] * 4
@@ -111,7 +111,8 @@ def test_devices_and_packs_change_nothing(changes, unbroken, source, tmp_path):
 def test_something_is_learned_from_the_first_step_on(unbroken, source, tmp_path):
     s = dataclasses.replace(TINY, source=str(source), directory=str(tmp_path), **FULL)
     with pytest.warns(UserWarning, match="graphs have no edges"):
-        first = pretraining.variables_of(s, False)
+        dataset = recipes.graphs.open_graphs(s)
+    first = pretraining.variables_of(s, dataset, False)
     moved = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()), first["params"],
         unbroken[1].params["model"],
