@@ -17,6 +17,11 @@ from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import chunks, loop
 from experiments.gaussianity import images as gaussianity_images
 from experiments.gaussianity import sweep, synthetic, synthetic_settings
+from experiments.graphs import finetune as graphs_finetune
+from experiments.graphs import frozen as graphs_frozen
+from experiments.graphs import nodes as graphs_nodes
+from experiments.graphs import settings as graphs_settings
+from experiments.graphs import speed as graphs_speed
 from experiments.kernel_infonce import compare, search
 from experiments.kernel_infonce import pretraining as kernel_pretraining
 from experiments.pods import __main__ as pods
@@ -44,6 +49,10 @@ COMMANDS = {
     "gaussianity synthetic": (synthetic.main, synthetic_settings.Settings()),
     "gaussianity sweep": (sweep.main, sweep.Settings()),
     "gaussianity images": (gaussianity_images.main, gaussianity_images.Settings()),
+    "graphs frozen": (graphs_frozen.main, graphs_frozen.Settings()),
+    "graphs finetune": (graphs_finetune.main, graphs_finetune.Settings()),
+    "graphs nodes": (graphs_nodes.main, graphs_nodes.Settings()),
+    "graphs speed": (graphs_speed.main, graphs_speed.Settings()),
     "benchmark losses": (benchmark.main, benchmark.Settings()),
     "benchmark chunks": (chunks.main, chunks.Settings()),
     "benchmark loop": (loop.main, loop.Settings()),
@@ -61,6 +70,10 @@ COMMANDS = {
 PARTS = (
     recipes.Images(),
     recipes.Instead(),
+    recipes.graphs.Graphs(),
+    graphs_settings.Training(),
+    graphs_settings.Compared(),
+    graphs_nodes.Training(),
     synthetic_settings.PAPER,
     pods_summary.Summary(("nowhere",)),
 ) + tuple(
@@ -83,7 +96,7 @@ ZERO = {
     "jitter", "weight_decay", "weight", "alpha", "beta", "alphas", "betas", "penalty",
     "penalty_alignment", "noise", "eta", "snapshots", "view_noise", "view_dropout",
     "view_scale", "mean_scale", "flip", "beta_factor", "dense_limit", "optax_limit",
-    "held_out", "ground", "max_unreadable",
+    "held_out", "ground", "max_unreadable", "ratio", "drop_edges", "mask_features",
 }  # fmt: skip
 # The seeds of the sweep are a number of seeds.
 ZERO_OF_ONE = {(sweep.Settings, "seeds")}

@@ -9,6 +9,7 @@ import functools
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import tqdm
 
@@ -65,7 +66,9 @@ def main(s: Settings) -> list[results.Result]:
 
     # Pictures are of the first loss and seed.
     shown = study.settings_of(base, first, variants[first], s.seeds[0])
-    draw(s, hold(shown, True).h, dataset, rows)
+    h = hold(shown, True).h
+    if jax.process_index() == 0:
+        draw(s, h, dataset, rows)
     return found
 
 

@@ -66,7 +66,7 @@ class Settings(Training):
     """Contrasts the nodes of a network with each loss and seed, and probes them."""
 
     loss: tyro.conf.Suppress[recipes.LossName] = "nt_xent"
-    seed: tyro.conf.Suppress[int] = 0
+    seed: tyro.conf.Suppress[_rules.Seed] = 0
     losses: Annotated[tuple[recipes.LossName, ...], _rules.Different] = (
         "nt_xent",
         "info_nce",
@@ -78,6 +78,7 @@ class Settings(Training):
 
 
 def main(s: Settings) -> list[results.Result]:
+    _rules.check(s)
     network = open_network(s)
     base, variants = settings.trainings(s, Training, settings.Target(s.alpha, s.beta))
     if "sup_con" in s.losses:

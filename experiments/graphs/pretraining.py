@@ -89,7 +89,7 @@ def pretrain(s: Training) -> training.TrainState:
 def variables_of(s: Training, dataset: data.Dataset, trained: bool) -> dict[str, Any]:
     """Variables of the model: of the run, or those that it begins with."""
     if trained:
-        return recipes.variables_of(s, pretrain(s))
+        return jax.device_get(recipes.variables_of(s, pretrain(s)))
     described = recipes.graphs.describe(s, dataset)
     return recipes.graphs.first_variables(described, s.seed)
 
@@ -98,10 +98,10 @@ def prepare(s: Compared) -> tuple[Training, dict[str, Any], data.Dataset]:
     """What all trainings share, what differs, and their graphs; refuses what cannot
     run before anything does.
     """
+    recipes.start(s)
     dataset = data.graphs.open(s.source, s.split, features=s.features)
     known = settings.TARGETS.get(dataset.name, settings.Target())
     base, variants = settings.trainings(s, settings.Training, known)
-    recipes.check(base)
     recipes.check_size(base, data.size(dataset))
     print(data.graphs.about(recipes.graphs.pack(base, dataset)))
     return base, variants, dataset

@@ -28,7 +28,7 @@ class Compared(Training):
     """Trainings with several losses and seeds."""
 
     loss: tyro.conf.Suppress[recipes.LossName] = "nt_xent"
-    seed: tyro.conf.Suppress[int] = 0
+    seed: tyro.conf.Suppress[_rules.Seed] = 0
     losses: Annotated[tuple[recipes.LossName, ...], _rules.Different] = (
         "info_nce",
         "sc_info_nce",

@@ -30,7 +30,7 @@ class Settings(Training):
 
 
 def main(s: Settings) -> dict[str, float]:
-    recipes.check(s)
+    recipes.start(s)
     plain = dataclasses.replace(s, augmentation=("identity",))
     dataset = recipes.graphs.open_graphs(s)
     packed = recipes.graphs.pack(s, dataset)
