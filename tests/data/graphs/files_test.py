@@ -29,7 +29,9 @@ def test_a_folder_is_read(tmp_path):
     graphs = assert_two(files.tu(made.tu(tmp_path)))
     assert graphs.nodes.shape == (5, 0)
     assert graphs.node_labels is None
-    (tmp_path / "README.txt").write_text("Of two graphs.\n")
+    for folder in (tmp_path, tmp_path / "processed"):
+        folder.mkdir(exist_ok=True)
+        (folder / "README.txt").write_text("Of two graphs.\n")
     (tmp_path / "TWO_edge_labels.txt").write_text("whatever\n")  # is not read
     (tmp_path / "._TWO_A.txt").write_bytes(b"\0\xff")  # of a Mac
     assert_two(files.tu(tmp_path))
@@ -37,7 +39,7 @@ def test_a_folder_is_read(tmp_path):
 
 def test_a_zip_is_read_whatever_the_folder_inside(tmp_path):
     folder = made.tu(tmp_path / "here", node_attributes="1\n2\n3\n4\n5\n")
-    for i, inside in enumerate(("", "TWO/", "a/b c/TWO/")):
+    for i, inside in enumerate(("", "TWO/", "a/b c/TWO/", "TWO\\")):
         graphs = assert_two(
             files.tu(made.zipped(folder, tmp_path / f"{i}.zip", inside))
         )
