@@ -267,9 +267,8 @@ def _table(where: str, text: str, number: type, width: int | None) -> np.ndarray
         last = text.splitlines()[-1]
         raise ValueError(f"{where} is cut short: its last line is {last!r}")
     try:
-        rows: Any = np.loadtxt(
-            io.StringIO(text.replace(",", " ")), number, comments=None, ndmin=2
-        )
+        lines = io.StringIO(text.replace(",", " "), newline=None)  # of any system
+        rows: Any = np.loadtxt(lines, number, comments=None, ndmin=2)
     except ValueError:
         rows = np.zeros((0, 0))
     if rows.shape[1] and width in (None, rows.shape[1]):
