@@ -16,7 +16,7 @@ import tqdm
 from experiments.graphs import pretraining, results
 from experiments.graphs.settings import MAY_CHANGE, Compared, Training
 from jaxcl import _text, data, evaluation, recipes, study
-from jaxcl.pictures import embeddings, neighbors, runs, studies, style
+from jaxcl.pictures import embeddings, neighbors, runs, style
 
 PROTOCOL = "linear SVM"
 METRIC = study.Metric({"svm": PROTOCOL}, compared=("svm",), phrase="accuracy, {}")
@@ -68,7 +68,7 @@ def main(s: Settings) -> list[results.Result]:
     shown = study.settings_of(base, first, variants[first], s.seeds[0])
     h = hold(shown, True).h
     if jax.process_index() == 0:
-        draw(s, h, dataset, rows)
+        draw(s, h, dataset)
     return found
 
 
@@ -97,20 +97,10 @@ def baselines(s: Settings, dataset: data.Dataset) -> list[study.Row]:
     return list(rows.values())
 
 
-def draw(
-    s: Settings, h: np.ndarray, dataset: data.Dataset, rows: list[study.Row]
-) -> None:
-    """Accuracies, a map of the graphs, and some of them beside their neighbors."""
+def draw(s: Settings, h: np.ndarray, dataset: data.Dataset) -> None:
+    """A map of the graphs, and some of them beside their neighbors."""
     home, names = pathlib.Path(s.directory), dataset.class_names or ()
-    labels, by_row = labels_of(dataset), {row.name: row.scores["svm"] for row in rows}
-    style.attempt(
-        studies.bars,
-        home / "accuracy.png",
-        {dataset.name: by_row},
-        baselines=[name for name in by_row if name.split()[0] not in s.losses],
-        of=f"{len(s.seeds)} seeds" if len(s.seeds) > 1 else "one seed",
-        title=f"accuracy of a {PROTOCOL} in {s.folds} folds",
-    )
+    labels = labels_of(dataset)
     # As the machine sees them: else the sizes of graphs hide all that is not size.
     h = embeddings.standardized(h)
     of = f"{dataset.name}, graphs as {s.losses[0]} represents them"

@@ -1,4 +1,4 @@
-"""Rows of results, of every protocol alike: a table, and `results.json`."""
+"""Rows of results, of every protocol alike: a table, a picture, `results.json`."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxcl import _tables, study
+from jaxcl.pictures import studies, style
 
 
 class Result(NamedTuple):
@@ -38,7 +39,7 @@ def of_rows(
 
 
 def tell(s: Any, results: Sequence[Result]) -> None:
-    """Writes `results.json` into the directory of the settings, prints the table."""
+    """Writes `results.json` and accuracy.png, and prints the table."""
     if jax.process_index() != 0:
         return
     rows = [
@@ -62,6 +63,17 @@ def tell(s: Any, results: Sequence[Result]) -> None:
     held_out = f", {results[0].folds} folds" if results[0].folds > 1 else ""
     print(f"\n{results[0].set}: accuracy (%){held_out}, {over}\n")
     print(_table(results))
+    by_protocol: dict[str, dict[str, Sequence[float]]] = {}
+    for r in results:
+        by_protocol.setdefault(r.protocol, {})[r.loss] = r.values
+    style.attempt(
+        studies.bars,
+        path.with_name("accuracy.png"),
+        by_protocol,
+        baselines=[r.loss for r in results if r.loss.split()[0] not in s.losses],
+        of=f"{seeds} seeds" if seeds > 1 else "one seed",
+        title=f"{results[0].set}: accuracy{held_out}",
+    )
 
 
 def _table(results: Sequence[Result]) -> str:

@@ -27,7 +27,7 @@ TINY = settings.Training(
     save_every=2,
     evaluate_every=100,
     max_steps=4,
-    learning_rate=0.05,
+    learning_rate=0.01,
     optimizer="sgd",  # Adam would divide rounding errors by the size of a gradient
     source="",
 )
@@ -48,7 +48,7 @@ def source(tmp_path_factory):
     return made.npz(tmp_path_factory.mktemp("graphs") / "forty.npz", arrays)
 
 
-def run(directory, source, devices=8, **changes):
+def run(directory, source, devices=2, **changes):
     """The state after a run on so many of the devices."""
     s = dataclasses.replace(
         TINY, directory=str(directory), source=str(source), **changes
@@ -91,28 +91,49 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(unbroken, source, tmp
 
 @pytest.mark.parametrize(
     "changes",
-    [{"devices": 1}, {"devices": 2}, {"devices": 8, "packs": 16}],
-    ids=["one device", "two devices", "more packs"],
+    [
+        {"devices": 1},
+        pytest.param({"devices": 1, "packs": 16}, marks=pytest.mark.slow),
+        pytest.param({"devices": 8}, marks=pytest.mark.slow),
+    ],
+    ids=["one device", "more packs", "eight devices"],
 )
 def test_devices_and_packs_change_nothing(changes, unbroken, source, tmp_path):
     directory, expected = unbroken
     found = run(tmp_path, source, **FULL, **changes)
-    for name in ("params", "model_state", "average"):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(
-                a, b, rtol=2e-4, atol=2e-5 * np.abs(b).max()
-            ),
-            getattr(found, name),
-            getattr(expected, name),
+    first = first_variables(source, tmp_path)
+    for name in ("params", "average"):
+        moved_alike(
+            getattr(found, name)["model"],
+            getattr(expected, name)["model"],
+            first["params"],
         )
+    stats = "batch_stats"
+    moved_alike(found.model_state[stats], expected.model_state[stats], first[stats])
     np.testing.assert_allclose(metrics_of(tmp_path), metrics_of(directory), rtol=1e-5)
 
 
-def test_something_is_learned_from_the_first_step_on(unbroken, source, tmp_path):
-    s = dataclasses.replace(TINY, source=str(source), directory=str(tmp_path), **FULL)
+def moved_alike(found, expected, first):
+    """From the first step on, but for rounding: that grows from step to step."""
+    for a, b, start in zip(
+        *map(jax.tree.leaves, (found, expected, first)), strict=True
+    ):
+        assert np.linalg.norm(a - b) < 1e-3 * np.linalg.norm(b - start)
+
+
+def first_variables(source, directory):
+    s = dataclasses.replace(TINY, source=str(source), directory=str(directory), **FULL)
     with pytest.warns(UserWarning, match="graphs have no edges"):
+<<<<<<< HEAD
         dataset = recipes.graphs.open_graphs(s)
     first = pretraining.variables_of(s, dataset, False)
+=======
+        return pretraining.variables_of(s, False)
+
+
+def test_something_is_learned_from_the_first_step_on(unbroken, source, tmp_path):
+    first = first_variables(source, tmp_path)
+>>>>>>> graphtests
     moved = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()), first["params"],
         unbroken[1].params["model"],

@@ -351,7 +351,7 @@ def test_neighbors_are_summed_in_float32():
     edges = np.stack([np.zeros(n - 1, int), np.arange(1, n)], 1)
     star = packed([(np.ones((n, F), np.float32), edges)], 1, n, n)
     ones = jnp.ones((1, n, 1), jnp.bfloat16)
-    summed = lib.neighbor_sum(star, ones)
+    summed = np.asarray(jax.jit(lib.neighbor_sum)(star, ones))
     assert summed.dtype == jnp.bfloat16
     assert summed[0, 0, 0] == 300  # bfloat16 alone would stay at 256
     assert (summed[0, 1:] == 1).all()
@@ -362,9 +362,10 @@ def test_pooling_is_what_it_says_of_valid_nodes_alone():
     batch = packed(graphs)
     node_valid = batch.node_valid.copy()
     node_valid[0, batch.node_graph[0] == 1] = False  # nothing is left of that graph
+    node_valid[0, 1] = False
     batch = batch._replace(node_valid=node_valid)
     x = np.where(node_valid[..., None], np.float32(np.arange(N)[None, :, None]), np.nan)
-    first = np.arange(len(graphs[0][0]))
+    first = np.delete(np.arange(len(graphs[0][0])), 1)
     for kind, value in (("sum", first.sum()), ("mean", first.mean())):
         pooled = lib.pool(batch, jnp.asarray(x), kind)
         np.testing.assert_allclose(pooled[0, :, 0], [value, 0, 0])
@@ -398,7 +399,7 @@ def test_embeddings_of_views_stand_in_the_order_of_the_batch():
     z = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     found = lib.by_graph(jnp.asarray(z))
     for b in range(8):
-        np.testing.assert_array_equal(found[b], z[b // 4, :, b % 4])
+        np.testing.assert_array_equal(np.asarray(found)[b], z[b // 4, :, b % 4])
     with pytest.raises(ValueError, match="z must have shape"):
         lib.by_graph(jnp.ones((2, 3, 4)))
 

@@ -17,6 +17,10 @@ from jaxcl.data import files, splits
 from jaxcl.data.graphs import features as features_lib
 from jaxcl.data.graphs import generated, sets
 
+# Ends of the names of the files that are read.
+_KINDS = ("A", "graph_indicator", "graph_labels", "node_labels", "node_attributes")
+_READ = tuple(f"_{kind}.txt" for kind in _KINDS)
+
 
 def open(
     spec: str,
@@ -207,7 +211,7 @@ def tu(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
 
 
 def _members(path: str) -> dict[str, Callable[[], str]]:
-    """The text files of a folder or a zip, by name, and how to read each."""
+    """The files of sets in a folder or a zip, by name, and how to read each."""
     folder = pathlib.Path(path)
     if folder.is_dir():
         found = sorted(str(f.relative_to(folder)) for f in folder.rglob("*.txt"))
@@ -232,8 +236,8 @@ def _members(path: str) -> dict[str, Callable[[], str]]:
 
     members: dict[str, str] = {}
     for member in found:
-        name = pathlib.PurePath(member).name
-        if not name.endswith(".txt") or name.startswith("."):
+        name = pathlib.PureWindowsPath(member).name  # some zips have backslashes
+        if not name.endswith(_READ) or name.startswith("."):
             continue  # a Mac puts a ._NAME_A.txt of its own beside NAME_A.txt
         if name in members:
             raise ValueError(
@@ -263,9 +267,8 @@ def _table(where: str, text: str, number: type, width: int | None) -> np.ndarray
         last = text.splitlines()[-1]
         raise ValueError(f"{where} is cut short: its last line is {last!r}")
     try:
-        rows: Any = np.loadtxt(
-            io.StringIO(text.replace(",", " ")), number, comments=None, ndmin=2
-        )
+        lines = io.StringIO(text.replace(",", " "), newline=None)  # of any system
+        rows: Any = np.loadtxt(lines, number, comments=None, ndmin=2)
     except ValueError:
         rows = np.zeros((0, 0))
     if rows.shape[1] and width in (None, rows.shape[1]):

@@ -136,7 +136,7 @@ def pack(
 
     Raises:
       ValueError: if the packs do not divide the batch, or the room is too small for a
-        graph or for a batch.
+        graph or for a batch, or more than memory holds.
 
     >>> from jaxcl.data.graphs import generated
     >>> dataset = generated.families(num_graphs=40)
@@ -254,6 +254,12 @@ def _packed(
                 f"{room:,}; smaller batches need less"
             )
         rooms.append(room)
+    size = rooms[0] * (4 * graphs.nodes.shape[1] + 5) + rooms[1] * 13
+    if size > dataset_lib.memory_limit():
+        raise ValueError(
+            f"nodes and edges must fit into memory, got {rooms[0]:,} and {rooms[1]:,}: "
+            f"{size / 2**30:,.0f} GiB for a pack of {per_pack} graphs"
+        )
     column = Packed(graphs, per_pack, nodes=rooms[0], edges=rooms[1])
     return dataset._replace(columns={**dataset.columns, "graph": column})
 

@@ -29,7 +29,9 @@ def test_a_folder_is_read(tmp_path):
     graphs = assert_two(files.tu(made.tu(tmp_path)))
     assert graphs.nodes.shape == (5, 0)
     assert graphs.node_labels is None
-    (tmp_path / "README.txt").write_text("Of two graphs.\n")
+    for folder in (tmp_path, tmp_path / "processed"):
+        folder.mkdir(exist_ok=True)
+        (folder / "README.txt").write_text("Of two graphs.\n")
     (tmp_path / "TWO_edge_labels.txt").write_text("whatever\n")  # is not read
     (tmp_path / "._TWO_A.txt").write_bytes(b"\0\xff")  # of a Mac
     assert_two(files.tu(tmp_path))
@@ -37,7 +39,7 @@ def test_a_folder_is_read(tmp_path):
 
 def test_a_zip_is_read_whatever_the_folder_inside(tmp_path):
     folder = made.tu(tmp_path / "here", node_attributes="1\n2\n3\n4\n5\n")
-    for i, inside in enumerate(("", "TWO/", "a/b c/TWO/")):
+    for i, inside in enumerate(("", "TWO/", "a/b c/TWO/", "TWO\\")):
         graphs = assert_two(
             files.tu(made.zipped(folder, tmp_path / f"{i}.zip", inside))
         )
@@ -55,6 +57,7 @@ def test_a_zip_is_read_whatever_the_folder_inside(tmp_path):
         {kind: text.replace("\n", "\r\n") for kind, text in made.TWO.items()},
         {kind: text.rstrip() for kind, text in made.TWO.items()},
         {kind: text[:-1] + "  " for kind, text in made.TWO.items()},
+        {kind: text.replace("\n", "\r") for kind, text in made.TWO.items()},
         {kind: b"\xef\xbb\xbf" + text.encode() for kind, text in made.TWO.items()},
     ],
     ids=[
@@ -66,6 +69,7 @@ def test_a_zip_is_read_whatever_the_folder_inside(tmp_path):
         "Windows line ends",
         "no line end at the end",
         "blanks at the end",
+        "line ends of an old Mac",
         "byte order marks",
     ],
 )
@@ -178,6 +182,27 @@ def test_real_sets_have_the_published_counts(
     assert (g.node_labels is None) == (labels == 0)
     if labels:
         assert g.nodes.shape[1] == labels == g.node_labels.max() + 1
+
+
+def test_a_real_set_is_the_same_as_text(tmp_path):
+    if not REAL.is_dir():
+        pytest.skip("the real graphs are not here")
+    arrays = np.load(REAL / "MUTAG.npz")
+    of = np.repeat(np.arange(188), np.diff(arrays["node_ptr"])) + 1
+    columns = {
+        "A": arrays["edge_index"].T + 1,
+        "graph_indicator": of,
+        "graph_labels": 2 * arrays["y"].astype(int) - 1,
+        "node_labels": arrays["node_label"],
+    }
+    for kind, rows in columns.items():
+        np.savetxt(tmp_path / f"MUTAG_{kind}.txt", rows, "%d", ", ")
+    as_text, as_arrays = files.tu(tmp_path), files.npz(REAL / "MUTAG.npz")
+    for a, b in zip(*map(data.graphs.graphs_of, (as_text, as_arrays)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    labels = [dataset.columns["label"] for dataset in (as_text, as_arrays)]
+    np.testing.assert_array_equal(*labels)
+    assert as_text.class_names == ("-1", "1")
 
 
 # What does not fit. -------------------------------------------------------------------

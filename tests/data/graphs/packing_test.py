@@ -213,6 +213,8 @@ def test_room_that_is_too_small_is_refused_with_what_would_fit():
         pack(edges=0)
     with pytest.raises(TypeError, match="nodes must be an integer"):
         pack(nodes=50.0)
+    with pytest.raises(ValueError, match="fit into memory, got 1,000,000,000,000 and"):
+        pack(nodes=10**12)
     assert pack(edges=column.edges + 1).columns["graph"].edges == column.edges + 1
     graphs = data.graphs.graphs_of(ragged())
     with pytest.raises(ValueError, match="the largest graph, 9 of graph 5, got 8"):
