@@ -109,12 +109,8 @@ def test_apply_gives_embeddings_and_moves_the_statistics(dataset):
     packed = lib.pack(s, dataset).columns["graph"][np.arange(16)]
     variables = variables_of(s, dataset)
     assert set(variables["batch_stats"]) == {"encoder", "projector"}
-<<<<<<< HEAD
-    apply = lib.make_apply(s, lib.describe(s, dataset))
+    apply = jax.jit(lib.make_apply(s, lib.describe(s, dataset)))
     z, changed = apply(variables, packed)
-=======
-    z, changed = jax.jit(lib.make_apply(s))(variables, packed)
->>>>>>> graphtests
     assert (z.shape, z.dtype) == ((8, 2, 4), jnp.float32)
     moved = jax.tree.map(
         lambda a, b: np.abs(a - b).max() > 0,
