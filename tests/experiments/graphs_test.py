@@ -124,16 +124,12 @@ def moved_alike(found, expected, first):
 def first_variables(source, directory):
     s = dataclasses.replace(TINY, source=str(source), directory=str(directory), **FULL)
     with pytest.warns(UserWarning, match="graphs have no edges"):
-<<<<<<< HEAD
         dataset = recipes.graphs.open_graphs(s)
-    first = pretraining.variables_of(s, dataset, False)
-=======
-        return pretraining.variables_of(s, False)
+    return pretraining.variables_of(s, dataset, False)
 
 
 def test_something_is_learned_from_the_first_step_on(unbroken, source, tmp_path):
     first = first_variables(source, tmp_path)
->>>>>>> graphtests
     moved = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()), first["params"],
         unbroken[1].params["model"],
