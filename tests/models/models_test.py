@@ -267,8 +267,8 @@ class ProjectorTest(parameterized.TestCase):
             models.Projector(**arguments)
 
     def test_wrong_representations_are_refused_by_name(self):
-        with self.assertRaisesRegex(ValueError, r"h must have.*\[n, r\].*\(5, 2, 9\)"):
-            described(models.Projector(), 5, 2, 9)
+        with self.assertRaisesRegex(ValueError, r"h must .*\[n, r\].*\(5, 2, 9, 3\)"):
+            described(models.Projector(), 5, 2, 9, 3)
 
 
 class EmbedderTest(parameterized.TestCase):
