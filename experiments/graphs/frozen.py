@@ -16,7 +16,7 @@ import tqdm
 from experiments.graphs import pretraining, results
 from experiments.graphs.settings import MAY_CHANGE, Compared, Training
 from jaxcl import _text, data, evaluation, recipes, study
-from jaxcl.pictures import embeddings, neighbors, runs, style
+from jaxcl.tools import folds
 
 PROTOCOL = "linear SVM"
 METRIC = study.Metric({"svm": PROTOCOL}, compared=("svm",), phrase="accuracy, {}")
@@ -68,7 +68,8 @@ def main(s: Settings) -> list[results.Result]:
     shown = study.settings_of(base, first, variants[first], s.seeds[0])
     h = hold(shown, True).h
     if jax.process_index() == 0:
-        draw(s, h, dataset)
+        folds.draw(pathlib.Path(s.directory), dataset, h)
+        print(f"\nIn {s.directory}: accuracy, embedding, neighbors.png, results.json")
     return found
 
 
@@ -95,34 +96,6 @@ def baselines(s: Settings, dataset: data.Dataset) -> list[study.Row]:
         found = tested[name](labels, folds=s.folds, seed=seed)
         rows[name].scores["svm"].append(float(found.accuracy.mean()))
     return list(rows.values())
-
-
-def draw(s: Settings, h: np.ndarray, dataset: data.Dataset) -> None:
-    """A map of the graphs, and some of them beside their neighbors."""
-    home, names = pathlib.Path(s.directory), dataset.class_names or ()
-    labels = labels_of(dataset)
-    # As the machine sees them: else the sizes of graphs hide all that is not size.
-    h = embeddings.standardized(h)
-    of = f"{dataset.name}, graphs as {s.losses[0]} represents them"
-    style.attempt(
-        runs.embedding_map, home / "map.png", h, labels, class_names=names, title=of
-    )
-    near = evaluation.nearest(h, h, 5, exclude_self=True)
-    shown = evaluation.few_labels(labels, max(1, 8 // len(names)), 0)[:8]
-    alike = (labels[near.indices] == labels[:, None]).mean()
-    style.attempt(
-        neighbors.graph_montage,
-        home / "neighbors.png",
-        data.graphs.graphs_of(dataset),
-        labels,
-        shown,
-        near.indices[shown],
-        near.cosines[shown],
-        class_names=names,
-        title=of,
-        note=f"over all graphs, {100 * alike:.0f} % of the 5 nearest are of the class",
-    )
-    print(f"\nIn {s.directory}: accuracy.png, map.png, neighbors.png, results.json")
 
 
 def labels_of(dataset: data.Dataset) -> np.ndarray:

@@ -76,31 +76,30 @@ def probe(
         for name, each in scores.items()
     ]
     print(_tables.markdown(["", "mean", "deviation of folds"], rows))
-    draw(directory, dataset, labels, found["pretrained encoder"])
+    curves.draw(directory, "the graphs it learns from")
+    draw(directory, dataset, found["pretrained encoder"])
     return scores
 
 
-def draw(
-    directory: pathlib.Path, dataset: data.Dataset, labels: np.ndarray, h: np.ndarray
-) -> None:
-    """Writes the run's curves, a map of its embedding, and neighbors of graphs.
+def draw(directory: pathlib.Path, dataset: data.Dataset, h: np.ndarray) -> None:
+    """Writes a map of represented graphs, and some of them beside their neighbors.
 
     Args:
-      directory: of the run.
-      dataset: graphs that are not packed.
-      labels: their classes [n].
+      directory: of embedding.png and neighbors.png.
+      dataset: labelled graphs that are not packed.
       h: their representations [n, r].
     """
-    curves.draw(directory, "the graphs it learns from")
+    labels = np.asarray(dataset.columns["label"][np.arange(data.size(dataset))])
     # As the machine sees them: else the sizes of graphs hide all that is not size.
     h, names = embeddings.standardized(h), dataset.class_names or ()
+    title = f"{dataset.name}: graphs as the pretrained encoder represents them"
     style.attempt(
         pictures.embedding_map,
         directory / "embedding.png",
         h,
         labels,
         class_names=names,
-        title="pretrained h of graphs",
+        title=title,
     )
     near = evaluation.nearest(h, h, min(5, len(h) - 1), exclude_self=True)
     # The first graphs of each class, as many of all as fit, of the first classes.
@@ -117,7 +116,7 @@ def draw(
         near.indices[shown],
         near.cosines[shown],
         class_names=names,
-        title="graphs and their nearest neighbors",
+        title=title,
         note=f"Over all {len(labels):,} graphs: {100 * alike:.1f} % of their "
         f"{near.indices.shape[1]} nearest are of their class",
     )

@@ -122,7 +122,7 @@ def test_every_command_runs_and_keeps_its_rows(tmp_path, capsys):
         "degree histogram",
         "Weisfeiler-Lehman kernel",
     ]
-    for name in ("accuracy.png", "map.png", "neighbors.png"):
+    for name in ("accuracy.png", "embedding.png", "neighbors.png"):
         assert (tmp_path / "frozen" / name).stat().st_size > 10_000
     capsys.readouterr()
     assert frozen.main(s) == found  # finished runs are not repeated
