@@ -185,6 +185,7 @@ def _rows(path: str, columns: Sequence[Name]) -> tuple[list[int], list[list[str]
             _checks.count("a column's number", column, 0)
     if kind == ".jsonl":
         return _objects(path, columns)
+    rows: Iterator[tuple[int, list[str]]]
     if kind == ".txt":
         if list(columns) != [0]:
             raise ValueError(

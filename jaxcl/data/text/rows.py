@@ -90,7 +90,7 @@ class TokenRows:
         valid = place < size[..., None]
         where = np.where(valid, first[..., None] + place, 0)
         tokens: Any = np.where(valid, self.ids[where], self.pad).astype(np.int32)
-        return TokenBatch(tokens, valid)  # type: ignore[arg-type]
+        return TokenBatch(tokens, valid)
 
 
 def tokenize(
@@ -197,7 +197,7 @@ def pairs(
     swapped = batching.permutation(len(members), 0, 0) % 2 == 1
     members[swapped] = members[swapped, ::-1]
     column = TokenRows(rows.ids, rows.ptr, members, pad=rows.pad, cut=rows.cut)
-    columns = {"sentence": column, "group": owner.astype(np.int32)}
+    columns: Any = {"sentence": column, "group": owner.astype(np.int32)}
     return dataset_lib.Dataset(dataset.name, columns)
 
 
@@ -315,7 +315,9 @@ def _least_room(
     cost = np.where(count >= min(at_least, len(sizes)), count * ends[None], np.inf)
     last = len(ends) - 1
     total, back = cost[0], []
-    found = [(float(total[last]), (int(ends[last]),))]
+    found: list[tuple[float, tuple[int, ...]]] = [
+        (float(total[last]), (int(ends[last]),))
+    ]
     for _ in range(1, most):
         # A length before ends at i - 1, the next one begins at i.
         joined = np.append(np.inf, total[:-1])[:, None] + cost
@@ -327,5 +329,5 @@ def _least_room(
         for begins in reversed(back):
             lengths.append(int(ends[j]))
             j = begins[j] - 1
-        found.append((float(total[last]), (*[int(ends[j])], *lengths[::-1])))
+        found.append((float(total[last]), (int(ends[j]), *reversed(lengths))))
     return found
