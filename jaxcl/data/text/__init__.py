@@ -8,7 +8,7 @@ batch = data.batches(rows, 128, seed=0)(0)["sentence"]  # a TokenBatch
 """
 
 from jaxcl._token_batch import TokenBatch
-from jaxcl.data.text.files import open, read, texts_of
+from jaxcl.data.text.files import Name, open, read, texts_of
 from jaxcl.data.text.rows import (
     TokenRows,
     about,
@@ -30,6 +30,7 @@ from jaxcl.data.text.vocabulary import (
 
 __all__ = [
     "SPECIAL",
+    "Name",
     "TokenBatch",
     "TokenRows",
     "Vocabulary",
