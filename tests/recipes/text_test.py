@@ -222,7 +222,11 @@ def run(made, tmp_path_factory):
     params, rest = lib.initialize(s, described, vocabulary)
     n = lib.examples_of_epoch(s, rows)
     tx = recipes.make_optimizer(s, n)
-    state = data.put(training.create_state(params, rest, tx), whole)
+
+    def first():
+        copied = jax.tree.map(jnp.copy, (params, rest))  # steps donate the state
+        return data.put(training.create_state(*copied, tx), whole)
+
     encode = training.in_chunks(lib.make_encode_views(s, described, vocabulary), 1)
     loss = jaxcl.sharded(functools.partial(losses.nt_xent, temperature=0.1), mesh)
 
@@ -236,22 +240,35 @@ def run(made, tmp_path_factory):
         return training.train_step(loss_fn, state, batch, key)
 
     key = data.put(jax.random.key(0), whole)
-    options = {**recipes.run_options(s, n), "progress": False, "log_every": 1}
-    values = []
-    with training.open_run(directory, s, state, **options) as (opened, state):
-        lib.keep(directory, described, vocabulary)
-        for i in opened.steps():
-            state, metrics = step(state, feed(i), key)
-            values.append(float(metrics["loss"]))
-            opened.log(i + 1, metrics)
-            opened.save(i + 1, state)
-    return directory, values, step._cache_size(), len(rows.columns["sentence"].lengths)
+    options = {"progress": False, "log_every": 1}
+    last, values = recipes.run_options(s, n)["last"], []
+
+    def train(directory, state, last):
+        with training.open_run(directory, s, state, last=last, **options) as (r, state):
+            lib.keep(directory, described, vocabulary)
+            for i in r.steps():
+                state, metrics = step(state, feed(i), key)
+                values.append(float(metrics["loss"]))
+                r.log(i + 1, metrics)
+                r.save(i + 1, state)
+        return jax.device_get(state.params)
+
+    whole_run = train(directory, first(), last)
+    broken = directory.parent / "broken"
+    train(broken, first(), 5)
+    again = train(broken, first(), last)
+    programs, lengths = step._cache_size(), len(rows.columns["sentence"].lengths)
+    return directory, values[:last], programs, lengths, (whole_run, again)
 
 
 def test_a_run_learns_and_compiles_once_for_each_length(run):
-    _, values, programs, lengths = run
+    _, values, programs, lengths, _ = run
     assert programs == lengths
     assert np.mean(values[-5:]) < np.mean(values[:5]) - 0.2
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(run):
+    jax.tree.map(np.testing.assert_array_equal, *run[4])
 
 
 def test_the_encoder_of_a_run_is_opened_exported_and_embeds(run, tmp_path, made):

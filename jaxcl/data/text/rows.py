@@ -212,8 +212,9 @@ def bucket(
     """Gives rows a few lengths in place of one, so that little of them is padding.
 
     A step is compiled once for each length. The lengths that are chosen have the least
-    padding of all that are so few: multiples of 8 if they can keep what is asked for,
-    else of 4, of 2, or any; and no more of them than it takes.
+    padding of all that are so few: multiples of 8 if these can stay below what is asked
+    for, else of 4, of 2, or any; and no more of them than it takes. Where none can,
+    they are multiples of 4. The last is always that of the longest sentence.
 
     Args:
       dataset: with rows of tokens. Slices are taken before, not after.
@@ -292,13 +293,11 @@ def _choose(
     rows: TokenRows, at_least: int, most: int, padding: float
 ) -> tuple[int, ...]:
     needed = rows.tokens / (rows.members.size / len(rows))
-    best: tuple[float, tuple[int, ...]] = (np.inf, rows.lengths)
     for unit in (8, 4, 2, 1):
         for room, lengths in _least_room(rows.sizes, unit, at_least, most):
             if 1 - needed / room <= padding:
                 return lengths
-            best = min(best, (room, lengths))
-    return best[1]
+    return min(_least_room(rows.sizes, 4, at_least, most))[1]
 
 
 def _least_room(
@@ -306,10 +305,13 @@ def _least_room(
 ) -> list[tuple[float, tuple[int, ...]]]:
     """The least total of tokens that rows hold with 1, 2, ... lengths, and these.
 
-    Lengths are multiples of `unit`, each with enough examples. By dynamic programming
-    over the largest length: the best with one more ends where another one ended.
+    Lengths but the last are multiples of `unit`, each with enough examples. By dynamic
+    programming over the largest length: the best with one more ends where another one
+    ended.
     """
-    ends = unit * np.arange(1, -(-int(sizes.max()) // unit) + 1)
+    longest = int(sizes.max())
+    # The last one has no more room than is needed: an encoder may not know more places.
+    ends = np.minimum(unit * np.arange(1, -(-longest // unit) + 1), longest)
     upto = np.searchsorted(np.sort(sizes), ends, side="right")
     count = upto[None] - np.append(0, upto[:-1])[:, None]  # between two ends, [i, j]
     cost = np.where(count >= min(at_least, len(sizes)), count * ends[None], np.inf)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 
 import jaxcl
 from jaxcl import data
@@ -91,6 +92,36 @@ def test_files_that_are_no_vocabulary_are_refused(tmp_path, words):
         text.read_vocabulary(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+        ("<pad>", "<unk>", "<s>", "</s>", "<mask>"),
+    ],
+)
+def test_vocabularies_of_others_are_read(tmp_path, names):
+    words = ["zero", *names, "the", "dog", "##s"]
+    places = {word: i for i, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(places, unk_token=names[1])
+    )
+    tokenizer.add_special_tokens(list(names))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{names[2]} $A {names[3]}",
+        special_tokens=[(name, places[name]) for name in names[2:4]],
+    )
+    tokenizer.enable_padding(length=12)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    found = text.read_vocabulary(tmp_path)
+    assert found[2:] == (9, 1, 2, 3, 4, 5)
+    ids, ptr = text.encode(found, ["the dogs", "cat"])
+    assert ids.tolist() == [3, 6, 7, 8, 4, 3, 2, 4]
+    assert ptr.tolist() == [0, 5, 8]
+    rows = text.tokenize(set_of(["the dogs", "cat"]), found, longest=5)
+    assert rows.columns["sentence"][np.arange(2)].tokens[1].tolist() == [3, 2, 4, 1, 1]
+
+
 def test_padding_and_cutting_of_a_file_are_left_out(tmp_path, words):
     content = json.loads(words.text)
     content["truncation"] = {
@@ -165,7 +196,7 @@ def test_sentences_of_one_example_share_a_row_length(words):
 
 def brute_force(sizes, unit, at_least, most):
     """The least room of so many multiples of unit, by trying all."""
-    last = unit * -(-max(sizes) // unit)
+    last = max(sizes)
     best = []
     for k in range(1, most + 1):
         rooms = []
@@ -196,13 +227,17 @@ def test_lengths_keep_padding_small_and_batches_whole():
     rows = dataset.columns["sentence"]
     assert rows.padding <= 0.15
     assert len(rows.lengths) <= 4
-    assert all(length % 4 == 0 for length in rows.lengths)
+    assert all(length % 4 == 0 for length in rows.lengths[:-1])
     assert np.bincount(rows.groups).min() >= 100
     room = sum(rows[np.array([i])].tokens.size for i in range(len(rows)))
     np.testing.assert_allclose(rows.padding, 1 - sizes.sum() / room)
     assert f"in rows of {', '.join(map(str, rows.lengths))}; 1" in text.about(dataset)
+    assert rows.lengths[-1] == sizes.max()
     given = text.bucket(dataset, lengths=(20, 60)).columns["sentence"]
     assert given.lengths == (20, 60)
+    two = text.bucket(dataset, most=2).columns["sentence"]
+    assert two.padding > 0.15  # more than was asked for: no two lengths can do it
+    assert two.lengths[0] % 4 == 0
     assert text.bucket(of_rows(ragged([5] * 9))).columns["sentence"].groups is None
 
 
