@@ -437,6 +437,33 @@ def represent(
     return h
 
 
+def represent_texts(
+    described: models.TextDescription,
+    variables: Any,
+    vocabulary: data.text.Vocabulary,
+    texts: np.ndarray,
+    *,
+    layer: str = "h",
+    batch_size: int = 256,
+) -> np.ndarray:
+    """h of texts [n] or of several columns [n, v]: float32 [n, r] or [n, v, r].
+
+    Sentences that are longer than the model are cut.
+
+    Args:
+      described: the model.
+      variables: of the model.
+      vocabulary: that it has learned with.
+      texts: array of objects, as `data.text.texts_of` gives it.
+      layer: "h" or "z".
+      batch_size: sentences that are encoded together.
+    """
+    flat = data.Dataset("texts", {"sentence": texts.reshape(-1)})
+    column = encodable(described, vocabulary, flat).columns["sentence"]
+    h = represent(described, variables, column, layer=layer, batch_size=batch_size)
+    return h.reshape(*texts.shape, -1)
+
+
 class _Ordered:
     """A column in another order."""
 

@@ -134,6 +134,10 @@ def test_representations_are_those_of_each_sentence_alone(made):
     whole = lib.encodable(described, vocabulary, dataset).columns["sentence"]
     expected = encode(variables, whole[np.arange(200)])
     np.testing.assert_allclose(h, expected, rtol=1e-4, atol=1e-5)
+    two = data.text.texts_of(dataset).reshape(100, 2)
+    again = lib.represent_texts(described, variables, vocabulary, two, batch_size=64)
+    assert again.shape == (100, 2, 8)
+    np.testing.assert_allclose(again.reshape(200, 8), h, rtol=1e-5, atol=1e-6)
     pairs = data.text.pairs(lib.encodable(described, vocabulary, dataset))
     with pytest.raises(ValueError, match="column must have one sentence in each"):
         lib.represent(described, variables, pairs.columns["sentence"])
