@@ -27,6 +27,8 @@ PROTOCOLS = {
     "last": "last epoch",
     "best": "best mean test epoch",
 }
+# Settings of which scores are, besides those of a training.
+PROTOCOL = ("folds", "labelled", "tuning_epochs", "tuning_rate", "tuning_batch_size")
 METRIC = study.Metric(PROTOCOLS, compared=("chosen", "best"), phrase="accuracy, {}")
 
 
@@ -71,7 +73,8 @@ def main(s: Settings) -> list[results.Result]:
         return Start(run, pretraining.variables_of(run, dataset, trained))
 
     score = functools.partial(fine_tune, s, dataset)
-    compared = study.Study(pretraining.pretrain, begin, score, METRIC)
+    protocol = {name: getattr(s, name) for name in PROTOCOL}
+    compared = study.Study(pretraining.pretrain, begin, score, METRIC, protocol)
     rows = study.run(compared, base, variants, s.seeds, may_change=MAY_CHANGE)
     found = [
         result
