@@ -27,6 +27,8 @@ PROTOCOLS = {
     "last": "last epoch",
     "best": "best mean test epoch",
 }
+# Settings of which scores are, besides those of a training.
+PROTOCOL = ("folds", "labelled", "tuning_epochs", "tuning_rate", "tuning_batch_size")
 METRIC = study.Metric(PROTOCOLS, compared=("chosen", "best"), phrase="accuracy, {}")
 
 
@@ -65,13 +67,14 @@ class Course(NamedTuple):
 
 def main(s: Settings) -> list[results.Result]:
     base, variants, dataset = pretraining.prepare(s)
-    evaluation.stratified_folds(np.asarray(dataset.columns["label"]), s.folds)
+    check_labels(s, np.asarray(dataset.columns["label"]))
 
     def begin(run: Training, trained: bool) -> Start:
         return Start(run, pretraining.variables_of(run, dataset, trained))
 
     score = functools.partial(fine_tune, s, dataset)
-    compared = study.Study(pretraining.pretrain, begin, score, METRIC)
+    protocol = {name: getattr(s, name) for name in PROTOCOL}
+    compared = study.Study(pretraining.pretrain, begin, score, METRIC, protocol)
     rows = study.run(compared, base, variants, s.seeds, may_change=MAY_CHANGE)
     found = [
         result
@@ -114,6 +117,18 @@ def fine_tune(s: Settings, dataset: data.Dataset, start: Start) -> study.Measure
         "best": tested.mean(axis=0).max(),
     }
     return study.Measured(scores, len(labels))
+
+
+def check_labels(s: Settings, labels: np.ndarray) -> None:
+    """Refuses folds that do not fit, and labels that all go to choosing the epoch."""
+    for seed in s.seeds:
+        for whole, part in make_courses(s, labels, seed):
+            if not len(part.labelled):
+                raise ValueError(
+                    "labelled must be so large that a class has two graphs: one to "
+                    f"learn from, one that chooses the epoch; got {s.labelled:g}, "
+                    f"{len(whole.labelled)} of the {len(labels)} graphs"
+                )
 
 
 def make_courses(

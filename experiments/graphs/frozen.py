@@ -55,7 +55,9 @@ def main(s: Settings) -> list[results.Result]:
         found = evaluation.svm_folds(held.h, held.labels, folds=s.folds, seed=held.seed)
         return study.Measured({"svm": float(found.accuracy.mean())}, len(held.labels))
 
-    compared = study.Study(pretraining.pretrain, hold, score, METRIC)
+    compared = study.Study(
+        pretraining.pretrain, hold, score, METRIC, protocol={"folds": s.folds}
+    )
     rows = study.run(compared, base, variants, s.seeds, may_change=MAY_CHANGE)
     if s.baselines:
         rows += baselines(s, dataset)

@@ -99,6 +99,11 @@ def prepare(s: Compared) -> tuple[Training, dict[str, Any], data.Dataset]:
     run before anything does.
     """
     recipes.start(s)
+    if "sup_con" in s.losses:
+        raise ValueError(
+            "losses must not name 'sup_con': it would learn from the labels of the "
+            "graphs that it is tested on"
+        )
     dataset = data.graphs.open(s.source, s.split, features=s.features)
     known = settings.TARGETS.get(dataset.name, settings.Target())
     base, variants = settings.trainings(s, settings.Training, known)

@@ -202,6 +202,8 @@ def test_other_sources_that_do_not_fit_end_in_one_line(tmp_path, monkeypatch, so
         (["--source", network], "open_network"),
         (["nodes", "--source", source], "a set of graphs is for open"),
         (["nodes", "--source", broken], "source must be 'partition' or a file"),
+        (["--losses", "sup_con"], "the labels of the graphs that it is tested on"),
+        (["finetune", "--losses", "dcl", "sup_con"], "must not name 'sup_con'"),
         (["--split", "test"], "split must be 'train' or a slice of it, got 'test'"),
         (["--features", "attributes"], "families: features must not name 'attributes'"),
         (["--nodes", "50"], "nodes must be at least "),

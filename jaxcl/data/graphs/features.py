@@ -45,6 +45,7 @@ def with_features(
       The graphs with nodes float32 [N, f], whose `features` say what the columns are.
 
     Raises:
+      TypeError: if kinds is a string.
       ValueError: for another kind, or labels or attributes that are not there or do
         not fit into memory.
 
@@ -58,6 +59,8 @@ def with_features(
      [1. 0. 1. 0.]]
     """
     _checks.count("most", most)
+    if isinstance(kinds, str):
+        raise TypeError(f"features must be a sequence such as ({kinds!r},), got a str")
     if not kinds or len(set(kinds)) < len(kinds):
         raise ValueError(f"features must be one or more different ones, got {kinds}")
     columns: list[int] = []

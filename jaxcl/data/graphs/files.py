@@ -59,7 +59,8 @@ def open(
     elif spec == "atlas":
         whole = generated.atlas()
     elif spec.endswith(".npz"):
-        whole = npz(path)
+        # What an encoder knows as label 0 is a label, if it is the only one here too.
+        whole = _npz(path, one_label=isinstance(features, sets.Features))
     elif os.path.isdir(path) or spec.endswith(".zip"):
         whole = tu(path)
     else:
@@ -75,7 +76,7 @@ def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
 
     It holds `edge_index` [2, E] over the nodes of all graphs, `node_ptr` [n + 1], where
     the nodes of each begin, and `y` [n], their labels; it may hold `node_label` [N] and
-    `x` [N, f].
+    `x` [N, f]. Labels of nodes that are all 0 stand for none.
 
     Args:
       path: the file.
@@ -90,7 +91,11 @@ def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
     Warns:
       UserWarning: of loops, and of graphs without edges.
     """
-    path = os.path.expanduser(os.fspath(path))
+    return _npz(os.path.expanduser(os.fspath(path)), one_label=False)
+
+
+def _npz(path: str, one_label: bool) -> dataset_lib.Dataset:
+    """Graphs of a file; labels of nodes that are all 0 are none, or are one label."""
     name = pathlib.Path(path).stem
     there = files.headers(path)
     for key in ("edge_index", "node_ptr", "y"):
@@ -121,7 +126,8 @@ def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
         node_labels=files.load(path, "node_label") if "node_label" in there else None,
         num_graphs=len(ptr) - 1,
     )
-    graphs = _without_one_label(graphs)
+    if not one_label:
+        graphs = _without_one_label(graphs)
     return sets.labelled(path, graphs, files.load(path, "y"))._replace(name=name)
 
 
