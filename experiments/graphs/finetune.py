@@ -88,8 +88,7 @@ def main(s: Settings) -> list[results.Result]:
         )
     ]
     results.tell(s, found)
-    for key in METRIC.compared:
-        print("\n" + study.report_differences(rows, next(iter(variants)), key))
+    results.tell_differences(rows, next(iter(variants)))
     gain = np.mean([np.subtract(r.scores["best"], r.scores["chosen"]) for r in rows])
     print(
         f"\nThe epoch that is best on the test folds is {100 * gain:.1f} points above "

@@ -194,12 +194,14 @@ def test_other_sources_that_do_not_fit_end_in_one_line(tmp_path, monkeypatch, so
     gone, broken = tmp_path / "gone.npz", tmp_path / "broken.zip"
     broken.write_bytes(b"PK\3\4")
     network = made.npz(tmp_path / "network.npz", made.NETWORK)
+    unlabelled = made.npz(tmp_path / "unlabelled.npz", made.TWO_NPZ, y=None)
     for flags, said in (
         (["--source", gone], "gone.npz: there is no such file"),
         (["nodes", "--source", gone], "gone.npz: there is no such file"),
         (["--source", broken], "broken.zip: not a readable zip file"),
         (["--source", "MUTAG"], "source must be 'families', 'atlas', a file ending"),
         (["--source", network], "open_network"),
+        (["--source", unlabelled], "source must have labels to test with"),
         (["nodes", "--source", source], "a set of graphs is for open"),
         (["nodes", "--source", broken], "source must be 'partition' or a file"),
         (["--losses", "sup_con"], "the labels of the graphs that it is tested on"),

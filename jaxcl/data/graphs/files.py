@@ -64,9 +64,10 @@ def open(
     elif os.path.isdir(path) or spec.endswith(".zip"):
         whole = tu(path)
     else:
-        raise ValueError(
+        folder = os.sep in spec or spec.startswith(".")
+        raise (FileNotFoundError if folder else ValueError)(
             "source must be 'families', 'atlas', a file ending in .npz, or a folder or "
-            f".zip of TUDataset, got {spec!r}"
+            f".zip of TUDataset, got {spec!r}" + "; there is no such folder" * folder
         )
     return splits.select(features_lib.described(whole, features), split)
 
@@ -74,9 +75,10 @@ def open(
 def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
     """Graphs in a `.npz` file.
 
-    It holds `edge_index` [2, E] over the nodes of all graphs, `node_ptr` [n + 1], where
-    the nodes of each begin, and `y` [n], their labels; it may hold `node_label` [N] and
-    `x` [N, f]. Labels of nodes that are all 0 stand for none.
+    It holds `edge_index` [2, E] over the nodes of all graphs and `node_ptr` [n + 1],
+    where the nodes of each begin; it may hold labels of graphs, `y` [n], and of nodes,
+    `node_label` [N], and features `x` [N, f]. Labels of nodes that are all 0 stand for
+    none.
 
     Args:
       path: the file.
@@ -98,13 +100,13 @@ def _npz(path: str, one_label: bool) -> dataset_lib.Dataset:
     """Graphs of a file; labels of nodes that are all 0 are none, or are one label."""
     name = pathlib.Path(path).stem
     there = files.headers(path)
-    for key in ("edge_index", "node_ptr", "y"):
+    for key in ("edge_index", "node_ptr"):
         if key not in there:
             hint = ""
             if "x_shape" in there or ("edge_index" in there and "y" in there):
                 hint = "; one network whose nodes have labels is for open_network"
             raise ValueError(
-                f"{path}: must have arrays edge_index, node_ptr and y, got "
+                f"{path}: must have arrays edge_index and node_ptr, got "
                 f"{', '.join(there) or 'nothing'}{hint}"
             )
     ptr, edges = files.load(path, "node_ptr"), files.load(path, "edge_index")
@@ -128,7 +130,8 @@ def _npz(path: str, one_label: bool) -> dataset_lib.Dataset:
     )
     if not one_label:
         graphs = _without_one_label(graphs)
-    return sets.labelled(path, graphs, files.load(path, "y"))._replace(name=name)
+    labels = files.load(path, "y") if "y" in there else None
+    return sets.labelled(path, graphs, labels)._replace(name=name)
 
 
 def tu(path: str | os.PathLike[str]) -> dataset_lib.Dataset:

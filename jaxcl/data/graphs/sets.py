@@ -135,6 +135,27 @@ def graphs_of(dataset: dataset_lib.Dataset) -> Graphs:
     return graphs
 
 
+def check_graphs(name: str, x: Any) -> Graphs:
+    """Checks that an argument is `Graphs`, and returns it.
+
+    Args:
+      name: what the caller calls the argument.
+      x: the argument.
+
+    Returns:
+      The graphs.
+
+    Raises:
+      TypeError: if it is something else.
+    """
+    if not isinstance(x, Graphs):
+        hint = ""
+        if isinstance(x, dataset_lib.Dataset):
+            hint = "; data.graphs.graphs_of(dataset) gives them"
+        raise TypeError(f"{name} must be Graphs, got {type(x).__name__}{hint}")
+    return x
+
+
 def stretches(ptr: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places of some stretches of rows, one after the other.
 
@@ -277,8 +298,7 @@ def labelled(
     >>> dataset.class_names, dataset.columns["label"].tolist()
     (('-1', '1'), [0, 1])
     """
-    if not isinstance(graphs, Graphs):
-        raise TypeError(f"graphs must be Graphs, got {type(graphs).__name__}")
+    check_graphs("graphs", graphs)
     if labels is None:
         return dataset_lib.Dataset(name, {"graph": Ragged(graphs)})
     labels = np.asarray(labels)

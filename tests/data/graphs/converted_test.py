@@ -4,7 +4,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from jaxcl import data
+from jaxcl import data, evaluation
 from tests.data.graphs import made
 
 
@@ -90,3 +90,16 @@ def test_batches_that_were_not_packed_for_have_no_room_and_say_why():
     assert column[np.array([0, 7])].valid.all()
     with pytest.raises(ValueError, match="pack for the seed and for all epochs"):
         column[np.array([6, 7])]
+
+
+def test_a_data_set_in_place_of_graphs_is_told_what_to_do():
+    dataset = data.graphs.families(6)
+    for function in (
+        data.graphs.degrees,
+        evaluation.degree_histogram,
+        evaluation.label_histogram,
+        evaluation.weisfeiler_lehman,
+        lambda graphs: data.graphs.with_features(graphs, ("degree",)),
+    ):
+        with pytest.raises(TypeError, match=r"got Dataset; data\.graphs\.graphs_of"):
+            function(dataset)
