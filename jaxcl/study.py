@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import tempfile
+import types
 import typing
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ PROBES = {
     "all_labels": "all labels",
 }
 UNTRAINED = "untrained encoder"
+KEPT = ("settings", "trained", "protocol")  # beside scores, which are of these
 
 # A variant: the settings that it changes, by their names.
 Changes = Mapping[str, typing.Any]
@@ -113,12 +115,15 @@ class Study(typing.NamedTuple):
         first step, to what `score` reads of it.
       score: what `features` gives, to its scores.
       metric: what they are called, with their keys.
+      protocol: what scores depend on besides the settings of a run, such as how many
+        folds there are; scores by another one are measured again. It must fit JSON.
     """
 
     pretrain: Callable[[typing.Any], object]
     features: Callable[[typing.Any, bool], typing.Any]
     score: Callable[[typing.Any], Measured] = probe
     metric: Metric = ACCURACY
+    protocol: Mapping[str, typing.Any] = types.MappingProxyType({})
 
 
 class Row(typing.NamedTuple):
@@ -218,8 +223,8 @@ def measure(
 
     Args:
       study: what trains and measures.
-      s: settings of the run. With the same ones again, what is kept in its directory
-        is returned.
+      s: settings of the run. With the same ones and the same protocol again, what is
+        kept in its directory is returned.
       trained: False measures the encoder before the first step.
       may_change: settings that may differ when the run goes on.
 
@@ -233,12 +238,16 @@ def measure(
     name, keys = study.metric.name, list(study.metric.labels)
     path = pathlib.Path(s.directory) / f"{directory_of(name)}.json"
     # The place does not matter: a directory may be moved. Tuples are lists in JSON.
-    of = json.loads(json.dumps({**dataclasses.asdict(s), "directory": None}))
+    of = {**dataclasses.asdict(s), "directory": None}
     asked = {"settings": of, "trained": trained}
+    if study.protocol:
+        asked["protocol"] = dict(study.protocol)
+    asked = json.loads(json.dumps(asked))
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            same = {key: found.get(key) for key in asked} == asked
+            kept = {k: value for k, value in found.items() if k in KEPT}
+            same = kept == asked
             if same and set(found[name]) == set(keys):  # else others were measured
                 return Measured(found[name], found["num_held_out"])
         except (ValueError, AttributeError, KeyError, TypeError) as error:

@@ -55,7 +55,18 @@ def test_code_is_found():
     assert {"README.md", "losses.md", "migrating.md"} <= {f.name for f in RUNNABLE}
 
 
-@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.name)
+# Those of the README, and of how to train, are what users meet first.
+LONG = ("losses.md", "graphs.md")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] * (path.name in LONG))
+        for path in RUNNABLE
+    ],
+    ids=lambda path: path.name,
+)
 def test_every_python_block_runs(path):
     run(path)
 

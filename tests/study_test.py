@@ -83,6 +83,15 @@ def test_every_variant_and_seed_is_trained_once_and_the_untrained_never(
     assert {row.num_held_out for row in both} == {30}
 
 
+def test_scores_by_another_protocol_are_measured_again(tmp_path, counted):
+    base, plain = Settings(str(tmp_path)), {"plain": {}}
+    for folds, asked in ((5, 2), (5, 2), (2, 4), (None, 6), ((1, 2), 8), ((1, 2), 8)):
+        protocol = {} if folds is None else {"folds": folds}
+        study.run(counted.study()._replace(protocol=protocol), base, plain, (0,))
+        assert len(counted.asked) == asked
+    assert counted.trained == [(1.0, 0)] * 4
+
+
 def test_a_comparison_goes_on_where_it_stopped(tmp_path, counted):
     counted.stop_at = 1
     base = Settings(str(tmp_path))

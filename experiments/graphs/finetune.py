@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,12 +22,15 @@ import optax
 from experiments.graphs import pretraining, results
 from experiments.graphs.settings import MAY_CHANGE, Compared, Training
 from jaxcl import _rules, data, evaluation, models, recipes, study, training
+from jaxcl.models import layers
 
 PROTOCOLS = {
     "chosen": "epoch chosen by labels",
     "last": "last epoch",
     "best": "best mean test epoch",
 }
+# Settings of which scores are, besides those of a training.
+PROTOCOL = ("folds", "labelled", "tuning_epochs", "tuning_rate", "tuning_batch_size")
 METRIC = study.Metric(PROTOCOLS, compared=("chosen", "best"), phrase="accuracy, {}")
 
 
@@ -41,8 +45,8 @@ class Settings(Compared):
     embedding: _rules.Count = 32
     labelled: Annotated[float, _rules.inside("(0, 1]")] = 0.1
     """Share of a training fold whose labels are known."""
-    tuning_epochs: _rules.Count = 100
-    """Passes over them."""
+    tuning_epochs: _rules.Count = 50
+    """Passes over them; the authors have 100."""
     tuning_rate: _rules.Positive = 1e-3
     """Learning rate of Adam."""
     tuning_batch_size: _rules.Several = 128
@@ -56,6 +60,19 @@ class Start(NamedTuple):
     variables: Any
 
 
+class Head(nn.Module):
+    """Two layers that classify, each of normalized input: sums over nodes are large."""
+
+    classes: int
+    width: int
+
+    @nn.compact
+    def __call__(self, h: jax.Array, *, train: bool) -> jax.Array:
+        norm = functools.partial(layers.batch_norm, train=train, dtype=jnp.float32)
+        x = nn.relu(nn.Dense(self.width)(norm(h)))
+        return nn.Dense(self.classes)(norm(x))
+
+
 class Course(NamedTuple):
     """One training: indices of labelled graphs [k], and of those for the test [m]."""
 
@@ -65,13 +82,14 @@ class Course(NamedTuple):
 
 def main(s: Settings) -> list[results.Result]:
     base, variants, dataset = pretraining.prepare(s)
-    evaluation.stratified_folds(np.asarray(dataset.columns["label"]), s.folds)
+    check_labels(s, np.asarray(dataset.columns["label"]))
 
     def begin(run: Training, trained: bool) -> Start:
         return Start(run, pretraining.variables_of(run, dataset, trained))
 
     score = functools.partial(fine_tune, s, dataset)
-    compared = study.Study(pretraining.pretrain, begin, score, METRIC)
+    protocol = {name: getattr(s, name) for name in PROTOCOL}
+    compared = study.Study(pretraining.pretrain, begin, score, METRIC, protocol)
     rows = study.run(compared, base, variants, s.seeds, may_change=MAY_CHANGE)
     found = [
         result
@@ -85,8 +103,7 @@ def main(s: Settings) -> list[results.Result]:
         )
     ]
     results.tell(s, found)
-    for key in METRIC.compared:
-        print("\n" + study.report_differences(rows, next(iter(variants)), key))
+    results.tell_differences(rows, next(iter(variants)))
     gain = np.mean([np.subtract(r.scores["best"], r.scores["chosen"]) for r in rows])
     print(
         f"\nThe epoch that is best on the test folds is {100 * gain:.1f} points above "
@@ -114,6 +131,18 @@ def fine_tune(s: Settings, dataset: data.Dataset, start: Start) -> study.Measure
         "best": tested.mean(axis=0).max(),
     }
     return study.Measured(scores, len(labels))
+
+
+def check_labels(s: Settings, labels: np.ndarray) -> None:
+    """Refuses folds that do not fit, and labels that all go to choosing the epoch."""
+    for seed in s.seeds:
+        for whole, part in make_courses(s, labels, seed):
+            if not len(part.labelled):
+                raise ValueError(
+                    "labelled must be so large that a class has two graphs: one to "
+                    f"learn from, one that chooses the epoch; got {s.labelled:g}, "
+                    f"{len(whole.labelled)} of the {len(labels)} graphs"
+                )
 
 
 def make_courses(
@@ -148,7 +177,7 @@ def make_training(
     """Returns train(i), which gives the accuracy after each epoch of course i."""
     labels = np.asarray(dataset.columns["label"])
     seed = start.run.seed
-    head = models.Projector(len(dataset.class_names or ()), batch_norm=False)
+    head = Head(len(dataset.class_names or ()), start.run.width)
     described = recipes.graphs.describe(start.run, dataset)
     model = models.Embedder(models.build(described).encoder, head)
     tx = training.adamw(s.tuning_rate, weight_decay=0.0)
@@ -195,14 +224,16 @@ def make_training(
 
     @jax.jit
     def begin(key: jax.Array, graphs: Any, variables: Any) -> Any:
-        fresh = model.init(key, graphs, train=False)["params"]["projector"]
-        params = {"encoder": variables["params"]["encoder"], "projector": fresh}
-        # Statistics of the projector of the pretraining go with it.
-        kept = {
-            name: {"encoder": of_parts["encoder"]}
-            for name, of_parts in variables.items()
-            if name != "params" and "encoder" in of_parts
-        }
+        fresh = model.init(key, graphs, train=False)
+
+        def joined(name: str) -> dict[str, Any]:
+            return {
+                "encoder": variables[name]["encoder"],
+                "projector": fresh[name]["projector"],
+            }
+
+        kept = {"batch_stats": joined("batch_stats")}
+        params = joined("params")
         return training.create_state(params, kept, tx)
 
     def train(i: int) -> list[float]:

@@ -55,14 +55,16 @@ def main(s: Settings) -> list[results.Result]:
         found = evaluation.svm_folds(held.h, held.labels, folds=s.folds, seed=held.seed)
         return study.Measured({"svm": float(found.accuracy.mean())}, len(held.labels))
 
-    compared = study.Study(pretraining.pretrain, hold, score, METRIC)
+    compared = study.Study(
+        pretraining.pretrain, hold, score, METRIC, protocol={"folds": s.folds}
+    )
     rows = study.run(compared, base, variants, s.seeds, may_change=MAY_CHANGE)
     if s.baselines:
         rows += baselines(s, dataset)
     found = results.of_rows(rows, dataset.name, PROTOCOL, "svm", s.folds)
     results.tell(s, found)
     first = next(iter(variants))
-    print("\n" + study.report_differences(rows, first, "svm"))
+    results.tell_differences(rows, first)
 
     # Pictures are of the first loss and seed.
     shown = study.settings_of(base, first, variants[first], s.seeds[0])

@@ -55,7 +55,7 @@ def prepare_steps(s: Training, dataset: data.Dataset, packed: data.Dataset) -> S
     def loss_fn(params: Any, state: Any, batch: Any, key: jax.Array) -> Any:
         variables = {"params": params["model"], **state.model_state}
         z, changed = encode(variables, batch["graph"], key)  # [packs, views, graphs, d]
-        values = loss(models.graphs.by_graph(z), batch["label"])
+        values = loss(models.graphs.by_graph(z), batch.get("label"))
         return training.Outcome(values, changed)
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -99,7 +99,14 @@ def prepare(s: Compared) -> tuple[Training, dict[str, Any], data.Dataset]:
     run before anything does.
     """
     recipes.start(s)
+    if "sup_con" in s.losses:
+        raise ValueError(
+            "losses must not name 'sup_con': it would learn from the labels of the "
+            "graphs that it is tested on"
+        )
     dataset = data.graphs.open(s.source, s.split, features=s.features)
+    if "label" not in dataset.columns:
+        raise ValueError(f"source must have labels to test with, {s.source!r} has none")
     known = settings.TARGETS.get(dataset.name, settings.Target())
     base, variants = settings.trainings(s, settings.Training, known)
     recipes.check_size(base, data.size(dataset))

@@ -76,6 +76,14 @@ def tell(s: Any, results: Sequence[Result]) -> None:
     )
 
 
+def tell_differences(rows: Sequence[study.Row], first: str) -> None:
+    """Prints differences to the first loss and to the encoder before any step."""
+    for key in rows[0].metric.compared:
+        for baseline in (first, study.UNTRAINED):
+            if len(rows) > 2 or baseline == study.UNTRAINED:
+                print("\n" + study.report_differences(rows, baseline, key))
+
+
 def _table(results: Sequence[Result]) -> str:
     protocols = list(dict.fromkeys(r.protocol for r in results))
     lines = []

@@ -313,7 +313,8 @@ def views(
       The views, [p, count, ...].
 
     Raises:
-      TypeError: if graphs is no GraphBatch, or count no integer.
+      TypeError: if graphs, or what transform returns, is no GraphBatch, transform is
+        no function, or count no integer.
       ValueError: if graphs has no leading axis, or more than one, or count < 1.
 
     >>> triangle = GraphBatch(
@@ -331,10 +332,25 @@ def views(
     [[2 2]] [[1 1]]
     """
     count = _checks.count("count", count)
+    if not callable(transform):
+        raise TypeError(
+            "transform must be a function (keys, graphs) -> graphs, got "
+            f"{type(transform).__name__}; `one_of` draws among several"
+        )
     _check(graphs, "p ")
     p, size = graphs.valid.shape
     keys = jnp.moveaxis(jax.random.split(key, (p, size, count)), 2, 1)
-    return transforms.views_by_keys(keys, graphs, transform)
+
+    def checked(keys: jax.Array, pack: GraphBatch) -> GraphBatch:
+        view = transform(keys, pack)
+        if not isinstance(view, GraphBatch):
+            raise TypeError(
+                "transform must be a function (keys, graphs) -> GraphBatch, got one "
+                f"that returns {type(view).__name__}"
+            )
+        return view
+
+    return transforms.views_by_keys(keys, graphs, checked)
 
 
 # What they are made of. ---------------------------------------------------------------
@@ -343,6 +359,11 @@ def views(
 def _check(graphs: Any, leading: str = "") -> None:
     if not isinstance(graphs, GraphBatch):
         raise TypeError(f"graphs must be a GraphBatch, got {type(graphs).__name__}")
+    if not leading and graphs.valid.ndim > 1:
+        raise ValueError(
+            "graphs must be one pack, valid [G], got valid "
+            f"{list(graphs.valid.shape)}; `views` takes batches"
+        )
     _checks.array("graphs.valid", graphs.valid, leading + "G")
     _checks.array("graphs.nodes", graphs.nodes, leading + "N f")
 

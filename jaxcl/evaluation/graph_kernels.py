@@ -7,7 +7,7 @@ Baselines of every learned representation. Histograms are representations for
 import numpy as np
 
 from jaxcl import _checks, _optional
-from jaxcl.data.graphs import Graphs
+from jaxcl.data.graphs import Graphs, features, sets
 
 
 def label_histogram(graphs: Graphs) -> np.ndarray:
@@ -27,7 +27,7 @@ def label_histogram(graphs: Graphs) -> np.ndarray:
     >>> print(label_histogram(path))
     [[2. 0. 1.]]
     """
-    labels = graphs.node_labels
+    labels = sets.check_graphs("graphs", graphs).node_labels
     if labels is None:
         raise ValueError(
             "graphs must have node_labels, got None; degree_histogram needs none"
@@ -56,7 +56,7 @@ def degree_histogram(graphs: Graphs, most: int | None = None) -> np.ndarray:
     >>> print(degree_histogram(path))
     [[0. 2. 1.]]
     """
-    degrees = np.diff(_neighbors(graphs)[0])
+    degrees = features.degrees(graphs)
     if most is None:
         most = int(degrees.max(initial=0))
     else:
@@ -97,7 +97,7 @@ def weisfeiler_lehman(graphs: Graphs, iterations: int = 5) -> list[np.ndarray]:
     """
     sparse = _optional.require("scipy.sparse", "evaluation.weisfeiler_lehman", "tools")
     _checks.count("iterations", iterations, at_least=0)
-    start, neighbor = _neighbors(graphs)
+    start, neighbor = _neighbors(sets.check_graphs("graphs", graphs))
     first = np.diff(start) if graphs.node_labels is None else graphs.node_labels
     colors = np.unique(first, return_inverse=True)[1].astype(np.int64)
     n, places = graphs.num_graphs, _graph_of(graphs)

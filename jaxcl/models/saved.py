@@ -174,7 +174,10 @@ def read_variables(
     safetensors: Any = _optional.require("safetensors", "an encoder's file", "train")
     path = pathlib.Path(directory) / "encoder.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected an exported encoder")
+        raise FileNotFoundError(
+            f"{path}: no such file; expected an exported encoder, which `jaxcl export "
+            "RUN` writes of a run"
+        )
     try:
         with safetensors.safe_open(path, "numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

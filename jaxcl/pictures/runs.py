@@ -191,7 +191,9 @@ def embedding_map(
     else:
         method += f"; {len(present)} classes, colors repeat"
     named = _name_clusters(axes, points, labels, present, style.distinct(class_names))
-    if named < len(present):
+    if not named:
+        method += f"\nnone of {len(present)} classes lies together"
+    elif named < len(present):
         method += (
             f"\n{named} of {len(present)} classes lie together and are named there"
         )

@@ -476,7 +476,7 @@ def test_what_is_no_pack_is_refused(name):
     transform = TRANSFORMS[name]
     with pytest.raises(TypeError, match="graphs must be a GraphBatch, got tuple"):
         transform(KEY, tuple(PACK))
-    with pytest.raises(ValueError, match=r"graphs.valid must have shape \[G\], got"):
+    with pytest.raises(ValueError, match=r"graphs must be one pack.*`views` takes"):
         transform(KEY, packs())
 
 
@@ -502,6 +502,15 @@ def test_views_of_one_pack_are_refused():
         augment.graphs.views(KEY, {}, transform)
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         augment.graphs.views(KEY, packs(), transform, 0)
+
+
+def test_what_is_no_transform_is_refused_by_views():
+    drop = augment.graphs.drop_nodes
+    with pytest.raises(TypeError, match="got tuple; `one_of` draws among several"):
+        augment.graphs.views(KEY, packs(), (drop, drop))
+    for wrong in (lambda keys, pack: pack.nodes, lambda pack, keys: pack):
+        with pytest.raises(TypeError, match=r"transform must .* one that returns"):
+            augment.graphs.views(KEY, packs(), wrong)
 
 
 def test_one_of_nothing_or_of_no_functions_is_refused():

@@ -78,6 +78,7 @@ class FewLabelsTest(parameterized.TestCase):
 
 
 class ProbeScoresTest(parameterized.TestCase):
+    @pytest.mark.slow
     def test_raw_digits_score_what_is_known_of_them(self):
         # Seen with scikit-learn on other shuffles: 98, 88.5 and 98 %.
         h, labels = digits()

@@ -388,6 +388,7 @@ def test_a_file_in_the_way_of_the_results_is_found_before_the_work(
         run(s)
 
 
+@pytest.mark.slow
 def test_a_finding_allows_for_the_chance_of_few_inputs():
     random = np.random.default_rng(0)
     s = dataclasses.replace(TINY, dimension=32, size=128)

@@ -75,6 +75,15 @@ def test_no_label_of_a_test_graph_is_seen_nor_one_that_chooses_the_epoch():
     assert set(first) != set(other)
 
 
+def test_labels_too_few_to_learn_and_to_choose_are_refused():
+    labels = np.arange(24) % 2
+    with pytest.raises(ValueError, match=r"labelled must be .* got 0.1, 2 of the 24"):
+        finetune.check_labels(finetune.Settings(), labels)
+    finetune.check_labels(finetune.Settings(labelled=0.2), labels)
+    with pytest.raises(ValueError, match="folds must be at most the 12"):
+        finetune.check_labels(finetune.Settings(folds=13), labels)
+
+
 def test_the_epoch_is_chosen_without_the_test(monkeypatch):
     """Curves are made up: epoch 1 is best inside, epoch 2 on the test folds."""
     dataset = data.graphs.families(12)

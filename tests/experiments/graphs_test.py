@@ -78,6 +78,7 @@ def unbroken(source, tmp_path_factory):
     return directory, run(directory, source, **FULL)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(unbroken, source, tmp_path):
     directory, expected = unbroken
     run(tmp_path, source, **FULL, max_steps=3)
@@ -194,14 +195,18 @@ def test_other_sources_that_do_not_fit_end_in_one_line(tmp_path, monkeypatch, so
     gone, broken = tmp_path / "gone.npz", tmp_path / "broken.zip"
     broken.write_bytes(b"PK\3\4")
     network = made.npz(tmp_path / "network.npz", made.NETWORK)
+    unlabelled = made.npz(tmp_path / "unlabelled.npz", made.TWO_NPZ, y=None)
     for flags, said in (
         (["--source", gone], "gone.npz: there is no such file"),
         (["nodes", "--source", gone], "gone.npz: there is no such file"),
         (["--source", broken], "broken.zip: not a readable zip file"),
         (["--source", "MUTAG"], "source must be 'families', 'atlas', a file ending"),
         (["--source", network], "open_network"),
+        (["--source", unlabelled], "source must have labels to test with"),
         (["nodes", "--source", source], "a set of graphs is for open"),
         (["nodes", "--source", broken], "source must be 'partition' or a file"),
+        (["--losses", "sup_con"], "the labels of the graphs that it is tested on"),
+        (["finetune", "--losses", "dcl", "sup_con"], "must not name 'sup_con'"),
         (["--split", "test"], "split must be 'train' or a slice of it, got 'test'"),
         (["--features", "attributes"], "families: features must not name 'attributes'"),
         (["--nodes", "50"], "nodes must be at least "),

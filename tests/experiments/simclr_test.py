@@ -69,6 +69,7 @@ def test_what_was_asked_for_is_watched(unbroken):
     assert all(0 <= line["linear"] <= 1 for line in lines)
 
 
+@pytest.mark.slow
 def test_the_online_probe_does_not_touch_the_encoder(tmp_path):
     with_probe = _run(tmp_path / "a", monitors=("linear",), max_steps=2)
     without = _run(tmp_path / "b", monitors=(), max_steps=2)

@@ -115,6 +115,7 @@ def test_pictures_that_fail_are_warnings_and_numbers_are_kept(tmp_path, monkeypa
     assert json.loads((tmp_path / "results.json").read_text())["results"] == results
 
 
+@pytest.mark.slow
 def test_no_closed_form_is_claimed_for_another_kernel(tmp_path, capsys):
     _run(tmp_path, power=1.0, snapshots=(0, 2))
     assert json.loads((tmp_path / "results.json").read_text())["theory"] == {}

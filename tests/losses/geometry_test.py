@@ -138,6 +138,7 @@ def test_a_learned_temperature_neither_runs_away_nor_gets_stuck():
     np.testing.assert_allclose(up, -0.01, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_clip_learns_its_temperature():
     x = jnp.asarray(cases.X, jnp.float32)
     y = jnp.asarray(cases.Y, jnp.float32)

@@ -194,7 +194,6 @@ ORDINARY = [
             "uniformity",
             "graph_cross_entropy",
             "spectral_contrastive",
-            "info_nce_with_hard_negatives_and_a_guide",
         )
     ),
 ]

@@ -101,6 +101,7 @@ def _finite(x):
     return np.abs(np.where(np.isfinite(x), x, 0))
 
 
+@pytest.mark.slow
 def test_a_log_sum_exp_equals_that_of_tiles():
     _assert_like_tiles(kernels.cosine(0.1), (NEGATIVE,), [(300, 24)])
 

@@ -498,6 +498,7 @@ def _dense():
     return _values_and_gradients(_quantities)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", ["gather", "ring"])
 def test_22_sharded_equals_dense(exchange):
     auto = (jax.sharding.AxisType.Auto,)

@@ -252,6 +252,7 @@ def test_14_without_information_all_targets_are_equal():
     np.testing.assert_allclose(scaled, 1.1 / 3, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_15_sharding_changes_nothing():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     z1, z2 = (jnp.asarray(x) for x in RNG.standard_normal((2, 16, 4)))

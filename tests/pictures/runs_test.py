@@ -204,7 +204,7 @@ class PicturesTest(parameterized.TestCase):
         self.labels = np.random.default_rng(0).integers(3, size=41)
         self.assertEmpty(named())
         said = self.captured(self.draw_map).get_suptitle()
-        self.assertIn("0 of 3 classes lie together and are named", said)
+        self.assertIn("none of 3 classes lies together", said)
 
     def test_of_two_mixed_classes_none_is_named(self):
         # Of the larger one are more than 0.6 of the points everywhere.

@@ -64,6 +64,7 @@ def _state(s, images):
 ALL = ("knn", "linear", "alignment", "uniformity", "effective_rank", "norm_cv")
 
 
+@pytest.mark.slow
 def test_monitors_measure_what_their_names_say():
     images = sets_of(40)
     s = dataclasses.replace(TINY, monitors=ALL)

@@ -118,6 +118,7 @@ def test_the_penalty_is_added_with_the_weight_of_the_theory():
     np.testing.assert_allclose(penalized(z, valid=keep), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"loss": "sup_con"}, {"penalty": 1.0}])
 def test_devices_change_nothing(changes):
     mesh, *_ = jaxcl.data_parallel()

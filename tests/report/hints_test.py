@@ -101,6 +101,7 @@ def test_columns_that_mix_few_directions_count_as_few():
 
 
 class RoundingTest(Case):
+    @pytest.mark.slow
     @parameterized.parameters("float16", "float32", "float64", "bfloat16")
     def test_gaussians_of_low_rank_pass_in_every_dtype(self, dtype):
         z, w = low_rank(3, 40)

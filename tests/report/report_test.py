@@ -499,6 +499,7 @@ class VerdictTest(Case):
         self.assertTrue(found["verdict"]["isotropic_gaussian"])
         self.assertNotIn(4, [c["column"] for c in found["per_coordinate"]])
 
+    @pytest.mark.slow
     def test_with_fewer_rows_than_columns_it_says_what_is_not_computed(self):
         found, printed = self.run_main(gaussian(0, N, 610), directions=D)
         said = " ".join(printed.split())

@@ -41,6 +41,7 @@ def trained(tmp_path_factory):
     return directory, jax.device_get(state)
 
 
+@pytest.mark.slow
 def test_a_run_is_opened_with_its_moving_average_or_without(trained):
     directory, state = trained
     for average, params in ((True, state.average), (False, state.params)):

@@ -80,7 +80,7 @@ def assert_close(got, expected, tolerance=2e-6):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("norm", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_chunks_change_neither_value_nor_gradient_nor_statistics(norm):
     net = Net(norm=norm)
     encode, variables = encoder(net), variables_of(net)

@@ -10,6 +10,7 @@ theory sees on a batch of examples.
 """
 
 from jaxcl._graph_batch import GraphBatch
+from jaxcl.data.graphs.converted import from_networkx
 from jaxcl.data.graphs.features import (
     FEATURES,
     degrees,
@@ -33,6 +34,7 @@ from jaxcl.data.graphs.sets import (
     Ragged,
     from_edges,
     graphs_of,
+    labelled,
 )
 
 __all__ = [
@@ -48,7 +50,9 @@ __all__ = [
     "degrees",
     "families",
     "from_edges",
+    "from_networkx",
     "graphs_of",
+    "labelled",
     "npz",
     "open",
     "open_network",

@@ -24,6 +24,7 @@ def degrees(graphs: sets.Graphs) -> np.ndarray:
     >>> print(degrees(sets.from_edges("a path", [0, 0, 0], [[0, 1], [1, 2]])))
     [1 2 1]
     """
+    sets.check_graphs("graphs", graphs)
     first = np.repeat(graphs.node_ptr[:-1], np.diff(graphs.edge_ptr))
     ends = (graphs.edges + first[:, None]).ravel()
     return np.bincount(ends, minlength=len(graphs.nodes))
@@ -45,6 +46,7 @@ def with_features(
       The graphs with nodes float32 [N, f], whose `features` say what the columns are.
 
     Raises:
+      TypeError: if kinds is a string.
       ValueError: for another kind, or labels or attributes that are not there or do
         not fit into memory.
 
@@ -57,7 +59,10 @@ def with_features(
      [2. 0. 0. 1.]
      [1. 0. 1. 0.]]
     """
+    sets.check_graphs("graphs", graphs)
     _checks.count("most", most)
+    if isinstance(kinds, str):
+        raise TypeError(f"features must be a sequence such as ({kinds!r},), got a str")
     if not kinds or len(set(kinds)) < len(kinds):
         raise ValueError(f"features must be one or more different ones, got {kinds}")
     columns: list[int] = []
@@ -113,6 +118,7 @@ def with_same_features(graphs: sets.Graphs, features: sets.Features) -> sets.Gra
      [0. 0. 1. 0.]
      [0. 1. 0. 0.]]
     """
+    sets.check_graphs("graphs", graphs)
     columns: list[np.ndarray] = []
     for kind, count in zip(features.kinds, features.columns, strict=True):
         _checks.choice("features", kind, FEATURES)

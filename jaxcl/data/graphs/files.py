@@ -59,13 +59,15 @@ def open(
     elif spec == "atlas":
         whole = generated.atlas()
     elif spec.endswith(".npz"):
-        whole = npz(path)
+        # What an encoder knows as label 0 is a label, if it is the only one here too.
+        whole = _npz(path, one_label=isinstance(features, sets.Features))
     elif os.path.isdir(path) or spec.endswith(".zip"):
         whole = tu(path)
     else:
-        raise ValueError(
+        folder = os.sep in spec or spec.startswith(".")
+        raise (FileNotFoundError if folder else ValueError)(
             "source must be 'families', 'atlas', a file ending in .npz, or a folder or "
-            f".zip of TUDataset, got {spec!r}"
+            f".zip of TUDataset, got {spec!r}" + "; there is no such folder" * folder
         )
     return splits.select(features_lib.described(whole, features), split)
 
@@ -73,9 +75,10 @@ def open(
 def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
     """Graphs in a `.npz` file.
 
-    It holds `edge_index` [2, E] over the nodes of all graphs, `node_ptr` [n + 1], where
-    the nodes of each begin, and `y` [n], their labels; it may hold `node_label` [N] and
-    `x` [N, f].
+    It holds `edge_index` [2, E] over the nodes of all graphs and `node_ptr` [n + 1],
+    where the nodes of each begin; it may hold labels of graphs, `y` [n], and of nodes,
+    `node_label` [N], and features `x` [N, f]. Labels of nodes that are all 0 stand for
+    none.
 
     Args:
       path: the file.
@@ -90,16 +93,20 @@ def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
     Warns:
       UserWarning: of loops, and of graphs without edges.
     """
-    path = os.path.expanduser(os.fspath(path))
+    return _npz(os.path.expanduser(os.fspath(path)), one_label=False)
+
+
+def _npz(path: str, one_label: bool) -> dataset_lib.Dataset:
+    """Graphs of a file; labels of nodes that are all 0 are none, or are one label."""
     name = pathlib.Path(path).stem
     there = files.headers(path)
-    for key in ("edge_index", "node_ptr", "y"):
+    for key in ("edge_index", "node_ptr"):
         if key not in there:
             hint = ""
             if "x_shape" in there or ("edge_index" in there and "y" in there):
                 hint = "; one network whose nodes have labels is for open_network"
             raise ValueError(
-                f"{path}: must have arrays edge_index, node_ptr and y, got "
+                f"{path}: must have arrays edge_index and node_ptr, got "
                 f"{', '.join(there) or 'nothing'}{hint}"
             )
     ptr, edges = files.load(path, "node_ptr"), files.load(path, "edge_index")
@@ -121,8 +128,10 @@ def npz(path: str | os.PathLike[str]) -> dataset_lib.Dataset:
         node_labels=files.load(path, "node_label") if "node_label" in there else None,
         num_graphs=len(ptr) - 1,
     )
-    graphs = _without_one_label(graphs)
-    return sets.labelled(path, graphs, files.load(path, "y"))._replace(name=name)
+    if not one_label:
+        graphs = _without_one_label(graphs)
+    labels = files.load(path, "y") if "y" in there else None
+    return sets.labelled(path, graphs, labels)._replace(name=name)
 
 
 def tu(path: str | os.PathLike[str]) -> dataset_lib.Dataset:

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxcl import _checks, _optional
 from jaxcl.data import dataset as dataset_lib
-from jaxcl.data.graphs import sets
+from jaxcl.data.graphs import converted, sets
 
 FAMILIES = ("random", "preferential", "small world", "communities", "geometric", "tree")
 
@@ -62,7 +62,9 @@ def families(
     drawn = [one(i % len(FAMILIES)) for i in range(num_graphs)]
     labels = np.arange(num_graphs) % len(FAMILIES)
     names = [FAMILIES[c] for c in np.unique(labels)]
-    return sets.labelled("families", _from_networkx("families", drawn), labels, names)
+    return sets.labelled(
+        "families", converted.from_networkx("families", drawn), labels, names
+    )
 
 
 def atlas() -> dataset_lib.Dataset:
@@ -84,7 +86,9 @@ def atlas() -> dataset_lib.Dataset:
     drawn = [g for g in nx.graph_atlas_g() if g.number_of_edges()]
     labels = [int(nx.has_bridges(g)) for g in drawn]
     names = ("no bridge", "bridge")
-    return sets.labelled("atlas", _from_networkx("atlas", drawn), labels, names)
+    return sets.labelled(
+        "atlas", converted.from_networkx("atlas", drawn), labels, names
+    )
 
 
 def partition(
@@ -144,17 +148,6 @@ def partition(
         (place >= 10) & (place < 30),
         place >= 30,
         names,
-    )
-
-
-def _from_networkx(name: str, drawn: list[Any]) -> sets.Graphs:
-    sizes = [g.number_of_nodes() for g in drawn]
-    first = np.concatenate([[0], np.cumsum(sizes)])
-    edges = [np.array(list(g.edges), int).reshape(-1, 2) for g in drawn]
-    return sets.from_edges(
-        name,
-        np.repeat(np.arange(len(drawn)), sizes),
-        np.concatenate([e + at for e, at in zip(edges, first, strict=False)]),
     )
 
 

@@ -97,7 +97,8 @@ class Packed:
         if len(taken) and taken.max() > room:
             raise ValueError(
                 f"{name} must be at least {taken.max():,}, what {self.per_pack} graphs "
-                f"of a batch have, got {room:,}; fewer graphs in a batch need less"
+                f"of a batch have, got {room:,}: pack for the seed and for all epochs "
+                "of the batches"
             )
         first = ends[:-1] - np.repeat(of_packs[:-1], self.per_pack)
         graph = np.repeat(np.arange(len(index)), np.diff(ends))

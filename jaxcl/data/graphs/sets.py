@@ -116,8 +116,14 @@ def graphs_of(dataset: dataset_lib.Dataset) -> Graphs:
       The graphs in the order of the set.
 
     Raises:
+      TypeError: if it is no data set.
       ValueError: if it has no such column.
     """
+    if not isinstance(dataset, dataset_lib.Dataset):
+        hint = "; data.graphs.labelled makes one" * isinstance(dataset, Graphs)
+        raise TypeError(
+            f"dataset must be a Dataset, got {type(dataset).__name__}{hint}"
+        )
     if "graph" not in dataset.columns:
         raise ValueError(
             f"{dataset.name}: must have a column 'graph', got "
@@ -127,6 +133,27 @@ def graphs_of(dataset: dataset_lib.Dataset) -> Graphs:
     if not isinstance(graphs, Graphs):
         raise ValueError(f"{dataset.name}: must hold graphs that are not packed yet")
     return graphs
+
+
+def check_graphs(name: str, x: Any) -> Graphs:
+    """Checks that an argument is `Graphs`, and returns it.
+
+    Args:
+      name: what the caller calls the argument.
+      x: the argument.
+
+    Returns:
+      The graphs.
+
+    Raises:
+      TypeError: if it is something else.
+    """
+    if not isinstance(x, Graphs):
+        hint = ""
+        if isinstance(x, dataset_lib.Dataset):
+            hint = "; data.graphs.graphs_of(dataset) gives them"
+        raise TypeError(f"{name} must be Graphs, got {type(x).__name__}{hint}")
+    return x
 
 
 def stretches(ptr: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +192,7 @@ def from_edges(
     Args:
       name: what messages call the set.
       node_graph: the graph of each node, integers [N], ascending from 0.
-      edges: nodes of the set, integers [M, 2].
+      edges: nodes of the set, integers [M, 2]; of PyG's edge_index, edge_index.T.
       nodes: features [N, f], or None.
       node_labels: integers [N], which are numbered anew in the order of their values;
         or None.
@@ -192,9 +219,12 @@ def from_edges(
     edges = _integers(name, "edges", edges)
     edges = edges.reshape(0, 2) if edges.size == 0 else edges
     if of.ndim != 1 or edges.ndim != 2 or edges.shape[1] != 2:
+        hint = ""
+        if edges.ndim == 2 and len(edges) == 2:
+            hint = "; of an edge_index [2, M], give edge_index.T"
         raise ValueError(
             f"{name}: node_graph must be [N] and edges [M, 2], got {of.shape} and "
-            f"{edges.shape}"
+            f"{edges.shape}{hint}"
         )
     n = int(of.max(initial=-1)) + 1 if num_graphs is None else num_graphs
     _check_members(name, of, n, first)
@@ -251,16 +281,26 @@ def labelled(
 
     Args:
       name: what messages call it.
-      graphs: the graphs.
-      labels: integers [n], numbered anew in the order of their values.
+      graphs: the graphs; `with_features` gives nodes without attributes features.
+      labels: integers [n], numbered anew in the order of their values; None: there are
+        none, and no column of them.
       class_names: a name for each value; None: the values themselves.
 
     Returns:
-      The data set, with columns "graph" and "label".
+      The data set, with columns "graph" and "label"; its graphs are not packed.
 
     Raises:
+      TypeError: if graphs are no Graphs.
       ValueError: if labels are not one integer for each graph.
+
+    >>> pair = from_edges("a pair", [0, 0, 1, 1, 1], [[0, 1], [2, 3], [3, 4]])
+    >>> dataset = labelled("a pair", pair, [-1, 1])
+    >>> dataset.class_names, dataset.columns["label"].tolist()
+    (('-1', '1'), [0, 1])
     """
+    check_graphs("graphs", graphs)
+    if labels is None:
+        return dataset_lib.Dataset(name, {"graph": Ragged(graphs)})
     labels = np.asarray(labels)
     if labels.shape != (graphs.num_graphs,) or not np.issubdtype(
         labels.dtype, np.integer

@@ -338,8 +338,10 @@ def test_what_is_no_set_at_all_is_refused(tmp_path):
     refused(lambda: files.tu(tmp_path / "no"), FileNotFoundError, "no such folder")
     refused(lambda: files.tu(tmp_path), FileNotFoundError, "NAME_A.txt", "none")
     said = "'families', 'atlas', a file ending in .npz, or a folder"
-    for spec in ("", "MUTAG", str(tmp_path / "no.tar.gz")):
+    for spec in ("", "MUTAG", "no.tar.gz"):
         refused(lambda spec=spec: data.graphs.open(spec), ValueError, said)
+    gone = str(tmp_path / "no")
+    refused(lambda: data.graphs.open(gone), FileNotFoundError, said, "no such folder")
     refused(lambda: data.graphs.open(3), TypeError, "source must be a string, got int")
     refused(lambda: data.graphs.open("atlas", "test"), ValueError, "split must be")
 
@@ -389,7 +391,6 @@ BAD_NPZ = {
         {"node_ptr": None},
         ("node_ptr", "got edge_index, y", "open_network"),
     ),
-    "no labels": ({"y": None}, ("must have arrays", "got edge_index, node_ptr")),
     "no edges": ({"edge_index": None}, ("must have arrays", "got node_ptr, y")),
     "edges turned": (
         {"edge_index": np.array([[0, 1], [1, 2], [3, 4]])},
@@ -444,6 +445,14 @@ def test_an_npz_file_that_does_not_fit_is_refused_in_a_line(what, tmp_path):
     path = tmp_path / "two.npz"
     made.npz(path, made.TWO_NPZ, **changes)
     refused(lambda: data.graphs.open(str(path)), ValueError, str(path), *said)
+
+
+def test_an_npz_file_without_labels_of_graphs_has_none(tmp_path):
+    path = tmp_path / "two.npz"
+    made.npz(path, made.TWO_NPZ, y=None)
+    dataset = data.graphs.open(str(path))
+    assert set(dataset.columns) == {"graph"}
+    assert dataset.class_names is None
 
 
 def test_files_that_are_not_npz_are_refused(tmp_path):

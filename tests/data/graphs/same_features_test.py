@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxcl import data
+from tests.data.graphs import made
 
 # A triangle and a path, with labels as in a file; and a star of four leaves.
 LABELLED = data.graphs.from_edges(
@@ -67,3 +68,12 @@ def test_labels_that_are_missing_are_asked_for():
     features = data.graphs.Features(("labels",), (1,), (6,))
     with pytest.raises(ValueError, match="nodes must have labels, got none"):
         data.graphs.with_same_features(STAR, features)
+
+
+def test_graphs_whose_nodes_all_have_the_first_label_have_labels(tmp_path):
+    path = made.npz(tmp_path / "a.npz", made.TWO_NPZ, node_label=np.zeros(5, int))
+    features = data.graphs.Features(("labels",), (2,), (0, 1))
+    graphs = data.graphs.graphs_of(data.graphs.open(str(path), features=features))
+    assert graphs.nodes.tolist() == [[1, 0]] * 5
+    graphs = data.graphs.graphs_of(data.graphs.open(str(path)))
+    assert graphs.features.kinds == ("degrees",)
