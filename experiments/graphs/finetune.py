@@ -107,8 +107,7 @@ def main(s: Settings) -> list[results.Result]:
     gain = np.mean([np.subtract(r.scores["best"], r.scores["chosen"]) for r in rows])
     print(
         f"\nThe epoch that is best on the test folds is {100 * gain:.1f} points above "
-        "the one chosen by\nlabels, mean over rows and seeds: so much of a figure of "
-        "that protocol is optimism."
+        "the one chosen by\nlabels, mean over rows and seeds: that much is optimism."
     )
     return found
 
