@@ -183,17 +183,6 @@ def _check_that_no_nan_is_hidden(case):
     assert np.isnan(loss[1]).all()
 
 
-        for name in (
-            "dcl",
-            "siglip",
-            "uniformity",
-            "graph_cross_entropy",
-            "spectral_contrastive",
-        )
-    ),
-]
-
-
 @cases.over(KINDS, cases.FEW)
 def test_numbers_are_defined_and_a_valid_nan_is_never_hidden(case):
     # In one test, since compiling costs the most and serves both.
