@@ -105,11 +105,7 @@ def main(s: Settings) -> list[results.Result]:
     ]
     results.tell(s, found)
     results.tell_differences(rows, next(iter(variants)))
-    gain = np.mean([np.subtract(r.scores["best"], r.scores["chosen"]) for r in rows])
-    print(
-        f"\nThe epoch that is best on the test folds is {100 * gain:.1f} points above "
-        "the one chosen by\nlabels, mean over rows and seeds: that much is optimism."
-    )
+    results.tell_optimism(rows)
     return found
 
 
