@@ -320,6 +320,7 @@ def test_results_have_the_dtype_of_the_embeddings(name, dtype, x64):
     assert dtypes_of(function, dtype) == (dtype, {jnp.dtype(dtype)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), HALVES)
 def test_half_precision_is_compared_in_float32(name, dtype, x64):
     expected = jnp.dtype(jnp.float32 if name in COMPARED else dtype)

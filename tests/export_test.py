@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax import export
 
 import jaxcl
@@ -22,7 +21,7 @@ def lowered(fn, *arguments):
     return export.export(jax.jit(fn), platforms=PLATFORMS)(*shapes).platforms
 
 
-@pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
+@cases.over(cases.CASES)
 def test_value_and_gradient_of_a_loss_lower_for_every_accelerator(case):
     arrays, parameters, constants = cases.numbers(case, jnp.float32)
 

@@ -75,6 +75,7 @@ def test_sharded_passes_masks_by_rows_and_other_keywords_whole():
     assert result.sharding.spec == jax.P("data")
 
 
+@pytest.mark.slow
 def test_arrays_of_losses_are_split_also_where_given_by_keyword():
     x, y = VIEWS[:, 0], VIEWS[:, 1]
     run = jax.jit(jaxcl.sharded(losses.info_nce, MESH))

@@ -23,6 +23,7 @@ from experiments.graphs import pretraining, results
 from experiments.graphs.settings import MAY_CHANGE, Compared, Training
 from jaxcl import _rules, data, evaluation, models, recipes, study, training
 from jaxcl.models import layers
+from jaxcl.tools import folds
 
 PROTOCOLS = {
     "chosen": "epoch chosen by labels",
@@ -82,7 +83,7 @@ class Course(NamedTuple):
 
 def main(s: Settings) -> list[results.Result]:
     base, variants, dataset = pretraining.prepare(s)
-    check_labels(s, np.asarray(dataset.columns["label"]))
+    check_labels(s, folds.labels_of(dataset))
 
     def begin(run: Training, trained: bool) -> Start:
         return Start(run, pretraining.variables_of(run, dataset, trained))
@@ -104,18 +105,13 @@ def main(s: Settings) -> list[results.Result]:
     ]
     results.tell(s, found)
     results.tell_differences(rows, next(iter(variants)))
-    gain = np.mean([np.subtract(r.scores["best"], r.scores["chosen"]) for r in rows])
-    print(
-        f"\nThe epoch that is best on the test folds is {100 * gain:.1f} points above "
-        "the one chosen by\nlabels, mean over rows and seeds: so much of a figure of "
-        "that protocol is optimism."
-    )
+    results.tell_optimism(rows)
     return found
 
 
 def fine_tune(s: Settings, dataset: data.Dataset, start: Start) -> study.Measured:
     """Mean accuracy over the folds, for each choice of the epoch."""
-    labels = np.asarray(dataset.columns["label"])
+    labels = folds.labels_of(dataset)
     whole, parts = zip(*make_courses(s, labels, start.run.seed), strict=True)
     courses = (*whole, *parts)
     train = make_training(s, dataset, start, courses)
@@ -175,7 +171,7 @@ def make_training(
     s: Settings, dataset: data.Dataset, start: Start, courses: Sequence[Course]
 ) -> Callable[[int], list[float]]:
     """Returns train(i), which gives the accuracy after each epoch of course i."""
-    labels = np.asarray(dataset.columns["label"])
+    labels = folds.labels_of(dataset)
     seed = start.run.seed
     head = Head(len(dataset.class_names or ()), start.run.width)
     described = recipes.graphs.describe(start.run, dataset)
@@ -233,8 +229,7 @@ def make_training(
             }
 
         kept = {"batch_stats": joined("batch_stats")}
-        params = joined("params")
-        return training.create_state(params, kept, tx)
+        return training.create_state(joined("params"), kept, tx)
 
     def train(i: int) -> list[float]:
         key = jax.random.fold_in(jax.random.key(seed), i)

@@ -41,7 +41,7 @@ class Held(NamedTuple):
 
 def main(s: Settings) -> list[results.Result]:
     base, variants, dataset = pretraining.prepare(s)
-    labels = labels_of(dataset)
+    labels = folds.labels_of(dataset)
     evaluation.stratified_folds(labels, s.folds)  # refuses folds that do not fit
 
     def hold(run: Training, trained: bool) -> Held:
@@ -78,7 +78,7 @@ def main(s: Settings) -> list[results.Result]:
 def baselines(s: Settings, dataset: data.Dataset) -> list[study.Row]:
     """What is known of the graphs without learning, on the folds of each seed."""
     graphs = data.graphs.graphs_of(dataset)
-    labels = labels_of(dataset)
+    labels = folds.labels_of(dataset)
     tested: dict[str, Any] = {}
     if graphs.node_labels is not None:
         tested["label histogram"] = functools.partial(
@@ -98,7 +98,3 @@ def baselines(s: Settings, dataset: data.Dataset) -> list[study.Row]:
         found = tested[name](labels, folds=s.folds, seed=seed)
         rows[name].scores["svm"].append(float(found.accuracy.mean()))
     return list(rows.values())
-
-
-def labels_of(dataset: data.Dataset) -> np.ndarray:
-    return np.asarray(dataset.columns["label"][np.arange(data.size(dataset))])

@@ -143,12 +143,9 @@ def probe(network: data.graphs.Network, h: np.ndarray) -> float:
 def untaught(network: data.graphs.Network) -> dict[str, np.ndarray]:
     """Features, and their means over what two steps in the network reach."""
     graphs = graphs_of(network, 1)
-    x = jnp.asarray(graphs.nodes)
-    ones = jnp.ones((*x.shape[:2], 1))
-    scale = jax.lax.rsqrt(1 + models.graphs.neighbor_sum(graphs, ones))
+    x = graphs.nodes
     for _ in range(2):
-        x = scale * x
-        x = scale * (x + models.graphs.neighbor_sum(graphs, x))
+        x = models.graphs.smoothed(graphs, x)
     return {"features": graphs.nodes[0], "features, smoothed twice": np.asarray(x)[0]}
 
 

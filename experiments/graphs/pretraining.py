@@ -110,5 +110,7 @@ def prepare(s: Compared) -> tuple[Training, dict[str, Any], data.Dataset]:
     known = settings.TARGETS.get(dataset.name, settings.Target())
     base, variants = settings.trainings(s, settings.Training, known)
     recipes.check_size(base, data.size(dataset))
-    print(data.graphs.about(recipes.graphs.pack(base, dataset)))
+    room = recipes.graphs.pack(base, dataset)  # refuses what does not fit
+    if jax.process_index() == 0:
+        print(data.graphs.about(room))
     return base, variants, dataset

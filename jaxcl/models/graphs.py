@@ -124,14 +124,13 @@ class GCN(nn.Module):
         if self.first:
             x = _norm(self, graphs, x, train)
             x = nn.relu(nn.Dense(self.width, **options)(x))
-        scale = jax.lax.rsqrt(1 + _degrees(graphs)).astype(self.dtype)
         taken: list[jax.Array] = []
         for _ in range(self.depth):
             if self.norm:
                 x = _norm(self, graphs, x, train)
             # Narrower than the features of some sets: first the product, then the sum.
-            x = scale * nn.Dense(self.width, use_bias=False, **options)(x)
-            x = scale * (x + neighbor_sum(graphs, x))
+            x = nn.Dense(self.width, use_bias=False, **options)(x)
+            x = smoothed(graphs, x)
             bias = self.param(
                 f"bias_{len(taken)}", nn.initializers.zeros, (self.width,), jnp.float32
             )
@@ -167,6 +166,26 @@ def neighbor_sum(graphs: GraphBatch, x: jax.Array) -> jax.Array:
 
     summed = jax.vmap(of_pack)(x.astype(jnp.float32), graphs.edges, graphs.edge_valid)
     return summed.astype(x.dtype)
+
+
+def smoothed(graphs: GraphBatch, x: jax.Array) -> jax.Array:
+    """The mean of a node and its neighbors, as graph convolutions weigh them.
+
+        y = D^-1/2 (A + 1) D^-1/2 x
+
+    with the adjacency A of the valid edges and the degrees D of A + 1.
+
+    Args:
+      graphs: edges [p, E, 2].
+      x: a row for each node, [p, N, c].
+
+    Returns:
+      [p, N, c], in the dtype of x.
+    """
+    ones = jnp.ones((*x.shape[:2], 1), jnp.float32)
+    scale = jax.lax.rsqrt(1 + neighbor_sum(graphs, ones)).astype(x.dtype)
+    x = scale * x
+    return scale * (x + neighbor_sum(graphs, x))
 
 
 def pool(graphs: GraphBatch, x: jax.Array, kind: Pooling) -> jax.Array:
@@ -270,12 +289,6 @@ def _check(encoder: Any) -> None:
 def _features(graphs: GraphBatch) -> jax.Array:
     """What is not valid may hold NaN, of which a derivative would make more."""
     return jnp.where(graphs.node_valid[..., None], graphs.nodes, 0)
-
-
-def _degrees(graphs: GraphBatch) -> jax.Array:
-    """Valid edges of each node, float32 [p, N, 1]."""
-    ones = jnp.ones((*graphs.node_valid.shape, 1), jnp.float32)
-    return neighbor_sum(graphs, ones)
 
 
 def _norm(encoder: Any, graphs: GraphBatch, x: jax.Array, train: bool) -> jax.Array:

@@ -36,7 +36,7 @@ def probe(
         folds.
     """
     dataset = pretrained.open(source, s.train_split)
-    labels = np.asarray(dataset.columns["label"][np.arange(data.size(dataset))])
+    labels = labels_of(dataset)
     evaluation.stratified_folds(labels, s.folds)  # refuses before anything is encoded
     graphs, column = data.graphs.graphs_of(dataset), dataset.columns["graph"]
     found: dict[str, np.ndarray] = {}
@@ -89,7 +89,7 @@ def draw(directory: pathlib.Path, dataset: data.Dataset, h: np.ndarray) -> None:
       dataset: labelled graphs that are not packed.
       h: their representations [n, r].
     """
-    labels = np.asarray(dataset.columns["label"][np.arange(data.size(dataset))])
+    labels = labels_of(dataset)
     # As the machine sees them: else the sizes of graphs hide all that is not size.
     h, names = embeddings.standardized(h), dataset.class_names or ()
     title = f"{dataset.name}: graphs as the pretrained encoder represents them"
@@ -120,3 +120,8 @@ def draw(directory: pathlib.Path, dataset: data.Dataset, h: np.ndarray) -> None:
         note=f"Over all {len(labels):,} graphs: {100 * alike:.1f} % of their "
         f"{near.indices.shape[1]} nearest are of their class",
     )
+
+
+def labels_of(dataset: data.Dataset) -> np.ndarray:
+    """The classes of labelled graphs, integers [n]."""
+    return np.asarray(dataset.columns["label"][np.arange(data.size(dataset))])

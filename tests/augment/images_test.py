@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageEnhance
 import PIL.ImageOps
+import pytest
 from absl.testing import absltest, parameterized
 
 from jaxcl.augment import images
@@ -572,6 +573,7 @@ class ChainTest(parameterized.TestCase):
 
 
 class ViewsTest(parameterized.TestCase):
+    @pytest.mark.slow
     @parameterized.parameters(
         (jax.sharding.AxisType.Auto, images.simclr(8, mean=(0.5,) * 3, std=(0.2,) * 3)),
         (jax.sharding.AxisType.Auto, images.characters()),

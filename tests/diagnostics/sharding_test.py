@@ -50,6 +50,7 @@ def _whole():
     return jax.jit(_everything)(*ALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", ["gather", "ring"])
 def test_sharding_changes_nothing(exchange):
     auto = (jax.sharding.AxisType.Auto,)

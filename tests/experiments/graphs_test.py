@@ -90,6 +90,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(unbroken, source, tmp
     assert 0 <= training.read_metrics(directory)[-1]["knn"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

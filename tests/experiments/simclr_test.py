@@ -51,6 +51,7 @@ def unbroken(tmp_path_factory):
     return directory, _run(directory, **FULL)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(unbroken, tmp_path):
     _run(tmp_path, **FULL, max_steps=3)
     resumed = _run(tmp_path, **FULL, on_device=False)

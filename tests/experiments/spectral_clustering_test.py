@@ -30,6 +30,7 @@ def _run(directory, **changes):
     return script.main(settings)
 
 
+@pytest.mark.slow
 def test_three_groups_end_on_a_triangle_as_theory_says(tmp_path, capsys):
     results = _run(tmp_path)
     # Four of one's own at distance 0, ten others at squared distance 3; tau = 1 / 2.

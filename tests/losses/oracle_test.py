@@ -133,6 +133,7 @@ def test_float32_equals_the_oracle_to_rounding(case):
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["nt_xent", "sup_con", "clip", "info_nce_with_a_queue", "sc_constant"]
 )

@@ -87,6 +87,7 @@ def _dots(path, random):
     studies.dots(path, NAMES, accuracy, title=TITLE, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [_map, _montage, _graph_montage, _bars, _curves, _snapshots, _partitions, _dots],

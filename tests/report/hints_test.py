@@ -29,6 +29,7 @@ def low_rank(seed, rank, d=64, n=N):
 
 
 class OutlierTest(Case):
+    @pytest.mark.slow
     @parameterized.parameters(
         (1e4, 1.0, 0.999), (1000, 1.06, 0.969), (60, 13.74, 0.102)
     )
@@ -212,6 +213,7 @@ class OrderTest(Case):
                     other["coordinates"][name], found[0]["coordinates"][name]
                 )
 
+    @pytest.mark.slow
     def test_zero_and_level_rows_are_said(self):
         z = gaussian(0)
         z /= np.linalg.norm(z, axis=1, keepdims=True)
@@ -296,6 +298,7 @@ class ScaleTest(Case):
             found["coordinates"]["ad_mean"], unit["coordinates"]["ad_mean"]
         )
 
+    @pytest.mark.slow
     def test_rows_too_far_from_the_first_ones_are_refused(self):
         z = np.append(gaussian(0).astype(np.float64), np.full((1, D), 1e200), axis=0)
         with self.assertRaisesRegex(

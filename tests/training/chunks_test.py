@@ -155,6 +155,7 @@ def temporary_bytes(chunks, devices=1):
     return compiled.memory_analysis().temp_size_in_bytes, compiled.as_text()
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_step_falls_with_the_number_of_chunks():
     whole, quarter, sixteenth = (temporary_bytes(c)[0] for c in (1, 4, 16))
     assert quarter < 0.45 * whole
@@ -168,6 +169,7 @@ def test_rows_that_are_sharded_stay_on_their_devices():
         assert moving not in program
 
 
+@pytest.mark.slow
 def test_sharded_chunks_equal_those_of_one_device():
     net = Net()
     variables, key = variables_of(net), jax.random.key(4)
