@@ -95,7 +95,7 @@ class GCN(nn.Module):
       As `GIN`.
 
     Raises:
-      As `GIN`.
+      TypeError, ValueError: as `GIN`.
 
     Source:
       Semi-supervised classification with graph convolutional networks,

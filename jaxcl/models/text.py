@@ -95,8 +95,9 @@ class Bert(nn.Module):
         x <- norm(x + attention(x));   x <- norm(x + MLP(x))
 
     Args:
-      vocabulary, positions, width, depth, heads, hidden, dropout, attention_dropout,
-        dtype: as in `Transformer`; the defaults are those of BERT-base.
+      vocabulary: as in `Transformer`, and so are positions, width, depth, heads,
+        hidden, dropout, attention_dropout and dtype; the defaults are those of
+        BERT-base.
       types: kinds of tokens, of which all have the first.
       offset: number of the first place; RoBERTa's is 2.
       epsilon: of the normalizations.
@@ -108,7 +109,7 @@ class Bert(nn.Module):
       As `Transformer`.
 
     Raises:
-      As `Transformer`.
+      TypeError, ValueError: as `Transformer`.
 
     Source:
       BERT, https://arxiv.org/abs/1810.04805, and RoBERTa,

@@ -575,7 +575,7 @@ def test_metric_learning_distances_are_kernels(
 @THEIRS
 def test_metric_learning_multi_similarity_is_the_example(metric_learning):
     labels = jnp.asarray(LABELS)
-    document = docs_test.run(docs_test.ROOT / "docs" / "losses.md")
+    document = docs_test.run(docs_test.ROOT / "docs" / "howto" / "own_loss.md")
     assert_same(
         lambda z: document["multi_similarity"](z, labels).mean(),
         labelled_by(metric_learning.MultiSimilarityLoss(), LABELS),

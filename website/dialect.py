@@ -1,0 +1,82 @@
+"""What Markdown and docstrings of this repository need beside plain Markdown.
+
+Formulas between dollars become MathML when a page is built: no script, no network.
+Examples of docstrings (`>>>`) become blocks of code, and a comparison at the beginning
+of a line (`> 0`) is no quotation.
+"""
+
+import re
+import xml.etree.ElementTree as etree
+from typing import Any
+
+import latex2mathml.converter
+import markdown
+from markdown.blockprocessors import BlockProcessor
+from markdown.inlinepatterns import InlineProcessor
+from markdown.preprocessors import Preprocessor
+
+# As GitHub has it: no space inside of the dollars, and no digit after them.
+INLINE = r"(?<![\\$\w])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\w$])"
+COMPARISON = re.compile(r"^(>=? ?\d)")
+BLOCK = re.compile(r"^\$\$\s*(.+?)\s*\$\$$", re.DOTALL)
+
+
+def rendered(formula: str, display: str) -> etree.Element:
+    """The MathML of a formula in LaTeX.
+
+    Args:
+      formula: LaTeX, without dollars.
+      display: "inline" or "block".
+
+    Returns:
+      The element `math`, with the LaTeX as its alternative text.
+    """
+    text = latex2mathml.converter.convert(formula, display=display)
+    element = etree.fromstring(text.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
+    element.set("alttext", formula)
+    return element
+
+
+class Inline(InlineProcessor):
+    def handleMatch(self, m: re.Match[str], data: str) -> Any:  # type: ignore[override]
+        return rendered(m.group(1), "inline"), m.start(0), m.end(0)
+
+
+class Block(BlockProcessor):
+    def test(self, parent: etree.Element, block: str) -> bool:
+        return BLOCK.match(block.strip()) is not None
+
+    def run(self, parent: etree.Element, blocks: list[str]) -> None:
+        found = BLOCK.match(blocks.pop(0).strip())
+        assert found is not None
+        box = etree.SubElement(parent, "div", {"class": "formula"})
+        box.append(rendered(" ".join(found.group(1).split()), "block"))
+
+
+class Docstrings(Preprocessor):
+    def run(self, lines: list[str]) -> list[str]:
+        out: list[str] = []
+        inside = False
+        for line in lines:
+            if not inside and line.startswith(">>> "):
+                out.append("```pycon")
+                inside = True
+            elif inside and not line.strip():
+                out.append("```")
+                inside = False
+            out.append(COMPARISON.sub(r"\\\1", line) if not inside else line)
+        return [*out, "```"] if inside else out
+
+
+class Formulas(markdown.Extension):
+    def extendMarkdown(self, md: markdown.Markdown) -> None:
+        # Before backslashes are read as escapes (180); code is found earlier still (190).
+        md.inlinePatterns.register(Inline(INLINE, md), "formula", 185)
+        # Before blocks of code are found (25).
+        md.preprocessors.register(Docstrings(md), "docstrings", 40)
+        md.parser.blockprocessors.register(Block(md.parser), "formula", 95)
+
+
+def makeExtension(**options: Any) -> Formulas:
+    """What Markdown asks an extension for."""
+    return Formulas(**options)
