@@ -1,4 +1,4 @@
-# Two commands: `make simclr` and `make test`. Both create what they need.
+# Two commands to begin with: `make simclr` and `make test`. All create what they need.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 GPU := .venv-gpu
 CUDA ?= cuda12
 
-.PHONY: help simclr test slow aot wheel torture lint benchmark gpu clean
+.PHONY: help simclr test slow aot wheel torture lint benchmark gpu docs docs-serve \
+	release-check clean
 
 help:
 	@echo "make simclr     pretrain on real images and probe what was learned"
@@ -23,6 +24,9 @@ help:
 	@echo "make lint       check style, formatting and types"
 	@echo "make benchmark  compare time and memory with dense losses and other packages"
 	@echo "make gpu        benchmark and recipes on this GPU; CIFAR10=tfds:cifar10 adds SimCLR"
+	@echo "make docs       build the documentation into site/, and check its links"
+	@echo "make docs-serve show it at http://localhost:8000 while you write"
+	@echo "make release-check  build what is released, into dist/, and look it over"
 	@echo "make clean      remove the virtual environment and caches"
 
 $(BIN)/python:
@@ -42,9 +46,29 @@ $(VENV)/.aot: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[aot]'
 	@touch $@
 
+$(VENV)/.docs: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.release: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	@touch $@
+
 simclr: $(VENV)/.experiments
 	$(BIN)/python -m experiments.simclr
 	$(BIN)/python -m experiments.linear_probe runs/simclr
+	@test -e runs/simclr/digits.npz || $(BIN)/jaxcl embed runs/simclr --out runs/simclr/digits.npz
+	@$(BIN)/jaxcl report runs/simclr/digits.npz --key embeddings --labels labels \
+		--out runs/simclr/report --overwrite > runs/simclr/report.txt
+	@echo
+	@echo "Where to look next:"
+	@echo "  runs/simclr/curves.png, embedding.png, neighbors.png   what was learned, seen"
+	@echo "  runs/simclr/report/report.html    are these embeddings Gaussian? a page"
+	@echo "  docs/tutorial.md                  the same, written by yourself in 80 lines"
+	@echo "and three commands:"
+	@echo "  $(BIN)/python -m experiments.simclr --loss dcl --temperature 0.1 --directory runs/dcl"
+	@echo "  $(BIN)/jaxcl probe runs/dcl       # is another loss any better?"
+	@echo "  $(BIN)/jaxcl prepare --name photos --folder YOUR_IMAGES    # then: --source tfds:photos"
 
 # Each worker takes half of the files, so that few programs are compiled by both, and
 # takes over from the other one at the end.
@@ -69,6 +93,17 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m website
+
+docs-serve: $(VENV)/.docs
+	$(BIN)/python -m zensical serve
+
+release-check: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 benchmark: $(VENV)/.experiments
 	$(BIN)/python -m experiments.benchmark
 
@@ -83,4 +118,4 @@ gpu: $(if $(findstring --rehearse,$(GPU_FLAGS)),$(VENV)/.experiments,$(GPU)/.gpu
 	$(dir $<)bin/python -m experiments.gpu --cifar10 '$(CIFAR10)' $(GPU_FLAGS)
 
 clean:
-	rm -rf $(VENV) $(GPU) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(GPU) site dist .cache .pytest_cache .mypy_cache .ruff_cache

@@ -8,7 +8,12 @@ import pytest
 from jaxcl import losses
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def name_of(path):
+    """A file by its place in the repository."""
+    return str(path.relative_to(ROOT))
 
 
 def python_blocks(text):
@@ -56,7 +61,9 @@ def test_code_is_found():
 
 
 # Those of the README, and of how to train, are what users meet first.
-LONG = ("losses.md", "graphs.md")
+LONG = ("losses.md", "graphs.md", "tutorial.md", "models.md", "own_loss.md")
+# Packages that a page shows and nothing else of the repository needs.
+SHOWN = {"models.md": "equinox"}
 
 
 @pytest.mark.parametrize(
@@ -65,13 +72,16 @@ LONG = ("losses.md", "graphs.md")
         pytest.param(path, marks=[pytest.mark.slow] * (path.name in LONG))
         for path in RUNNABLE
     ],
-    ids=lambda path: path.name,
+    ids=name_of,
 )
-def test_every_python_block_runs(path):
+def test_every_python_block_runs(path, monkeypatch, tmp_path):
+    if path.name in SHOWN:
+        pytest.importorskip(SHOWN[path.name])
+    monkeypatch.chdir(tmp_path)
     run(path)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_link_to_a_file_leads_somewhere(path):
     for target in re.findall(r"\]\(([^)]*)\)", path.read_text(encoding="utf-8")):
         if "://" in target:
@@ -84,12 +94,44 @@ def test_every_link_to_a_file_leads_somewhere(path):
             assert fragment in known, target
 
 
-def test_every_public_loss_has_a_row_and_a_section():
-    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
-    sections = headings(text)
-    for name in set(losses.__all__) - {"log_temperature", "learned_temperature"}:
-        assert name in sections
-        assert f"| [`{name}`](#{name}) |" in text
+# Functions of jaxcl.losses that are no losses.
+PARAMETERS = {"log_temperature", "learned_temperature"}
+
+
+def test_every_public_loss_has_a_section():
+    sections = headings((ROOT / "docs" / "losses.md").read_text(encoding="utf-8"))
+    assert set(losses.__all__) - PARAMETERS <= set(sections)
+
+
+def test_one_table_has_a_full_row_for_every_public_loss():
+    text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    rows = {}
+    for line in text.splitlines():
+        if found := re.match(r"\| \[`(\w+)`\]\(losses\.md#(\w+)\)", line):
+            assert found[1] == found[2]
+            assert found[1] not in rows, "twice"
+            rows[found[1]] = [cell.strip() for cell in line.strip("|").split("|")]
+    assert set(rows) == set(losses.__all__) - PARAMETERS
+    for name, cells in rows.items():
+        assert len(cells) == 5, name
+        assert all(cells), name  # name, formula, negatives, cost, when to take it
+        assert "$" in cells[1], name
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for path in (ROOT / "docs").rglob("*.md"):
+        name = path.relative_to(ROOT / "docs").as_posix()
+        assert re.search(rf"(: |- ){re.escape(name)}$", navigation, re.MULTILINE), name
+
+
+def test_pictures_of_the_documentation_are_small():
+    pictures = list((ROOT / "docs" / "assets" / "pictures").glob("*.png"))
+    pages = "".join(f.read_text(encoding="utf-8") for f in FILES)
+    assert pictures
+    for path in pictures:
+        assert path.stat().st_size < 100_000, path.name
+        assert f"assets/pictures/{path.name}" in pages, f"{path.name} is nowhere shown"
 
 
 def test_a_block_that_fails_is_found_at_its_line(tmp_path):

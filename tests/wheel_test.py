@@ -8,10 +8,13 @@ import os
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import PIL.Image
 import pytest
+
+import jaxcl
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -67,6 +70,15 @@ def core(wheel, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tools(wheel, tmp_path_factory):
     return Installed(tmp_path_factory.mktemp("tools"), f"{wheel}[tools]")
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"jaxcl", f"jaxcl-{jaxcl.__version__}.dist-info"}
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "jaxcl").rglob("*.py")}
+    assert modules <= set(names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
 CLOSURE = """

@@ -1,4 +1,4 @@
-"""What a built site has to keep: links lead somewhere, nothing is fetched, search finds.
+"""What a built site has to keep: links lead somewhere, search finds, it is whole.
 
 python -m website.check site
 """
@@ -113,7 +113,9 @@ def main(site: pathlib.Path) -> int:
       The number of faults.
     """
     wrong = list(faults(site))
-    wrong += [f"search finds no {words!r}" for words in SEARCHED if not found(site, words)]
+    wrong += [
+        f"search finds no {words!r}" for words in SEARCHED if not found(site, words)
+    ]
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:

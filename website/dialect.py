@@ -17,6 +17,7 @@ from markdown.preprocessors import Preprocessor
 
 # As GitHub has it: no space inside of the dollars, and no digit after them.
 INLINE = r"(?<![\\$\w])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\w$])"
+NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 COMPARISON = re.compile(r"^(>=? ?\d)")
 BLOCK = re.compile(r"^\$\$\s*(.+?)\s*\$\$$", re.DOTALL)
 
@@ -32,17 +33,22 @@ def rendered(formula: str, display: str) -> etree.Element:
       The element `math`, with the LaTeX as its alternative text.
     """
     text = latex2mathml.converter.convert(formula, display=display)
-    element = etree.fromstring(text.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
+    # In HTML `math` needs no namespace.
+    element = etree.fromstring(text.replace(f' xmlns="{NAMESPACE}"', ""))
     element.set("alttext", formula)
     return element
 
 
 class Inline(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> Any:  # type: ignore[override]
+    """Formulas inside of a line, $x$."""
+
+    def handleMatch(self, m: re.Match[str], data: str) -> Any:
         return rendered(m.group(1), "inline"), m.start(0), m.end(0)
 
 
 class Block(BlockProcessor):
+    """Formulas that are a paragraph, $$ x $$."""
+
     def test(self, parent: etree.Element, block: str) -> bool:
         return BLOCK.match(block.strip()) is not None
 
@@ -54,6 +60,8 @@ class Block(BlockProcessor):
 
 
 class Docstrings(Preprocessor):
+    """Examples as blocks of code, comparisons as text."""
+
     def run(self, lines: list[str]) -> list[str]:
         out: list[str] = []
         inside = False
@@ -68,15 +76,17 @@ class Docstrings(Preprocessor):
         return [*out, "```"] if inside else out
 
 
-class Formulas(markdown.Extension):
+class Dialect(markdown.Extension):
+    """All of the above."""
+
     def extendMarkdown(self, md: markdown.Markdown) -> None:
-        # Before backslashes are read as escapes (180); code is found earlier still (190).
+        # After code (190), before backslashes are read as escapes (180).
         md.inlinePatterns.register(Inline(INLINE, md), "formula", 185)
         # Before blocks of code are found (25).
         md.preprocessors.register(Docstrings(md), "docstrings", 40)
         md.parser.blockprocessors.register(Block(md.parser), "formula", 95)
 
 
-def makeExtension(**options: Any) -> Formulas:
+def makeExtension(**options: Any) -> Dialect:
     """What Markdown asks an extension for."""
-    return Formulas(**options)
+    return Dialect(**options)

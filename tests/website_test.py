@@ -1,0 +1,75 @@
+"""What is checked of the built documentation is found where it is wrong."""
+
+import json
+
+import pytest
+
+from website import check
+
+
+def site(folder, pages, items=()):
+    for name, body in pages.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"<html><body>{body}</body></html>")
+    (folder / "search.json").write_text(json.dumps({"items": list(items)}))
+    return folder
+
+
+def test_links_that_lead_somewhere_are_no_faults(tmp_path):
+    pages = {
+        "index.html": '<h1 id="top">A</h1><a href="b/#x">b</a><a href="#top">top</a>',
+        "b/index.html": '<h2 id="x">B</h2><a href="..">a</a><a href="https://a.b/c">c</a>',
+    }
+    assert list(check.faults(site(tmp_path, pages))) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('<a href="gone/">x</a>', "links to gone/, which is not there"),
+        ('<a href="#gone">x</a>', "links to #gone, which has no such anchor"),
+        ('<img src="gone.png">', "links to gone.png, which is not there"),
+        ('<script src="https://cdn.x/y.js"></script>', "fetches https://cdn.x/y.js"),
+        ('<link rel="stylesheet" href="//fonts.x/f.css">', "fetches //fonts.x/f.css"),
+    ],
+)
+def test_faults_are_found(tmp_path, body, said):
+    (fault,) = check.faults(site(tmp_path, {"index.html": body}))
+    assert fault == f"index.html {said}"
+
+
+def test_a_site_without_pages_is_a_fault(tmp_path):
+    assert list(check.faults(tmp_path)) == [f"{tmp_path} has no pages"]
+
+
+def test_search_finds_titles_before_texts(tmp_path):
+    items = [
+        {"location": "a/", "title": "Other", "text": "how to resume"},
+        {"location": "b/", "title": "Resume a run", "text": ""},
+    ]
+    folder = site(tmp_path, {"index.html": ""}, items)
+    assert check.found(folder, "resume") == ["b/", "a/"]
+    assert check.found(folder, "false negatives") == []
+    assert check.main(folder) == 2  # neither "temperature" nor "false negatives"
+
+
+def rendered(text):
+    markdown = pytest.importorskip("markdown")
+    pytest.importorskip("latex2mathml")
+    return markdown.markdown(text, extensions=["fenced_code", "website.dialect"])
+
+
+def test_formulas_become_mathml():
+    out = rendered(r"Of $s_{ij}$ and 5 $ or `$a$`." + "\n\n$$\n\\log x\n$$\n")
+    assert out.count("<math") == 2
+    assert "<msub>" in out
+    assert "5 $ or <code>$a$</code>" in out
+    assert 'class="formula"' in out
+
+
+def test_examples_are_code_and_comparisons_are_text():
+    out = rendered("Text.\n\n>>> print(1)\n1\n\n> 0; a number\n")
+    assert "<blockquote>" not in out
+    assert "&gt;&gt;&gt; print(1)\n1" in out
+    assert "&gt; 0; a number" in out
