@@ -57,7 +57,7 @@ $(VENV)/.release: $(BIN)/python pyproject.toml
 simclr: $(VENV)/.experiments
 	$(BIN)/python -m experiments.simclr
 	$(BIN)/python -m experiments.linear_probe runs/simclr
-	@test -e runs/simclr/digits.npz || $(BIN)/jaxcl embed runs/simclr --out runs/simclr/digits.npz
+	@test -e runs/simclr/digits.npz || $(BIN)/jaxcl embed runs/simclr --layer z --out runs/simclr/digits.npz
 	@$(BIN)/jaxcl report runs/simclr/digits.npz --key embeddings --labels labels \
 		--out runs/simclr/report --overwrite > runs/simclr/report.txt
 	@echo
