@@ -6,7 +6,7 @@ else has a position, so a resumed run sees what an unbroken one would. `feed` gi
 same batches on a mesh.
 """
 
-from jaxcl.data import graphs, text
+from jaxcl.data import graphs, pairs, text
 from jaxcl.data.batching import (
     ahead,
     batches,
@@ -47,6 +47,7 @@ __all__ = [
     "is_prepared",
     "memory_limit",
     "open",
+    "pairs",
     "part",
     "permutation",
     "put",
