@@ -64,16 +64,11 @@ def trainings(s: Settings) -> tuple[Training, dict[str, dict[str, Any]]]:
     Raises:
       ValueError: if a training could not run, or no loss reads a setting.
     """
-    fields = dataclasses.fields(Training)
-    defaults = {field.name: field.default for field in fields}
-    base = Training(
-        **{
-            field.name: defaults[field.name]
-            if field.name in pair_losses.READ_BY
-            else getattr(s, field.name)
-            for field in fields
-        }
-    )
+    names = [field.name for field in dataclasses.fields(Training)]
+    common = {name: getattr(s, name) for name in names}
+    for name in pair_losses.READ_BY:
+        del common[name]  # as by default
+    base = Training(**common)
     for name, losses in pair_losses.READ_BY.items():
         which = f"loss {' or '.join(map(repr, losses))}"
         _rules.unread(s, name, unless=bool(set(s.losses) & set(losses)), which=which)
