@@ -43,20 +43,32 @@ class Held(NamedTuple):
         return RECALLS if self.labels is None else RECALLS | OF_LABELS
 
 
+class OfLabels(NamedTuple):
+    """What accuracies are made of.
+
+    Attributes:
+      class_z: of the prompts, [classes, templates, d].
+      train_h: representations [n, r] of the images that were learned from.
+      train_labels: of these, int [n].
+      test_h: representations of the held-out ones.
+    """
+
+    class_z: np.ndarray
+    train_h: np.ndarray
+    train_labels: np.ndarray
+    test_h: np.ndarray
+
+
 class Seen(NamedTuple):
     """What the scores of one run are made of.
 
     Attributes:
       pairs: held-out embeddings.
-      class_z: of the prompts, [classes, templates, d]; None without labels.
-      train_h: representations [n, r] and labels of the images that were learned from.
-      test_h: representations of the held-out ones.
+      of_labels: None where there are no labels.
     """
 
     pairs: recipes.pairs.Embedded
-    class_z: np.ndarray | None = None
-    train_h: tuple[np.ndarray, np.ndarray] | None = None
-    test_h: np.ndarray | None = None
+    of_labels: OfLabels | None = None
 
 
 def hold(s: Settings) -> Held:
@@ -78,7 +90,7 @@ def hold(s: Settings) -> Held:
         other = sorted(set(test.class_names) - set(names))[0]
         raise ValueError(f"test must hold classes of the source, got {other!r}")
     order = evaluation.class_indices(names, test.class_names)
-    labels = order[np.asarray(test.columns["label"][np.arange(data.size(test))])]
+    labels = order[_column(test, "label")]
     chosen = names if s.classes is None else s.classes
     classes = evaluation.class_indices(names, chosen)
     if not np.isin(labels, classes).any():
@@ -109,36 +121,36 @@ def see(held: Held, s: Training, trained: bool) -> Seen:
         )
         for part in (held.train, held.test)
     )
-    labels = held.train.columns["label"][np.arange(len(train_h))]
-    return Seen(pairs, class_z, (train_h, np.asarray(labels)), test_h)
+    labels = _column(held.train, "label")
+    return Seen(pairs, OfLabels(class_z, train_h, labels, test_h))
 
 
 def score(held: Held, seen: Seen) -> study.Measured:
     """Recall both ways and, where there are labels, accuracies; all in [0, 1]."""
-    scores = {}
+    scores: dict[str, float] = {}
     for way, (queries, candidates, groups) in _ways(seen.pairs).items():
         found = evaluation.recall(queries, candidates, groups, at=AT)
         scores |= {f"{way}_{k}": value for k, value in found.items()}
-    if held.labels is not None and seen.train_h is not None:
+    if held.labels is not None and seen.of_labels is not None:
+        of = seen.of_labels
         asked = np.isin(held.labels, held.classes)
-        named = evaluation.zero_shot(seen.pairs.image[asked], seen.class_z)
+        named = evaluation.zero_shot(seen.pairs.image[asked], of.class_z)
         scores["zero_shot"] = evaluation.accuracy(
             held.classes[named], held.labels[asked]
         )
-        train_h, train_labels = seen.train_h
-        names = held.train.class_names or ()
-        probe = evaluation.logistic_probe(train_h, train_labels, num_classes=len(names))
-        scores["linear"] = evaluation.accuracy(
-            evaluation.predict(probe, seen.test_h), held.labels
+        probe = evaluation.logistic_probe(
+            of.train_h, of.train_labels, num_classes=len(held.train.class_names or ())
         )
+        predicted = evaluation.predict(probe, of.test_h)
+        scores["linear"] = evaluation.accuracy(predicted, held.labels)
     return study.Measured(scores, len(seen.pairs.image))
 
 
 def by_chance(held: Held) -> dict[str, float]:
     """What towers that know nothing reach, without ties."""
     example = data.pairs.texts_of(held.test)[1]
-    group = np.asarray(held.test.columns["group"][np.arange(data.size(held.test))])
-    scores = {}
+    group = _column(held.test, "group")
+    scores: dict[str, float] = {}
     for way, groups in (
         ("to_text", (group, group[example])),
         ("to_image", (group[example], group)),
@@ -148,11 +160,13 @@ def by_chance(held: Held) -> dict[str, float]:
     if held.labels is not None:
         scores["zero_shot"] = 1 / len(held.classes)
         # The class that is most frequent among those that were learned from.
-        labels = np.asarray(
-            held.train.columns["label"][np.arange(data.size(held.train))]
-        )
+        labels = _column(held.train, "label")
         scores["linear"] = float(np.mean(held.labels == np.bincount(labels).argmax()))
     return scores
+
+
+def _column(dataset: data.Dataset, name: str) -> np.ndarray:
+    return np.asarray(dataset.columns[name][np.arange(data.size(dataset))])
 
 
 def _ways(pairs: recipes.pairs.Embedded) -> Mapping[str, Any]:
