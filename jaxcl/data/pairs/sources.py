@@ -26,7 +26,7 @@ def open(
       ValueError: if it names no pairs, or they cannot be read.
 
     >>> print(open("digits", "train[:1%]").columns["caption"][0][0])
-    the digit seven
+    the digit two
     """
     if not isinstance(source, str):
         raise TypeError(f"source must be a string, got {type(source).__name__}")
