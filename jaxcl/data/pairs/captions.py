@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxcl import _checks
 from jaxcl.data import dataset as dataset_lib
 from jaxcl.data import text
 from jaxcl.data.text import rows as rows_lib
@@ -289,9 +288,3 @@ def _check_length(name: str, what: str, got: int, n: int) -> None:
         raise ValueError(
             f"{name}: {what} must be of the {n:,} images, one row each, got {got:,}"
         )
-
-
-def check_size(size: int | None) -> None:
-    """Checks the edge of images, which may be None."""
-    if size is not None:
-        _checks.count("size", size, 1)
