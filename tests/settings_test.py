@@ -15,6 +15,8 @@ import jaxcl
 from experiments import gpu, moco, simclr
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import chunks, loop
+from experiments.clip import __main__ as clip
+from experiments.clip import settings as clip_settings
 from experiments.gaussianity import images as gaussianity_images
 from experiments.gaussianity import sweep, synthetic, synthetic_settings
 from experiments.graphs import finetune as graphs_finetune
@@ -53,6 +55,7 @@ COMMANDS = {
     "graphs finetune": (graphs_finetune.main, graphs_finetune.Settings()),
     "graphs nodes": (graphs_nodes.main, graphs_nodes.Settings()),
     "graphs speed": (graphs_speed.main, graphs_speed.Settings()),
+    "clip": (clip.main, clip_settings.Settings()),
     "benchmark losses": (benchmark.main, benchmark.Settings()),
     "benchmark chunks": (chunks.main, chunks.Settings()),
     "benchmark loop": (loop.main, loop.Settings()),
@@ -72,6 +75,9 @@ PARTS = (
     recipes.Instead(),
     recipes.graphs.Graphs(),
     recipes.text.Sentences(),
+    recipes.pairs.Pairs(),
+    recipes.PairLoss(),
+    clip_settings.Training(),
     graphs_settings.Training(),
     graphs_settings.Compared(),
     graphs_nodes.Training(),
@@ -98,11 +104,11 @@ ZERO = {
     "penalty_alignment", "noise", "eta", "snapshots", "view_noise", "view_dropout",
     "view_scale", "mean_scale", "flip", "beta_factor", "dense_limit", "optax_limit",
     "held_out", "ground", "max_unreadable", "ratio", "drop_edges", "mask_features",
-    "apart", "dropout",
+    "apart", "dropout", "bias",
 }  # fmt: skip
 # The seeds of the sweep are a number of seeds.
 ZERO_OF_ONE = {(sweep.Settings, "seeds")}
-NEGATIVE = {"alpha", "beta", "alphas", "betas"}
+NEGATIVE = {"alpha", "beta", "alphas", "betas", "bias"}
 
 
 def _numbers(kind):

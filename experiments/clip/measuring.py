@@ -92,6 +92,11 @@ def hold(s: Settings) -> Held:
     order = evaluation.class_indices(names, test.class_names)
     labels = order[_column(test, "label")]
     chosen = names if s.classes is None else s.classes
+    if unknown := [name for name in chosen if name not in names]:
+        raise ValueError(
+            f"classes must be some of {', '.join(map(repr, names))}, got "
+            f"{', '.join(map(repr, unknown))}"
+        )
     classes = evaluation.class_indices(names, chosen)
     if not np.isin(labels, classes).any():
         raise ValueError(f"classes must name some of the held-out images, got {chosen}")

@@ -66,7 +66,7 @@ def trainings(s: Settings) -> tuple[Training, dict[str, dict[str, Any]]]:
     """
     names = [field.name for field in dataclasses.fields(Training)]
     common = {name: getattr(s, name) for name in names}
-    for name in pair_losses.READ_BY:
+    for name in (*pair_losses.READ_BY, "minimum"):
         del common[name]  # as by default
     base = Training(**common)
     for name, losses in pair_losses.READ_BY.items():
@@ -81,6 +81,10 @@ def trainings(s: Settings) -> tuple[Training, dict[str, dict[str, Any]]]:
             if loss in losses
         }
         changed = dataclasses.replace(base, **changes)
-        recipes.check_pair_loss(changed)
+        if pair_losses.learns(changed):
+            changes["minimum"] = s.minimum
+        recipes.check_pair_loss(dataclasses.replace(base, **changes))
         variants[loss] = changes
+    some = any("minimum" in changes for changes in variants.values())
+    _rules.unread(s, "minimum", unless=some, which="a temperature that is learned")
     return base, variants

@@ -64,6 +64,11 @@ def _curves(path, random):
     )
 
 
+def _numbers(path, random):
+    numbers = {name: random.random(3) for name in NAMES[:4]}
+    pictures.number_curves(path, [1, 2, 3], numbers, title=TITLE)
+
+
 def _points(random):
     z = random.standard_normal((2 * COUNT, 4))
     return z / np.linalg.norm(z, axis=1, keepdims=True), np.arange(2 * COUNT) // 2
@@ -90,7 +95,17 @@ def _dots(path, random):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
-    [_map, _montage, _graph_montage, _bars, _curves, _snapshots, _partitions, _dots],
+    [
+        _map,
+        _montage,
+        _graph_montage,
+        _bars,
+        _curves,
+        _numbers,
+        _snapshots,
+        _partitions,
+        _dots,
+    ],
 )
 def test_any_name_is_drawn_as_it_is(draw, tmp_path, monkeypatch):
     texts, legends = [], []
