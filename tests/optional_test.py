@@ -18,7 +18,7 @@ import sys
 for package in ("flax", "optax", "orbax", "chex", "tensorflow_datasets", "array_record",
                 "matplotlib", "PIL", "sklearn", "jinja2", "tyro", "tqdm",
                 "tensorboardX", "safetensors", "optuna", "absl",
-                "tokenizers"):
+                "tokenizers", "grain"):
     sys.modules[package] = None
 """
 

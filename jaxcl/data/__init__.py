@@ -29,11 +29,13 @@ from jaxcl.data.dataset import (
 from jaxcl.data.files import array_splits, arrays, digits
 from jaxcl.data.prepared import default_data_dir, is_prepared, tfds
 from jaxcl.data.sources import open
+from jaxcl.data.streaming import Stream, streamed
 
 __all__ = [
     "Column",
     "Dataset",
     "Rows",
+    "Stream",
     "ahead",
     "array_splits",
     "arrays",
@@ -53,6 +55,7 @@ __all__ = [
     "put",
     "size",
     "size_in_bytes",
+    "streamed",
     "text",
     "tfds",
     "to_memory",

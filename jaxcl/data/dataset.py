@@ -18,7 +18,8 @@ class Column(Protocol):
     them give arrays [n / per_pack, ...]. One with an attribute `groups` int [n], such
     as `text.TokenRows`, gives arrays of one shape for examples of one group; it may be
     None. One with a method `subset`, such as `pairs.Captions`, gives the column of some
-    examples, of its own kind; those of other columns are read when they are asked.
+    examples, of its own kind; those of other columns are read when they are asked. One
+    whose `lazy` is true reads files, and several threads may ask at once.
     """
 
     def __len__(self) -> int: ...

@@ -16,6 +16,7 @@ _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Formats that no other file is mistaken for, where a name has no ending.
 _CERTAIN = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
+_MORE = "; --max_pixels allows more"  # of `jaxcl prepare`, which reads files
 
 
 class Unreadable(ValueError):
@@ -154,8 +155,8 @@ def read(
         if width * height > max_pixels:
             raise Unreadable(
                 path,
-                f"scaled to {width}x{height}, it has more than {max_pixels:,} pixels; "
-                "--max_pixels allows more",
+                f"scaled to {width}x{height}, it has more than {max_pixels:,} pixels"
+                + _MORE * (content is None),
             )
         if min(flat.size) < edge:
             done.append("smaller than --resize, enlarged")
@@ -227,7 +228,7 @@ def _opened(
         raise
     except pillow.DecompressionBombError as error:
         raise Unreadable(
-            path, f"more than {max_pixels:,} pixels; --max_pixels allows more"
+            path, f"more than {max_pixels:,} pixels{_MORE * (content is None)}"
         ) from error
     except pillow.UnidentifiedImageError as error:
         reason, unknown = _unidentified(path, content)

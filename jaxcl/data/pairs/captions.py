@@ -250,13 +250,11 @@ def made(
     if group is None:
         columns["group"] = shared(captions)
     else:
-        group = np.asarray(group)
-        _check_length(name, "group", len(group), n)
+        group = _checked(name, "group", group, n)
         columns["group"] = as_they_come(group)
     if label is None:
         return dataset_lib.Dataset(name, columns)
-    label = np.asarray(label)
-    _check_length(name, "label", len(label), n)
+    label = _checked(name, "label", label, n)
     if label.dtype.kind in "iu":
         most = int(label.max()) + 1
         names: Any = class_names
@@ -281,6 +279,17 @@ def as_they_come(values: np.ndarray) -> np.ndarray:
     """
     _, first, which = np.unique(values, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[which].astype(np.int32)
+
+
+def _checked(name: str, what: str, values: Any, n: int) -> np.ndarray:
+    values = np.asarray(values)
+    _check_length(name, what, len(values), n)
+    if values.dtype.kind not in "iuU" or values.ndim != 1:
+        raise ValueError(
+            f"{name}: {what} must be integers or texts [{n}], got {values.dtype} "
+            f"{list(values.shape)}"
+        )
+    return values
 
 
 def _check_length(name: str, what: str, got: int, n: int) -> None:

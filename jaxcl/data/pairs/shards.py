@@ -130,6 +130,8 @@ def _described(path: str, account: described.Account) -> list[described.Describe
                     file = archive.extractfile(member)
                     taken, value = texts, (shown, file.read() if file else b"")
                 else:
+                    if os.path.splitext(ending)[1] in known:
+                        account.leave("images with two endings", shown)
                     continue
                 if key in taken:
                     raise ValueError(
