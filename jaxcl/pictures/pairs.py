@@ -189,7 +189,8 @@ def similarities(
     told += f" of {own.sum()}"
     if right.any() and not right.all():
         means = values[right].mean(), values[~right].mean()
-        told = f"mean {style.literal(name)}: right {means[0]:.2f}, wrong {means[1]:.2f}; {told}"
+        of = f"mean {style.literal(name)}: right {means[0]:.2f}, wrong {means[1]:.2f}"
+        told = f"{of}; {told}"
 
     # In the order in which groups come first; captions of no image at the end.
     numbers, firsts = np.unique(np.append(group, of_caption), return_index=True)
