@@ -43,10 +43,10 @@ def main(s: Settings) -> list[study.Row]:
     with study.shared_programs():
         rows = study.run(compared, base, variants, s.seeds, may_change=MAY_CHANGE)
     results.tell(s, [results.chance(held, rows[0]), *rows], held)
-    home = results.draw(s, base, variants[s.losses[0]])
+    home = results.draw(s, base, variants[s.losses[0]], held)
     if jax.process_index() == 0:
         print(f"\nIn {s.directory}: results.json, retrieval.png")
-        print(f"In {home}: retrieval both ways, similarities, temperature")
+        print(f"In {home}: examples, similarities, temperature.png")
     return rows
 
 

@@ -187,3 +187,11 @@ def keep(path: pathlib.Path, pairs: recipes.pairs.Embedded) -> None:
     arrays = {name: x for name, x in pairs._asdict().items() if x is not None}
     with _files.replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def kept(path: pathlib.Path) -> recipes.pairs.Embedded:
+    """What `keep` has written."""
+    with np.load(path) as arrays:
+        return recipes.pairs.Embedded(
+            **{name: arrays.get(name) for name in recipes.pairs.Embedded._fields}
+        )

@@ -4,13 +4,15 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from experiments.clip import measuring
 from experiments.clip.settings import Settings, Training
-from jaxcl import data, pictures, study, training
+from jaxcl import data, evaluation, pictures, study, training
+from jaxcl.pictures import pairs as pair_pictures
 from jaxcl.pictures import studies, style
 from jaxcl.recipes import pair_losses
 
@@ -67,7 +69,9 @@ def chance(held: measuring.Held, like: study.Row) -> study.Row:
     return like._replace(name=CHANCE, scores=scores)
 
 
-def draw(s: Settings, base: Training, changes: Mapping[str, Any]) -> pathlib.Path:
+def draw(
+    s: Settings, base: Training, changes: Mapping[str, Any], held: measuring.Held
+) -> pathlib.Path:
     """Draws what the first loss and seed find, and what the loss learned.
 
     Returns:
@@ -79,7 +83,79 @@ def draw(s: Settings, base: Training, changes: Mapping[str, Any]) -> pathlib.Pat
         return home
     lines = [line for line in training.read_metrics(home) if "loss" in line]
     style.attempt(_draw_numbers, home / "temperature.png", shown, lines)
+    pairs = measuring.kept(home / "embeddings.npz")
+    texts = data.pairs.texts_of(held.test)[0]
+    group = pairs.group[pairs.example]
+    # What several images say in the same words is drawn once.
+    together = np.array([f"{g} {text}" for g, text in zip(group, texts, strict=True)])
+    first = np.sort(np.unique(together, return_index=True)[1])
+    images = np.asarray(held.test.columns["image"][np.arange(data.size(held.test))])
+    given = _Drawn(
+        images,
+        pairs.image,
+        pairs.group,
+        list(texts[first]),
+        pairs.text[first],
+        group[first],
+    )
+    title = f"{held.test.name}, held out: {shown.loss}, seed {shown.seed}"
+    style.attempt(_draw_retrieval, home / "examples.png", given, title)
+    style.attempt(_draw_similarities, home / "similarities.png", given, title)
     return home
+
+
+class _Drawn(NamedTuple):
+    """Held-out images and different captions, with their embeddings and groups."""
+
+    images: np.ndarray
+    image_z: np.ndarray
+    image_group: np.ndarray
+    captions: list[str]
+    caption_z: np.ndarray
+    caption_group: np.ndarray
+
+
+def _draw_retrieval(path: pathlib.Path, given: _Drawn, title: str) -> None:
+    random = np.random.default_rng(0)  # which of them are shown
+    found = []
+    for queries, candidates, count in (
+        (given.image_z, given.caption_z, 6),
+        (given.caption_z, given.image_z, 5),
+    ):
+        chosen = np.sort(random.permutation(len(queries))[:count])
+        k = min(5, len(candidates))
+        near = evaluation.nearest(queries[chosen], candidates, k)
+        found.append(pair_pictures.Found(chosen, near.indices, near.similarities))
+    pictures.retrieval(
+        path,
+        given.images,
+        given.captions,
+        (given.image_group, given.caption_group),
+        *found,
+        title=title,
+        note=f"among {len(given.captions):,} captions and {len(given.images):,} images; "
+        "drawn at random",
+    )
+
+
+def _draw_similarities(path: pathlib.Path, given: _Drawn, title: str) -> None:
+    groups = np.random.default_rng(0).permutation(np.unique(given.image_group))[:16]
+    rows, columns = (
+        np.concatenate([np.flatnonzero(of == g)[:2] for g in groups])
+        for of in (given.image_group, given.caption_group)
+    )
+    x, y = (
+        z / np.linalg.norm(z, axis=1, keepdims=True)
+        for z in (given.image_z[rows], given.caption_z[columns])
+    )
+    pictures.similarities(
+        path,
+        x @ y.T,
+        [given.captions[column] for column in columns],
+        (given.image_group[rows], given.caption_group[columns]),
+        images=given.images[rows],
+        title=title,
+    )
 
 
 def _draw_numbers(path: pathlib.Path, s: Training, lines: Sequence[Any]) -> None:

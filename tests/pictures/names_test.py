@@ -8,7 +8,7 @@ from matplotlib import figure as mpl_figure
 
 from jaxcl import pictures
 from jaxcl.data.graphs import Graphs
-from jaxcl.pictures import graphs, studies, style
+from jaxcl.pictures import graphs, pairs, studies, style
 from tests.pictures import legible
 
 NAMES = (
@@ -92,6 +92,20 @@ def _dots(path, random):
     studies.dots(path, NAMES, accuracy, title=TITLE, **how)
 
 
+def _retrieval(path, random):
+    near = np.stack([random.permutation(COUNT)[:3] for _ in NAMES])
+    found = pairs.Found(np.arange(COUNT), near, random.random(near.shape))
+    groups = np.arange(COUNT), np.arange(COUNT)
+    of = random.random((COUNT, 4, 4)), NAMES, groups, found, found
+    pictures.retrieval(path, *of, title=TITLE, note="$all$_")
+
+
+def _similarities(path, random):
+    groups = np.arange(COUNT), np.arange(COUNT)
+    of = random.random((COUNT, COUNT)), NAMES, groups
+    pictures.similarities(path, *of, name="$cosine$", title=TITLE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
@@ -105,6 +119,8 @@ def _dots(path, random):
         _snapshots,
         _partitions,
         _dots,
+        _retrieval,
+        _similarities,
     ],
 )
 def test_any_name_is_drawn_as_it_is(draw, tmp_path, monkeypatch):

@@ -146,7 +146,7 @@ class PicturesTest(parameterized.TestCase):
         def drawn(right):
             self.draw_montage(right=right)
             picture = mpl_image.imread(self.path)
-            return count(picture, neighbors._SAME), count(picture, neighbors._OTHER)
+            return count(picture, neighbors.SAME), count(picture, neighbors.OTHER)
 
         legend = drawn((True, True))[1]
         self.assertLess(legend, 1500)  # the only red when all is right
