@@ -125,7 +125,7 @@ def _draw_retrieval(path: pathlib.Path, given: _Drawn, title: str) -> None:
         chosen = np.sort(random.permutation(len(queries))[:count])
         k = min(5, len(candidates))
         near = evaluation.nearest(queries[chosen], candidates, k)
-        found.append(pair_pictures.Found(chosen, near.indices, near.similarities))
+        found.append(pair_pictures.Found(chosen, near.indices, near.cosines))
     pictures.retrieval(
         path,
         given.images,
@@ -133,8 +133,8 @@ def _draw_retrieval(path: pathlib.Path, given: _Drawn, title: str) -> None:
         (given.image_group, given.caption_group),
         *found,
         title=title,
-        note=f"among {len(given.captions):,} captions and {len(given.images):,} images; "
-        "drawn at random",
+        note=f"drawn at random, among {len(given.captions):,} captions and "
+        f"{len(given.images):,} images",
     )
 
 
