@@ -44,7 +44,7 @@ def tell(s: Settings, rows: Sequence[study.Row], held: measuring.Held) -> None:
     print(f"\nHeld out (%), {over}\n\n{study.table(rows)}")
     trained = [row for row in rows if row.name != CHANCE]
     compared = trained[0].metric.compared
-    for key in compared if len(s.losses) > 1 else ():
+    for key in compared if len(trained) > 2 else ():
         print("\n" + study.report_differences(trained, s.losses[0], key))
     style.attempt(
         studies.dots,
@@ -58,7 +58,7 @@ def tell(s: Settings, rows: Sequence[study.Row], held: measuring.Held) -> None:
         baseline=s.losses[0],
         aside=study.UNTRAINED,
         axis="{} (%)",
-        title=f"{held.test.name}: {data.size(held.test):,} held-out images",
+        title=f"{_name(held)}: {data.size(held.test):,} held-out images",
     )
 
 
@@ -98,10 +98,14 @@ def draw(
         pairs.text[first],
         group[first],
     )
-    title = f"{held.test.name}, held out: {shown.loss}, seed {shown.seed}"
+    title = f"{_name(held)}, held out: {shown.loss}, seed {shown.seed}"
     style.attempt(_draw_retrieval, home / "examples.png", given, title)
     style.attempt(_draw_similarities, home / "similarities.png", given, title)
     return home
+
+
+def _name(held: measuring.Held) -> str:
+    return pathlib.Path(held.test.name).name
 
 
 class _Drawn(NamedTuple):

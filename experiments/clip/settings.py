@@ -1,7 +1,8 @@
 """What the trainings of a comparison share, and what differs."""
 
 import dataclasses
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -33,6 +34,9 @@ class Settings(Training):
         "siglip",
     )
     """Losses; the first is what the others are compared with."""
+    also: tuple[Literal["first", "unshared"], ...] = ()
+    """The first loss once more: with the first caption of each image alone; with images
+    and captions of one group as negatives of each other."""
     seeds: Annotated[tuple[_rules.Seed, ...], _rules.Different] = (0, 1, 2)
     """Of parameters, batches, crops and drawn captions."""
     test: str | None = None
@@ -45,6 +49,11 @@ class Settings(Training):
     """Names of the classes that are told apart without labels; None: all of them."""
 
 
+# What `also` names: the row, and what changes there.
+ALSO: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "first": ("first caption", {"captions": "first"}),
+    "unshared": ("groups as negatives", {"shared": False}),
+}
 # What may differ when a run resumes, since it does not change what is computed.
 MAY_CHANGE = (*recipes.MAY_CHANGE, "tile")
 
@@ -85,6 +94,11 @@ def trainings(s: Settings) -> tuple[Training, dict[str, dict[str, Any]]]:
             changes["minimum"] = s.minimum
         recipes.check_pair_loss(dataclasses.replace(base, **changes))
         variants[loss] = changes
+    for name in s.also:
+        row, other = ALSO[name]
+        again = {**variants[s.losses[0]], **other}
+        recipes.check_pair_loss(dataclasses.replace(base, **again))
+        variants[f"{s.losses[0]}, {row}"] = again
     some = any("minimum" in changes for changes in variants.values())
     _rules.unread(s, "minimum", unless=some, which="a temperature that is learned")
     return base, variants

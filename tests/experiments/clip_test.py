@@ -55,6 +55,7 @@ def changed(directory, **changes):
         ({"templates": ("a drawing",)}, r"every one of templates must hold \{\} once"),
         ({"losses": ("clip",)}, "bias must be left at -10.0, since only loss 'siglip'"),
         ({"test": "nowhere.npz"}, "nowhere"),
+        ({"losses": ("uni_cl",), "also": ("unshared",), "bias": -10.0}, "shared must"),
         ({"shared": True, "losses": ("siglip", "clip")}, None),
     ],
 )
@@ -81,6 +82,10 @@ def test_a_loss_is_given_what_it_reads():
     assert variants["siglip"] == {"loss": "siglip", **read}
     assert "minimum" not in variants["sc_info_nce"]  # its temperature is fixed
     assert variants["sc_info_nce"]["variant"] == "constant"
+    more = dataclasses.replace(TINY, also=("first", "unshared"))
+    rows = settings.trainings(more)[1]
+    assert rows["siglip, first caption"]["captions"] == "first"
+    assert rows["siglip, groups as negatives"]["shared"] is False
     assert settings.held_out(TINY) == ("digits", "test[:40]")
     other = dataclasses.replace(TINY, test="a.npz", test_split=None)
     assert settings.held_out(other) == ("a.npz", "train")
