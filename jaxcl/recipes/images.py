@@ -156,7 +156,7 @@ def make_transform(
     Pixels are standardized by (mean, std); None: as the settings say.
     """
     mean, std = STATISTICS[s.pixels] if statistics is None else statistics
-    size = shape[0], shape[1]
+    size: Any = tuple(shape[:2])
     return {
         "characters": lambda: augment.images.characters(
             rotation=20,
