@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 
 from jaxcl import _rules, augment, data, models, training
 from jaxcl.recipes import images as images_lib
@@ -416,12 +417,13 @@ def export(
       variables: of both, as `make_encode` takes them.
       trained: what a reader should know of where they come from; JSON can hold it.
     """
-    if jax.process_index() != 0:
-        return
-    home, own = pathlib.Path(directory), split_variables(jax.device_get(variables))
-    models.save(home / "image", towers.image, own["image"], trained=trained)
-    models.save(home / "text", towers.text, own["text"], trained=trained)
-    data.text.write(home / "text", towers.vocabulary)
+    if jax.process_index() == 0:
+        home, own = pathlib.Path(directory), split_variables(jax.device_get(variables))
+        models.save(home / "image", towers.image, own["image"], trained=trained)
+        models.save(home / "text", towers.text, own["text"], trained=trained)
+        data.text.write(home / "text", towers.vocabulary)
+    if jax.process_count() > 1:  # what follows may read them, in any process
+        multihost_utils.sync_global_devices("both towers are written")
 
 
 class Embedded(NamedTuple):

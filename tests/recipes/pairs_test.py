@@ -400,6 +400,8 @@ def test_a_tower_begins_with_the_encoder_of_a_directory(made, tmp_path):
             marked[tower]["encoder"],
         )
     # What reads encoders reads the towers.
+    with pytest.raises(FileNotFoundError, match="encoders in its directories image, t"):
+        recipes.open_encoder(tmp_path)
     encoder = recipes.open_encoder(tmp_path / "text")
     assert encoder.kind.takes(encoder.described) == "sentences of up to 12 tokens"
     swapped = dataclasses.replace(s, image_from=s.text_from)
