@@ -425,6 +425,14 @@ def test_a_shard_that_is_cut_short_is_refused_wherever_it_is_cut(tmp_path):
             pairs.open(str(path))
 
 
+def test_shards_that_are_joined_are_refused(tmp_path):
+    path = tmp_path / "x.tar"
+    made.tar(path, [*GOOD[:2]])
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(ValueError, match=r"something follows its end, as where sever"):
+        pairs.open(str(path))
+
+
 def test_an_image_of_a_shard_that_cannot_be_read_is_named_with_it(tmp_path):
     members = [*GOOD[:2], ("b.png", made.png(1)[:-30]), ("b.txt", "a dog")]
     path = made.tar(tmp_path / "x.tar", members)
