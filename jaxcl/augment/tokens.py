@@ -3,6 +3,7 @@
 A transform takes and gives a `TokenBatch` of one row: tokens [L], valid [L]. What it
 takes away stays where it is and is not valid any more; no shape changes, and what is
 not valid is neither counted nor drawn. `augment.views` applies a transform to a batch.
+`pick` is for images with several captions: it takes a row of each, and gives one.
 
 What happens to a row depends on its key and on what is valid in it: not on the room
 that it has. The first token, which is special, is never changed. Ratios are exact:
@@ -128,7 +129,7 @@ def pick(key: jax.Array, captions: TokenBatch) -> TokenBatch:
       ValueError: if a shape is wrong, or there is no row.
 
     Source:
-      LaCLIP, https://arxiv.org/abs/2305.20088, section 3.2.
+      LaCLIP, https://arxiv.org/abs/2305.20088, of a caption and its rewrites.
 
     >>> three = TokenBatch(jnp.arange(6).reshape(3, 2), jnp.array([[True] * 2] * 3))
     >>> print(pick(jax.random.key(0), three).tokens.shape)

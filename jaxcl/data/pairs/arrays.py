@@ -84,7 +84,8 @@ def _decoded(path: str, delta: np.ndarray) -> np.ndarray:
     """Images of differences along both axes, modulo 256, of R - G, G and B - G."""
     if delta.ndim != 4 or delta.shape[1] != 3 or delta.dtype != np.uint8:
         raise ValueError(
-            f"{path}: delta must be uint8 [n, 3, h, w], got {delta.dtype} {delta.shape}"
+            f"{path}: delta must be uint8 [n, 3, h, w], got {delta.dtype} "
+            f"{list(delta.shape)}"
         )
     images = np.empty((*delta.shape[:1], *delta.shape[2:], 3), np.uint8)
     down = np.cumsum(delta, axis=2, dtype=np.uint8)

@@ -77,7 +77,7 @@ class Account:
     def warn(self) -> None:
         """Says what is left out."""
         for line in self.lines():
-            warnings.warn(line, stacklevel=4)
+            warnings.warn(line, stacklevel=5)
 
 
 def made(

@@ -43,6 +43,7 @@ class Pictures:
     """
 
     lazy = True
+    dtype = np.dtype(np.uint8)
 
     def __init__(
         self, places: Sequence[Place], shape: tuple[int, int], edge: int | None

@@ -13,6 +13,7 @@ from jaxcl.data import folders, image_files
 from jaxcl.data.pairs import described, pictures
 
 _BLOCK = 512  # bytes; headers begin at multiples of it
+_LOOKED_AT = 2**20  # bytes behind the end
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -159,15 +160,18 @@ def _described(path: str, account: described.Account) -> list[described.Describe
 
 
 def _check_end(path: str, end: int) -> None:
-    """Refuses a shard that ends without the mark that whole ones have.
+    """Refuses a shard that ends without the mark that whole ones have, or goes on.
 
-    Else what is cut between two members, or behind a damaged one, would look whole.
+    Else what is cut between two members, or behind a damaged one, would look whole, and
+    of joined ones the first alone would be read.
     """
     with open(path, "rb") as file:
         file.seek(end)
-        block = file.read(_BLOCK)
-    if block != bytes(_BLOCK):
+        rest = file.read(_LOOKED_AT)
+    if rest[:_BLOCK] != bytes(_BLOCK):
         raise EOFError("damaged or cut short behind the last image or caption")
+    if rest.strip(b"\0"):
+        raise EOFError("something follows its end, as where several are joined")
 
 
 def _said(shown: str, content: bytes) -> tuple[list[str], Any, Any]:

@@ -150,6 +150,8 @@ def test_arrays_are_scaled_as_files_are(tmp_path):
          "label must be integers or texts [4], got float64 [4]"),
         ({"images": COLOR.astype(np.float32), "captions": np.array(list("abcd"))},
          "images must be uint8, got float32"),
+        ({"images": None, "delta": GRAY, "captions": np.array(list("abcd"))},
+         "delta must be uint8 [n, 3, h, w], got uint8 [4, 6, 6]"),
         ({"meta": np.array(["{}", "[", "1", "{}"])}, "meta of image 1 is no JSON"),
         ({"meta": np.array(["{}", "2", "1", "{}"])},
          "meta of image 1 must be a JSON object, got '2'"),
@@ -157,7 +159,9 @@ def test_arrays_are_scaled_as_files_are(tmp_path):
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_arrays_is_said(changes, words, tmp_path):
-    path = npz(tmp_path / "a.npz", **{"images": GRAY, **changes})
+    arrays = {"images": GRAY, **changes}
+    arrays = {key: array for key, array in arrays.items() if array is not None}
+    path = npz(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=re.escape(f"{path}: {words}")):
         pairs.open(path)
 
@@ -280,6 +284,8 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
          "x.csv: line 2 must have the name of a file under one of file_name, "),
         ({"a.png"}, "x.csv", [("image", "caption"), ("a.png",)],
          "x.csv: line 2 must have 2 columns, as the first line, got 1"),
+        ({"a.png"}, "x.csv", [("what", "this"), ("z.png", "b")],
+         "line 2 must have the name of a file under one of file_name, "),
         ({"a.png"}, "x.jsonl", [["a.png", "b"]], "x.jsonl: line 1 must be a JSON obj"),
         ({"a.png"}, "x.jsonl", [{"file": "a.png", "text": 3}],
          "line 1 must have the name of a file under"),
@@ -301,6 +307,25 @@ def test_what_is_wrong_with_a_folder_is_said(images, table, content, words, tmp_
     path = made.folder(tmp_path, dict.fromkeys(images, made.png(0)), table, content)
     with pytest.raises(ValueError, match=re.escape(words)):
         pairs.open(path)
+
+
+def test_an_image_that_changes_is_noticed(tmp_path):
+    path = made.folder(tmp_path, IMAGES, "x.jsonl", [{"path": "a.png", "text": "b"}])
+    for name in ("c.png", "in/b.png"):
+        (tmp_path / name).unlink()
+    images = pairs.open(path).columns["image"]
+    (tmp_path / "a.png").write_bytes(made.png(0, 9, 7))
+    with pytest.raises(ValueError, match=r"a.png: not .* changed .* has 7x9 pixels"):
+        images[np.array([0])]
+
+
+def test_lines_that_are_no_json_and_splits_of_a_table_are_refused(tmp_path):
+    path = made.folder(tmp_path, IMAGES, "x.jsonl", [{}])
+    (tmp_path / "x.jsonl").write_text("{")
+    with pytest.raises(ValueError, match=r"x.jsonl: line 1 is no JSON: "):
+        pairs.open(path)
+    with pytest.raises(ValueError, match=r"x.jsonl: has split 'train', got 'val'"):
+        pairs.open(f"{path}/x.jsonl", "val")
 
 
 def test_several_tables_must_be_splits(tmp_path):
@@ -425,6 +450,14 @@ def test_a_shard_that_is_cut_short_is_refused_wherever_it_is_cut(tmp_path):
             pairs.open(str(path))
 
 
+def test_shards_that_are_joined_are_refused(tmp_path):
+    path = tmp_path / "x.tar"
+    made.tar(path, [*GOOD[:2]])
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(ValueError, match=r"something follows its end, as where sever"):
+        pairs.open(str(path))
+
+
 def test_an_image_of_a_shard_that_cannot_be_read_is_named_with_it(tmp_path):
     members = [*GOOD[:2], ("b.png", made.png(1)[:-30]), ("b.txt", "a dog")]
     path = made.tar(tmp_path / "x.tar", members)
@@ -448,6 +481,8 @@ def test_shards_that_are_not_there_are_named(tmp_path):
         pairs.open(f"{tmp_path}/x-000.tar", "val")
     with pytest.raises(TypeError, match="source must be a string, got int"):
         pairs.open(3)
+    with pytest.raises(ValueError, match="has split 'train', got 'val'"):
+        pairs.open(str(tmp_path), "val")
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         pairs.open("digits", size=0)
 
