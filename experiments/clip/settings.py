@@ -14,6 +14,7 @@ from jaxcl.recipes import pair_losses
 class Training(recipes.PairLoss, recipes.pairs.Pairs):
     """One training on images and captions."""
 
+    evaluate_every: tyro.conf.Suppress[_rules.Count] = 300  # nothing is, on the way
     save_every: _rules.Count = 100_000
     """Steps between two checkpoints; there is one at the end."""
     log_every: _rules.Count = 10
