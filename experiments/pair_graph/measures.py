@@ -82,6 +82,13 @@ def compare(
     return found
 
 
+def entropy(w: np.ndarray) -> dict[str, float]:
+    """The least that cross-entropies "per node" and "per edge" can be."""
+    with np.errstate(divide="ignore"):
+        found = compare(w, np.log(np.asarray(w, np.float64)))
+    return {key: found[key] for key in ("per node", "per edge")}
+
+
 def clusters(w: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Spectral clusters of the nodes of a pair graph: images, then captions."""
     graph = graphs.pair_graph(np.asarray(w, np.float32))

@@ -1,4 +1,4 @@
-"""Free embeddings of the nodes of a pair graph, trained by CLIP or by the whole graph."""
+"""Free embeddings of a pair graph's nodes, trained by CLIP or by the whole graph."""
 
 import functools
 from typing import Any, Literal
@@ -70,7 +70,8 @@ def train(
         def step(state: Any, key: jax.Array) -> tuple[Any, None]:
             z, momentum = state
             gradient = jax.grad(loss)(z, w, key)
-            update, momentum = tx.update(gradient, momentum)
+            with jax.numpy_dtype_promotion("standard"):  # which optax needs
+                update, momentum = tx.update(gradient, momentum)
             return (z + update, momentum), None
 
         (z, _), _ = jax.lax.scan(step, (z, tx.init(z)), jax.random.split(rest, steps))

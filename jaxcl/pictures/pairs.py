@@ -277,8 +277,8 @@ def distributions(
     style.heading(figure, style.literal(title, 90), style.literal(note, 120))
     panels = figure.subplots(len(rows), 2, squeeze=False)
     for axes, (label, matrices) in zip(panels, rows.items(), strict=True):
-        # The learned row spreads over all candidates; a few edges would hide that.
-        most = float(np.quantile(matrices[0][matrices[0] > 0], 0.5))
+        # A node with a single edge would leave all others dark.
+        most = float(np.quantile(matrices[0][matrices[0] > 0], 0.8))
         for panel, matrix in zip(axes, matrices, strict=True):
             shown = panel.imshow(matrix, vmin=0, vmax=most, aspect="auto")
             panel.set(xticks=[], yticks=[])
