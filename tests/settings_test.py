@@ -26,6 +26,7 @@ from experiments.graphs import settings as graphs_settings
 from experiments.graphs import speed as graphs_speed
 from experiments.kernel_infonce import compare, search
 from experiments.kernel_infonce import pretraining as kernel_pretraining
+from experiments.pair_graph import __main__ as pair_graph
 from experiments.pods import __main__ as pods
 from experiments.pods import blocks as pods_blocks
 from experiments.pods import settings as pods_settings
@@ -44,6 +45,7 @@ COMMANDS = {
     "simclr": (simclr.main, simclr.Settings()),
     "moco": (moco.main, moco.Settings()),
     "spectral_clustering": (spectral.main, spectral.Settings()),
+    "pair_graph": (pair_graph.main, pair_graph.Settings()),
     "kernel_infonce compare": (compare.main, compare.Settings()),
     "kernel_infonce search": (search.main, search.Settings()),
     "sc_infonce synthetic": (sc_synthetic.main, sc_synthetic.Settings()),

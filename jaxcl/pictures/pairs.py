@@ -4,7 +4,7 @@ Every function takes arrays and a path, and writes one PNG.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -251,6 +251,46 @@ def similarities(
     bottom = f"{m} caption{'s' * (m > 1)}"
     place_y = top + high + below + 0.05
     _write(paper, bottom, left + wide / 2, place_y, 10, ha="center")
+    style.save(figure, path)
+
+
+def distributions(
+    path: str | os.PathLike,
+    rows: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    names: tuple[str, str],
+    *,
+    lines_at: Mapping[str, tuple[Sequence[int], Sequence[int]]] | None = None,
+    title: str = "",
+    note: str = "",
+) -> None:
+    """Draws where each image leads and each caption, in a graph and as learned.
+
+    Args:
+      path: the PNG to write.
+      rows: by what goes down and across, two matrices [n, m] whose rows sum to 1.
+      names: of the first and of the second of them.
+      lines_at: rows and columns before which a class begins, by the same keys.
+      title: of the picture.
+      note: a line below it.
+    """
+    figure = style.blank(9.6, 0.9 + 3.7 * len(rows))
+    style.heading(figure, style.literal(title, 90), style.literal(note, 120))
+    panels = figure.subplots(len(rows), 2, squeeze=False)
+    for axes, (label, matrices) in zip(panels, rows.items(), strict=True):
+        # A node with a single edge would leave all others dark.
+        most = float(np.quantile(matrices[0][matrices[0] > 0], 0.8))
+        for panel, matrix in zip(axes, matrices, strict=True):
+            shown = panel.imshow(matrix, vmin=0, vmax=most, aspect="auto")
+            panel.set(xticks=[], yticks=[])
+            down, across = (lines_at or {}).get(label, ((), ()))
+            for at in down:
+                panel.axhline(at - 0.5, color="white", lw=0.8)
+            for at in across:
+                panel.axvline(at - 0.5, color="white", lw=0.8)
+        axes[0].set_ylabel(style.literal(label), fontsize=11)
+        figure.colorbar(shown, ax=list(axes), label="probability", extend="max")
+    for panel, name in zip(panels[0], names, strict=True):
+        panel.set_title(style.literal(name), fontsize=12)
     style.save(figure, path)
 
 
