@@ -66,7 +66,7 @@ class Pairs(training_lib.Training):
     """Tokens of the longest caption."""
     too_long: Literal["cut", "refuse"] = "cut"
     """What becomes of longer ones."""
-    units: _rules.Count = 128
+    units: _rules.Count = 64
     """Units of each layer of the text encoder."""
     depth: _rules.Count = 2
     """Its layers."""
