@@ -38,7 +38,7 @@ def of_files(s: Settings, directory: pathlib.Path) -> dict[str, Any]:
         fit = beside.both(pairs, cosines / best, count, s.seeds[0])
         rows.append({"temperature": best} | fit)
         if len(rows) == 1:
-            title = f"A pair graph and {pathlib.Path(path).name}"
+            title = "A pair graph, and what two towers make of it"
             beside.draw(directory / "graph.png", pairs, cosines / best, title)
             beside.save(directory, pairs, images, texts)
             least = measures.entropy(pairs.w)

@@ -203,9 +203,11 @@ def test_distributions_of_a_graph_stand_beside_those_that_are_learned(tmp_path):
     legible.check(figure)
     shown = [axes.images[0].get_array() for axes in figure.axes[:4]]
     for got, expected in zip(shown, (p, q, p.T, q.T), strict=True):
-        np.testing.assert_array_equal(got, expected)
+        # Below a third of chance there is one color.
+        least = 1 / (3 * expected.shape[1])
+        np.testing.assert_array_equal(got, np.maximum(expected, least))
     limits = [axes.images[0].get_clim() for axes in figure.axes[:4]]
-    assert limits == [(0, 0.5)] * 4  # of a row, one scale
+    assert limits == [(1 / 18, 0.5)] * 2 + [(1 / 12, 0.5)] * 2  # of a row, one scale
     assert [len(axes.lines) for axes in figure.axes[:4]] == [3, 3, 0, 0]
 
 
