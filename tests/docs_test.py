@@ -61,7 +61,14 @@ def test_code_is_found():
 
 
 # Those of the README, and of how to train, are what users meet first.
-LONG = ("losses.md", "graphs.md", "tutorial.md", "models.md", "own_loss.md")
+LONG = (
+    "losses.md",
+    "graphs.md",
+    "pairs.md",
+    "tutorial.md",
+    "models.md",
+    "own_loss.md",
+)
 # Packages that a page shows and nothing else of the repository needs.
 SHOWN = {"models.md": "equinox"}
 
