@@ -2,7 +2,11 @@
 
 import pathlib
 import re
+import shutil
+import subprocess
 import tomllib
+
+import pytest
 
 import jaxcl
 
@@ -49,3 +53,19 @@ def test_a_report_of_a_bug_asks_for_the_command_and_the_versions():
     text = read(".github/ISSUE_TEMPLATE/bug.yml")
     for asked in ("command", "jaxcl.__version__", "print_environment_info"):
         assert asked in text
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_simclr_ends_by_saying_where_to_look_next():
+    said = subprocess.run(
+        ["make", "-n", "simclr", "PYTHON=python3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    shown = said.split("Where to look next")[1]
+    assert (ROOT / re.search(r"docs/\S+\.md", shown)[0]).exists()
+    assert "report.html" in shown
+    three = shown.split("three commands")[1]
+    assert len(re.findall(r"experiments\.simclr|jaxcl probe|jaxcl prepare", three)) == 3
