@@ -17,6 +17,7 @@ from markdown.preprocessors import Preprocessor
 
 # As GitHub has it: no space inside of the dollars, and no digit after them.
 INLINE = r"(?<![\\$\w])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\w$])"
+FUNCTION = re.compile(r"(\\(?:log|exp|cos|tr))\s+(?=[A-Za-z])")
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 COMPARISON = re.compile(r"^(>=? ?\d)")
 BLOCK = re.compile(r"^\$\$\s*(.+?)\s*\$\$$", re.DOTALL)
@@ -32,7 +33,9 @@ def rendered(formula: str, display: str) -> etree.Element:
     Returns:
       The element `math`, with the LaTeX as its alternative text.
     """
-    text = latex2mathml.converter.convert(formula, display=display)
+    # Between a function and a letter LaTeX has a space, and the converter none.
+    spaced = FUNCTION.sub(r"\1\\,", formula)
+    text = latex2mathml.converter.convert(spaced, display=display)
     # In HTML `math` needs no namespace.
     element = etree.fromstring(text.replace(f' xmlns="{NAMESPACE}"', ""))
     element.set("alttext", formula)
