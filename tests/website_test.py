@@ -57,7 +57,9 @@ def test_search_finds_titles_before_texts(tmp_path):
 def rendered(text):
     markdown = pytest.importorskip("markdown")
     pytest.importorskip("latex2mathml")
-    return markdown.markdown(text, extensions=["fenced_code", "website.dialect"])
+    return markdown.markdown(
+        text, extensions=["fenced_code", "tables", "website.dialect"]
+    )
 
 
 def test_formulas_become_mathml():
@@ -66,6 +68,13 @@ def test_formulas_become_mathml():
     assert "<msub>" in out
     assert "5 $ or <code>$a$</code>" in out
     assert 'class="formula"' in out
+
+
+def test_numbers_of_tables_stay_beside_their_units():
+    out = rendered("| a | b |\n|---|---|\n| 0.5 s | 97.0 ± 0.3 |\n\nIn 5 s.")
+    assert "0.5\u00a0s" in out
+    assert "97.0\u00a0±\u00a00.3" in out
+    assert "In 5 s." in out
 
 
 def test_examples_are_code_and_comparisons_are_text():

@@ -2,7 +2,7 @@
 
 Formulas between dollars become MathML when a page is built: no script, no network.
 Examples of docstrings (`>>>`) become blocks of code, and a comparison at the beginning
-of a line (`> 0`) is no quotation.
+of a line (`> 0`) is no quotation. In tables numbers stay beside their units.
 """
 
 import re
@@ -19,6 +19,10 @@ from markdown.preprocessors import Preprocessor
 INLINE = r"(?<![\\$\w])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\w$])"
 FUNCTION = re.compile(r"(\\(?:log|exp|cos|tr))\s+(?=[A-Za-z])")
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+# In a row of a table: what a number is counted in, and its interval, stay beside it.
+UNIT = re.compile(
+    r"(?<=\d) (?=(?:s|ms|MiB|GiB|%)(?=[ ,;)*|]))|(?<=\d) (?=± \d)|(?<=±) (?=\d)"
+)
 COMPARISON = re.compile(r"^(>=? ?\d)")
 BLOCK = re.compile(r"^\$\$\s*(.+?)\s*\$\$$", re.DOTALL)
 
@@ -62,8 +66,8 @@ class Block(BlockProcessor):
         box.append(rendered(" ".join(found.group(1).split()), "block"))
 
 
-class Docstrings(Preprocessor):
-    """Examples as blocks of code, comparisons as text."""
+class Lines(Preprocessor):
+    """Examples as blocks of code, comparisons as text, numbers with their units."""
 
     def run(self, lines: list[str]) -> list[str]:
         out: list[str] = []
@@ -75,7 +79,10 @@ class Docstrings(Preprocessor):
             elif inside and not line.strip():
                 out.append("```")
                 inside = False
-            out.append(COMPARISON.sub(r"\\\1", line) if not inside else line)
+            if not inside:
+                line = COMPARISON.sub(r"\\\1", line)
+                line = UNIT.sub("\u00a0", line) if line.startswith("|") else line
+            out.append(line)
         return [*out, "```"] if inside else out
 
 
@@ -86,7 +93,7 @@ class Dialect(markdown.Extension):
         # After code (190), before backslashes are read as escapes (180).
         md.inlinePatterns.register(Inline(INLINE, md), "formula", 185)
         # Before blocks of code are found (25).
-        md.preprocessors.register(Docstrings(md), "docstrings", 40)
+        md.preprocessors.register(Lines(md), "lines", 40)
         md.parser.blockprocessors.register(Block(md.parser), "formula", 95)
 
 
