@@ -49,7 +49,7 @@ def _wide(tree):
     )
 
 
-@cases.over(cases.CASES, FORMED[:5])
+@cases.over([*cases.KINDS, *(c for c in FORMED if c not in cases.KINDS)], FORMED[:5])
 def test_bfloat16_is_multiplied_as_it_is_and_equals_float32(case, accelerator):
     arrays, parameters, constants = cases.numbers(case, jnp.bfloat16)
     parameters = jax.tree.map(lambda x: x.astype(jnp.float32), parameters)
