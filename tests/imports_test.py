@@ -19,6 +19,7 @@ LEVELS = {
     "_checksums": -1,
     "_tables": -1,
     "_graph_batch": -1,
+    "_token_batch": -1,
     "mesh": 0,
     "graphs": 1,
     "kernels": 1,
@@ -44,7 +45,7 @@ def test_import_loads_jax_and_numpy_only():
         "import sys, jaxcl; "
         "heavy = {'flax', 'optax', 'chex', 'orbax', 'tensorflow_datasets', 'sklearn', "
         "'scipy.stats', 'matplotlib', 'tensorflow', 'tyro', 'jinja2', 'PIL', "
-        "'tqdm', 'safetensors'}; "
+        "'tqdm', 'safetensors', 'tokenizers'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(

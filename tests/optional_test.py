@@ -17,7 +17,8 @@ BARE = """
 import sys
 for package in ("flax", "optax", "orbax", "chex", "tensorflow_datasets", "array_record",
                 "matplotlib", "PIL", "sklearn", "jinja2", "tyro", "tqdm",
-                "tensorboardX", "safetensors", "optuna", "absl"):
+                "tensorboardX", "safetensors", "optuna", "absl",
+                "tokenizers"):
     sys.modules[package] = None
 """
 
@@ -62,6 +63,21 @@ def test_arrays_are_data_without_any_extra(tmp_path):
     assert length == "5"
     assert "the source 'digits' needs sklearn" in said
     assert said.endswith("pip install 'jaxcl[tools]'")
+
+
+def test_sentences_are_read_without_any_extra_and_vocabularies_name_theirs():
+    program = (
+        "from jaxcl import data\n"
+        "topics = data.text.open('topics', 'train[:3]')\n"
+        "print(data.size(topics))\n"
+        "try:\n"
+        "    data.text.learn(['a'])\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    size, said = bare(program).stdout.splitlines()
+    assert size == "3"
+    assert said == "a vocabulary needs tokenizers: pip install 'jaxcl[data]'"
 
 
 def test_a_command_without_its_packages_ends_with_one_line():

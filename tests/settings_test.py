@@ -71,6 +71,7 @@ PARTS = (
     recipes.Images(),
     recipes.Instead(),
     recipes.graphs.Graphs(),
+    recipes.text.Sentences(),
     graphs_settings.Training(),
     graphs_settings.Compared(),
     graphs_nodes.Training(),
@@ -97,6 +98,7 @@ ZERO = {
     "penalty_alignment", "noise", "eta", "snapshots", "view_noise", "view_dropout",
     "view_scale", "mean_scale", "flip", "beta_factor", "dense_limit", "optax_limit",
     "held_out", "ground", "max_unreadable", "ratio", "drop_edges", "mask_features",
+    "apart", "dropout",
 }  # fmt: skip
 # The seeds of the sweep are a number of seeds.
 ZERO_OF_ONE = {(sweep.Settings, "seeds")}

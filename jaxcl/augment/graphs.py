@@ -17,7 +17,6 @@ the nearest float32 to 0.3 lies above, and 0.29 of 100 is 29, though the nearest
 lies below).
 """
 
-import fractions
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -192,7 +191,7 @@ def mask_features(key: jax.Array, graphs: GraphBatch, *, ratio: float) -> GraphB
     """
     ratio, keys = _checked(key, graphs, ratio)
     f = graphs.nodes.shape[1]
-    lost = int(_shares(ratio, f)[f])
+    lost = int(transforms.shares(ratio, f)[f])
     masked = jax.vmap(lambda key: jax.random.permutation(key, f) < lost)(keys)
     masked = masked[_owner(graphs.node_graph, keys)] & graphs.node_valid[:, None]
     return graphs._replace(nodes=jnp.where(masked, 0, graphs.nodes))
@@ -420,20 +419,9 @@ def _count(valid: jax.Array, graph: jax.Array, keys: jax.Array) -> jax.Array:
     )
 
 
-def _shares(ratio: float, largest: int) -> np.ndarray:
-    """floor(ratio n) for n = 0 ... largest, int32.
-
-    On the host in integers. The ratio is the simplest fraction close to the float:
-    nothing but rounding lies between, since up to 10^6 no other fraction does.
-    """
-    exact = fractions.Fraction(ratio).limit_denominator(10**6)
-    n = np.arange(largest + 1, dtype=np.int64)
-    return (n * exact.numerator // exact.denominator).astype(np.int32)
-
-
 def _share(ratio: float, counts: jax.Array, room: jax.Array) -> jax.Array:
     """floor(ratio n) for each graph, int32 [G]."""
-    return jnp.asarray(_shares(ratio, len(room)))[counts]
+    return jnp.asarray(transforms.shares(ratio, len(room)))[counts]
 
 
 def _share_but_one(ratio: float, counts: jax.Array, graphs: GraphBatch) -> jax.Array:

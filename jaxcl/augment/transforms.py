@@ -4,11 +4,13 @@ A transform is a pure function of (key, example). Examples may be images, token 
 padded graphs: nothing here looks inside.
 """
 
+import fractions
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcl import _checks
 
@@ -65,6 +67,44 @@ def without_key(function: Callable[[Any], Any]) -> Transform:
     [ 0 -1 -2]
     """
     return lambda key, example: function(example)
+
+
+def one_of(*choices: Transform) -> Transform:
+    """Makes a transform that applies one of several, drawn uniformly for each example.
+
+    The key is split in two: the first draws, the second is what the drawn transform
+    gets. All must give arrays of the same shapes. Under `vmap`, as in `views`, all are
+    computed.
+
+    Args:
+      *choices: functions (key, example) -> example.
+
+    Returns:
+      A function (key, example) -> example.
+
+    Raises:
+      TypeError: if a choice is not callable.
+      ValueError: if there is none.
+
+    >>> flip = one_of(without_key(jnp.negative), without_key(lambda x: x))
+    >>> print(abs(flip(jax.random.key(0), jnp.arange(3))))
+    [0 1 2]
+    """
+    for i, choice in enumerate(choices):
+        if not callable(choice):
+            raise TypeError(
+                "choices must be functions (key, example) -> example, "
+                f"got {choice!r} at {i}"
+            )
+    if not choices:
+        raise ValueError("choices must be at least one transform, got none")
+
+    def transform(key: jax.Array, example: Any) -> Any:
+        drawing, own = jax.random.split(key)
+        drawn = jax.random.randint(drawing, (), 0, len(choices))
+        return jax.lax.switch(drawn, choices, own, example)
+
+    return transform
 
 
 def views(key: jax.Array, batch: Any, transform: Transform, count: int = 2) -> Any:
@@ -130,3 +170,14 @@ def views_by_keys(keys: jax.Array, batch: Any, transform: Transform) -> Any:
         rows = split[0].update(spec=jax.P(split[0].spec[0]))
         views_of_all = jax.sharding.auto_axes(views_of_all, out_sharding=rows)
     return views_of_all(keys, batch)
+
+
+def shares(ratio: float, largest: int) -> np.ndarray:
+    """floor(ratio n) for n = 0 ... largest, int32.
+
+    On the host in integers. The ratio is the simplest fraction close to the float:
+    nothing but rounding lies between, since up to 10^6 no other fraction does.
+    """
+    exact = fractions.Fraction(ratio).limit_denominator(10**6)
+    n = np.arange(largest + 1, dtype=np.int64)
+    return (n * exact.numerator // exact.denominator).astype(np.int32)

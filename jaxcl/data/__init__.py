@@ -6,8 +6,15 @@ else has a position, so a resumed run sees what an unbroken one would. `feed` gi
 same batches on a mesh.
 """
 
-from jaxcl.data import graphs
-from jaxcl.data.batching import ahead, batches, feed, permutation, put
+from jaxcl.data import graphs, text
+from jaxcl.data.batching import (
+    ahead,
+    batches,
+    batches_per_epoch,
+    feed,
+    permutation,
+    put,
+)
 from jaxcl.data.dataset import (
     Column,
     Dataset,
@@ -31,6 +38,7 @@ __all__ = [
     "array_splits",
     "arrays",
     "batches",
+    "batches_per_epoch",
     "default_data_dir",
     "digits",
     "feed",
@@ -44,6 +52,7 @@ __all__ = [
     "put",
     "size",
     "size_in_bytes",
+    "text",
     "tfds",
     "to_memory",
 ]

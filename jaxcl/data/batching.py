@@ -47,6 +47,8 @@ def batches(
     batch_size: int,
     seed: int = 0,
     *,
+    groups: np.ndarray | None = None,
+    once: np.ndarray | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Callable[[int], Batch]:
@@ -56,10 +58,17 @@ def batches(
     its end are dropped. The batch of a step depends on (seed, step) and on nothing that
     happened before.
 
+    With groups, every batch is of one group: each is cut for itself, and the batches of
+    all are shuffled. So examples of one shape meet, in all processes.
+
     Args:
       dataset: any data set of at least `batch_size` examples.
       batch_size: examples per step, over all processes.
       seed: chooses the permutations.
+      groups: the group of each example, int [n]; None: those of a column that has an
+        attribute `groups`, such as `text.TokenRows`, else all examples are one.
+      once: int [n]; of examples with the same number one is drawn for each epoch. None:
+        an epoch has all of them.
       process_index: which of the processes this one is; None: `jax.process_index()`.
       process_count: number of processes; each reads only its own consecutive rows
         of the batch, batch_size / process_count of them. None: `jax.process_count()`.
@@ -71,13 +80,15 @@ def batches(
     Raises:
       TypeError: if a number is not an integer.
       ValueError: if the data set is smaller than a batch, or the processes do not
-        divide it.
+        divide it; or if groups are so small that an epoch might have no batch.
 
     >>> gray = dataset_lib.from_arrays("made up", np.zeros((5, 8, 8), np.uint8))
     >>> print(batches(gray, 2, seed=0)(1)["index"])
     [1 4]
     """
-    rows = _indices(dataset, batch_size, seed, process_index, process_count)
+    rows = _indices(
+        dataset, batch_size, seed, groups, once, process_index, process_count
+    )
 
     def batch(step: int) -> Batch:
         index = rows(step)
@@ -91,6 +102,8 @@ def _indices(
     dataset: dataset_lib.Dataset,
     batch_size: int,
     seed: int,
+    groups: np.ndarray | None = None,
+    once: np.ndarray | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Callable[[int], np.ndarray]:
@@ -116,13 +129,22 @@ def _indices(
             f"process_index must be less than process_count {process_count}, "
             f"got {process_index}"
         )
-    steps_per_epoch = n // batch_size
+    groups = dataset_lib.groups_of(dataset) if groups is None else groups
+    steps_per_epoch = batches_per_epoch(dataset, batch_size, groups=groups, once=once)
     rows = batch_size // process_count
 
     # Two epochs: a prefetching thread is ahead of the caller at the border.
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
-        return permutation(n, seed, epoch).astype(np.int32)
+        drawn = permutation(n, seed, epoch).astype(np.int32)
+        if once is not None:
+            drawn = drawn[np.sort(np.unique(once[drawn], return_index=True)[1])]
+        if groups is None:
+            return drawn
+        each = _cut(drawn, groups, batch_size)
+        # Epochs are less than 2^63: this order is no other's.
+        shuffled = permutation(len(each), seed, epoch + 2**63)
+        return each[shuffled[:steps_per_epoch]].reshape(-1)
 
     def indices(step: int) -> np.ndarray:
         # Steps may be arrays of no axes, such as `state.step`.
@@ -133,6 +155,68 @@ def _indices(
         return order(epoch)[first : first + rows].copy()
 
     return indices
+
+
+def batches_per_epoch(
+    dataset: dataset_lib.Dataset,
+    batch_size: int,
+    *,
+    groups: np.ndarray | None = None,
+    once: np.ndarray | None = None,
+) -> int:
+    """How many batches an epoch of `batches` has.
+
+    Args:
+      dataset: as there.
+      batch_size: examples per step, over all processes.
+      groups: as there.
+      once: as there. With groups, what is drawn decides how many each has; an epoch has
+        as many batches as any draw gives, at most one less for each group.
+
+    Returns:
+      The number.
+
+    Raises:
+      TypeError: if groups or once are no integers.
+      ValueError: if they are of another length, or if it would be 0.
+
+    >>> gray = dataset_lib.from_arrays("made up", np.zeros((9, 8, 8), np.uint8))
+    >>> batches_per_epoch(gray, 2, groups=np.arange(9) % 2)
+    4
+    """
+    n, name = dataset_lib.size(dataset), dataset.name
+    groups = dataset_lib.groups_of(dataset) if groups is None else groups
+    for argument, numbers in (("groups", groups), ("once", once)):
+        if numbers is not None:
+            _checks.labels(argument, numbers, n)
+    if groups is None:
+        found = (n if once is None else len(np.unique(once))) // batch_size
+    elif once is None:
+        found = int((np.unique(groups, return_counts=True)[1] // batch_size).sum())
+    else:
+        pairs = np.unique(np.stack([groups, once]), axis=1)[0]
+        left_over = np.minimum(
+            np.unique(pairs, return_counts=True)[1], batch_size - 1
+        ).sum()
+        found = max(0, int(-((left_over - len(np.unique(once))) // batch_size)))
+    if not found:
+        raise ValueError(
+            f"batch_size must be so small that an epoch of {name} has a batch, got "
+            f"{batch_size}, for {n} examples"
+            + ("" if groups is None else f" in {len(np.unique(groups))} groups")
+            + ("" if once is None else f", {len(np.unique(once))} of them in an epoch")
+        )
+    return found
+
+
+def _cut(drawn: np.ndarray, groups: np.ndarray, batch_size: int) -> np.ndarray:
+    """Batches [k, batch_size] of one group each, in the order in which it is drawn."""
+    of = groups[drawn]
+    by_group = drawn[np.argsort(of, kind="stable")]
+    ends = np.cumsum(np.unique(of, return_counts=True)[1])
+    parts = np.split(by_group, ends[:-1])
+    kept = [part[: len(part) - len(part) % batch_size] for part in parts]
+    return np.concatenate(kept).reshape(-1, batch_size)
 
 
 def put(tree: T, sharding: jax.sharding.Sharding) -> T:
@@ -170,22 +254,26 @@ def feed(
     seed: int,
     rows: jax.NamedSharding,
     *,
+    groups: np.ndarray | None = None,
+    once: np.ndarray | None = None,
     on_device: bool | None = None,
 ) -> Callable[[int], Any]:
     """Batches on the mesh, each ready before it is asked for.
 
     A data set that fits lives on the devices, as uint8 for images, and a batch is taken
     there; another one is read and moved by a thread that is one step ahead. Both give
-    the arrays of `put(batches(dataset, batch_size, seed)(step), rows)`.
+    the arrays of `put(batches(dataset, batch_size, seed, ...)(step), rows)`.
 
     Args:
       dataset: any data set of at least `batch_size` examples.
       batch_size: examples per step, over all processes; the devices divide it.
       seed: chooses the permutations.
       rows: sharding of a batch.
+      groups: as `batches`.
+      once: as `batches`.
       on_device: whether the data set lives on every device; None: where it takes less
-        than a tenth of a device's memory, or of `memory_limit()` on a CPU, and is not
-        packed.
+        than a tenth of a device's memory, or of `memory_limit()` on a CPU, and its
+        batches are not put together on the host.
 
     Returns:
       A function from the step to a dictionary of global arrays, as of `batches`.
@@ -219,10 +307,10 @@ def feed(
             not packed and dataset_lib.size_in_bytes(dataset) <= _room(rows) // 10
         )
     if not on_device:
-        host = batches(dataset, batch_size, seed)
+        host = batches(dataset, batch_size, seed, groups=groups, once=once)
         return ahead(lambda step: put(host(step), rows))
 
-    indices = _indices(dataset, batch_size, seed)
+    indices = _indices(dataset, batch_size, seed, groups, once)
     whole = jax.NamedSharding(rows.mesh, jax.P())
     dataset = dataset_lib.to_memory(dataset, limit=sys.maxsize)
     columns = {

@@ -15,7 +15,9 @@ class Column(Protocol):
     An array of indices [n] gives a pytree of arrays [n, ...], always of one shape, so
     that no program is compiled twice: rows of tokens are columns too. A column with an
     attribute `per_pack`, such as `graphs.Packed`, puts so many examples together: n of
-    them give arrays [n / per_pack, ...].
+    them give arrays [n / per_pack, ...]. One with an attribute `groups` int [n], such
+    as `text.TokenRows`, gives arrays of one shape for examples of one group; it may be
+    None.
     """
 
     def __len__(self) -> int: ...
@@ -221,15 +223,32 @@ def size_in_bytes(dataset: Dataset) -> int:
 
 
 def is_packed(dataset: Dataset) -> bool:
-    """Whether a column puts several examples together.
+    """Whether a column puts batches together on the host.
 
     Args:
       dataset: any.
 
     Returns:
-      True if so: then an example has no row of its own.
+      True if so: then an example has no row of its own, or rows differ in shape.
     """
-    return any(hasattr(column, "per_pack") for column in dataset.columns.values())
+    packs = any(hasattr(column, "per_pack") for column in dataset.columns.values())
+    return packs or groups_of(dataset) is not None
+
+
+def groups_of(dataset: Dataset) -> np.ndarray | None:
+    """The group of each example, of which batches are drawn.
+
+    Args:
+      dataset: any.
+
+    Returns:
+      int [n], of the first column that has groups; None where none has.
+    """
+    for column in dataset.columns.values():
+        groups = getattr(column, "groups", None)
+        if groups is not None:
+            return groups
+    return None
 
 
 def memory_limit() -> int:

@@ -18,6 +18,7 @@ from jaxcl import _optional
 
 _optional.require("optax", "jaxcl.evaluation", "train")
 
+from jaxcl.evaluation.correlation import pair_correlation, spearman
 from jaxcl.evaluation.folds import (
     COSTS,
     FoldScores,
@@ -53,6 +54,13 @@ from jaxcl.evaluation.scores import (
     probe_scores,
     warn_of_unseen,
 )
+from jaxcl.evaluation.words import (
+    Words,
+    average_vectors,
+    count_words,
+    tf_idf,
+    word_vectors,
+)
 
 __all__ = [
     "COSTS",
@@ -61,7 +69,10 @@ __all__ = [
     "LinearProbe",
     "Neighbors",
     "ProbeScores",
+    "Words",
     "accuracy",
+    "average_vectors",
+    "count_words",
     "degree_histogram",
     "few_labels",
     "kernel_svm_folds",
@@ -73,13 +84,17 @@ __all__ = [
     "nearest",
     "online_probe",
     "online_probe_params",
+    "pair_correlation",
     "predict",
     "probe_scores",
     "represent",
     "ridge_probe",
+    "spearman",
     "stratified_folds",
     "svm_folds",
+    "tf_idf",
     "warn_of_unseen",
     "watch",
     "weisfeiler_lehman",
+    "word_vectors",
 ]

@@ -1,4 +1,6 @@
-"""Flax encoders and projectors: images or graphs to representations h to embeddings z.
+"""Flax encoders and projectors: from data to representations h to embeddings z.
+
+Data are images, graphs or sentences.
 
 Parameters are float32; `dtype` chooses the precision of the computation; h and z are
 float32 always.
@@ -9,6 +11,8 @@ from jaxcl import _optional
 _optional.require("flax", "jaxcl.models", "train")
 
 from jaxcl.models import graphs as graphs
+from jaxcl.models import text as text
+from jaxcl.models.bert import read_bert as read_bert
 from jaxcl.models.embedder import Embedder as Embedder
 from jaxcl.models.kinds import Described as Described
 from jaxcl.models.kinds import build as build
@@ -17,6 +21,7 @@ from jaxcl.models.kinds import initialize as initialize
 from jaxcl.models.kinds import kind_of as kind_of
 from jaxcl.models.of_graphs import GraphDescription as GraphDescription
 from jaxcl.models.of_images import Description as Description
+from jaxcl.models.of_text import TextDescription as TextDescription
 from jaxcl.models.resnet import BasicBlock as BasicBlock
 from jaxcl.models.resnet import BottleneckBlock as BottleneckBlock
 from jaxcl.models.resnet import ResNet as ResNet

@@ -1,4 +1,4 @@
-"""Models by the kind of data that they are given: images, graphs.
+"""Models by the kind of data that they are given: images, graphs, text.
 
 What differs between kinds is in a module of each; here is what they have in common, and
 the table of them. Another kind is another module and another line of the table.
@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxcl import _checks
-from jaxcl.models import of_graphs, of_images
+from jaxcl.models import of_graphs, of_images, of_text
 from jaxcl.models.embedder import Embedder
 
-Described = of_images.Description | of_graphs.GraphDescription
+Described = of_images.Description | of_graphs.GraphDescription | of_text.TextDescription
 
 
 class Kind(NamedTuple):
@@ -41,6 +41,7 @@ def _of(module: Any, description: type[Any]) -> Kind:
 KINDS = {
     "images": _of(of_images, of_images.Description),
     "graphs": _of(of_graphs, of_graphs.GraphDescription),
+    "text": _of(of_text, of_text.TextDescription),
 }
 
 
@@ -51,7 +52,7 @@ def kind_of(described: Described) -> str:
       described: of the model.
 
     Returns:
-      A name of the table, "images" or "graphs".
+      A name of the table, "images", "graphs" or "text".
 
     Raises:
       TypeError: if it is no description.
@@ -70,11 +71,12 @@ def build(described: Described) -> Embedder:
     """The model of a description.
 
     Args:
-      described: of images or of graphs.
+      described: of images, of graphs or of text.
 
     Returns:
-      A Flax module from pixels [n, h, w, c] to embeddings z [n, d], or from a
-      `GraphBatch` to z [p, G, d]; its method "represent" gives h in place of z.
+      A Flax module from pixels [n, h, w, c] or from a `TokenBatch` [n, L] to embeddings
+      z [n, d], or from a `GraphBatch` to z [p, G, d]; its method "represent" gives h in
+      place of z.
 
     Raises:
       ValueError: if a name is not one of those that the description lists.
@@ -90,7 +92,7 @@ def initialize(described: Described, key: jax.Array) -> dict[str, Any]:
     """Variables of an untrained model, in one program that never runs the model.
 
     Args:
-      described: of images or of graphs.
+      described: of images, of graphs or of text.
       key: random key.
 
     Returns:
@@ -119,10 +121,11 @@ def encode(described: Described, layer: str = "h") -> Callable[..., jax.Array]:
 
         h = encoder((uint8 / 255 - mean) / std)
 
-    graphs a `GraphBatch` with features, p packs of G graphs: n = p G.
+    graphs a `GraphBatch` with features, p packs of G graphs: n = p G, and sentences a
+    `TokenBatch` [n, L].
 
     Args:
-      described: of images or of graphs.
+      described: of images, of graphs or of text.
       layer: "h", the encoder's output, which probes read, or "z", the projector's,
         which the loss saw.
 
@@ -132,7 +135,8 @@ def encode(described: Described, layer: str = "h") -> Callable[..., jax.Array]:
 
     Raises:
       ValueError: if the layer is another one; when called, if images are not uint8 or
-        of another size, or nodes have another number of features.
+        of another size, nodes have another number of features, or rows of tokens have
+        more places than the encoder knows.
     """
     _checks.choice("layer", layer, ("h", "z"))
     model, kind = build(described), KINDS[kind_of(described)]

@@ -105,7 +105,7 @@ def read_description(directory: str | os.PathLike) -> Described:
         raise FileNotFoundError(
             f"{path}: no such file; expected the directory of an exported encoder, or "
             "of a run whose script calls models.write_description, as those of "
-            "experiments on images and on sets of graphs do"
+            "experiments on images, on sets of graphs and on text do"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -139,8 +139,9 @@ def load(
       layer: "h" or "z", as `encode`.
 
     Returns:
-      A function from uint8 images [n, h, w, c], or from a `GraphBatch` of n graphs
-      whose nodes have the features of the description, to h [n, r]; a
+      A function from uint8 images [n, h, w, c], from a `TokenBatch` [n, L], or from a
+      `GraphBatch` of n graphs whose nodes have the features of the description, to h
+      [n, r]; a
       `jax.tree_util.Partial`, so its variables are inputs of a compiled program.
 
     Raises:

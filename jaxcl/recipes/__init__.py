@@ -5,11 +5,13 @@ A script's settings extend those of its kind of data and of its losses:
     class Settings(recipes.ViewLoss, recipes.Images): ...
 
 `Training` is what all kinds of data share, `Images` is the one of images,
-`graphs.Graphs` that of graphs, `ViewLoss` serves any of them. What recipes make of
-settings is what probes and tools make as well: what a model is given is said once.
+`graphs.Graphs` that of graphs, `text.Sentences` that of sentences; `ViewLoss` serves
+any of them. What recipes make of settings is what probes and tools make as well: what a
+model is given is said once.
 """
 
 from jaxcl.recipes import graphs as graphs
+from jaxcl.recipes import text as text
 from jaxcl.recipes.images import WATCHED as WATCHED
 from jaxcl.recipes.images import Images as Images
 from jaxcl.recipes.images import check_images as check_images

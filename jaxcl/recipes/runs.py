@@ -15,6 +15,7 @@ import numpy as np
 from jaxcl import data, evaluation, models, training
 from jaxcl.recipes import graphs as graphs_lib
 from jaxcl.recipes import images as images_lib
+from jaxcl.recipes import text as text_lib
 from jaxcl.recipes import training as training_lib
 from jaxcl.training import checkpoints
 
@@ -28,7 +29,7 @@ class Kind(NamedTuple):
     Attributes:
       column: name of the column of examples.
       split: part of a source that is encoded where none is named.
-      open: (described, source, split) to a data set that the encoder can be given.
+      open: (encoder, source, split) to a data set that the encoder can be given.
       first_variables: (described, seed) to those with which a run begins.
       represent: (described, variables, column, layer=..., batch_size=...) to rows.
       takes: from a description to what the encoder takes, in words.
@@ -60,11 +61,24 @@ def _takes_graphs(described: models.GraphDescription) -> str:
     return "graphs, features of nodes " + ", ".join(f"{k} [{c}]" for c, k in parts)
 
 
+def _open_text(encoder: "Encoder", source: str, split: str) -> data.Dataset:
+    if encoder.directory is None:
+        raise ValueError("encoder must have a directory, where its vocabulary lies")
+    described: Any = encoder.described
+    return text_lib.open_like(
+        described,
+        source,
+        split,
+        directory=encoder.directory,
+        settings=encoder.settings,
+    )
+
+
 KINDS = {
     "images": Kind(
         column="image",
         split="test",
-        open=images_lib.open_like,
+        open=lambda encoder, *which: images_lib.open_like(encoder.described, *which),
         first_variables=images_lib.first_variables,
         represent=_represent_images,
         takes=lambda described: f"images {'x'.join(map(str, described.shape))}",
@@ -72,10 +86,18 @@ KINDS = {
     "graphs": Kind(
         column="graph",
         split="train",
-        open=graphs_lib.open_like,
+        open=lambda encoder, *which: graphs_lib.open_like(encoder.described, *which),
         first_variables=graphs_lib.first_variables,
         represent=graphs_lib.represent,
         takes=_takes_graphs,
+    ),
+    "text": Kind(
+        column="sentence",
+        split="train",
+        open=_open_text,
+        first_variables=text_lib.first_variables,
+        represent=text_lib.represent,
+        takes=lambda described: f"sentences of up to {described.positions} tokens",
     ),
 }
 
@@ -89,6 +111,7 @@ class Encoder(NamedTuple):
       variables: of the model.
       step: of the run's checkpoint; None where it was exported.
       averaged: whether the weights are a moving average.
+      directory: where it was opened; None where it was not.
     """
 
     described: models.Described
@@ -96,16 +119,23 @@ class Encoder(NamedTuple):
     variables: Any
     step: int | None = None
     averaged: bool = False
+    directory: pathlib.Path | None = None
 
     @property
     def kind(self) -> Kind:
         """What is known of the data that it takes."""
         return KINDS[models.kind_of(self.described)]
 
+    def open(self, source: str, split: str) -> data.Dataset:
+        """Examples that the encoder can be given."""
+        return self.kind.open(self, source, split)
+
     def represent(
         self, column: Any, *, layer: str = "h", batch_size: int = 500
     ) -> np.ndarray:
-        """h [n, r] or z [n, d] of images, or of graphs that are not packed."""
+        """h [n, r] or z [n, d] of images, of graphs that are not packed, or of rows of
+        tokens.
+        """
         return self.kind.represent(
             self.described, self.variables, column, layer=layer, batch_size=batch_size
         )
@@ -143,7 +173,8 @@ def open_encoder(
                 f"step must be None, for {directory} holds an exported encoder, got "
                 f"{step}"
             )
-        return Encoder(described, {}, models.read_variables(directory, described))
+        exported = models.read_variables(directory, described)
+        return Encoder(described, {}, exported, directory=directory)
     settings = training.load_settings(directory)
     averaged = average and bool(settings.get("average"))
     # Of the shapes alone: nothing is computed.
@@ -155,7 +186,7 @@ def open_encoder(
     found, at = checkpoints.restore_variables(directory, wanted, step=step)
     [(model,)] = [tuple(found[k].values()) for k in found if k != "model_state"]
     variables = {"params": model, **found["model_state"]}
-    return Encoder(described, settings, variables, at, averaged)
+    return Encoder(described, settings, variables, at, averaged, directory)
 
 
 class Labelled(NamedTuple):

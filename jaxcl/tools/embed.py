@@ -12,17 +12,17 @@ from jaxcl import _files, _rules, data, recipes
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Writes what an encoder makes of images or graphs into an .npz file."""
+    """Writes what an encoder makes of images, graphs or sentences into an .npz file."""
 
     directory: Annotated[str, tyro.conf.Positional]
     """Directory of a run, or of an exported encoder."""
     out: str
     """The file to write: arrays "embeddings" [n, r], and "labels" [n] if there are."""
     source: str | None = None
-    """Images of the encoder's size, or graphs whose nodes have the features that it
-    knows; None: the source of the run."""
+    """Images of the encoder's size, graphs whose nodes have the features that it knows,
+    or sentences; None: the source of the run."""
     split: str | None = None
-    """Part of the source; None: "test" of images, all graphs."""
+    """Part of the source; None: "test" of images, all graphs or sentences."""
     layer: Literal["h", "z"] = "h"
     """The encoder's output, or the projector's, which the loss saw."""
     step: _rules.Index | None = None
@@ -32,7 +32,7 @@ class Settings:
     untrained: bool = False
     """The encoder before its first step instead."""
     batch_size: _rules.Count = 500
-    """Images or graphs encoded at a time."""
+    """Examples encoded at a time."""
 
 
 def main(s: Settings) -> np.ndarray:
@@ -66,7 +66,7 @@ def main(s: Settings) -> np.ndarray:
         )
     kind = encoder.kind
     split = kind.split if s.split is None else s.split
-    dataset = kind.open(encoder.described, source, split)
+    dataset = encoder.open(source, split)
     if s.untrained:
         encoder = encoder.untrained()
     embeddings = encoder.represent(

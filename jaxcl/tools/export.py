@@ -6,12 +6,13 @@ from typing import Annotated
 
 import tyro
 
-from jaxcl import _rules, models, recipes
+from jaxcl import _rules, data, models, recipes
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Writes encoder.safetensors and encoder.json, for `jaxcl.models.load`."""
+    """Writes encoder.safetensors and encoder.json, for `jaxcl.models.load`; of an
+    encoder of sentences tokenizer.json as well."""
 
     directory: Annotated[str, tyro.conf.Positional]
     """Directory of a run."""
@@ -52,6 +53,10 @@ def main(s: Settings) -> pathlib.Path:
         "settings": dict(encoder.settings),
     }
     models.save(out, encoder.described, encoder.variables, trained=trained)
+    if isinstance(encoder.described, models.TextDescription):
+        data.text.write(
+            out, recipes.text.read_vocabulary(encoder.described, s.directory)
+        )
     print(
         f"{weights}: {encoder.described.encoder} for "
         f"{encoder.kind.takes(encoder.described)}, step {encoder.step}\n"

@@ -35,7 +35,7 @@ def probe(
       ValueError: if graphs do not fit the encoder, or a class is too small for the
         folds.
     """
-    dataset = pretrained.kind.open(pretrained.described, source, s.train_split)
+    dataset = pretrained.open(source, s.train_split)
     labels = labels_of(dataset)
     evaluation.stratified_folds(labels, s.folds)  # refuses before anything is encoded
     graphs, column = data.graphs.graphs_of(dataset), dataset.columns["graph"]

@@ -97,6 +97,11 @@ def main(
             f"source must be given (--source): {s.directory} is no run that names it"
         )
     kind = models.kind_of(pretrained.described)
+    if kind not in _READ:
+        raise ValueError(
+            f"directory must be a run on {' or '.join(_READ)}, got one on {kind}; "
+            "jaxcl embed writes what its encoder makes of a source"
+        )
     for other, names in _READ.items():
         _rules.unread(s, names, unless=kind == other, which=f"a run on {other}")
     probe: Any = {"images": probe_images, "graphs": folds.probe}[kind]

@@ -192,3 +192,92 @@ def test_put_places_arrays_and_keys():
         assert {leaf.sharding for leaf in jax.tree.leaves(placed)} == {sharding}
     key = data.put(jax.random.key(3), whole)
     assert jax.random.key_data(key).tolist() == [0, 3]
+
+
+# Groups. ------------------------------------------------------------------------------
+
+GROUPS = np.array([0] * 9 + [1] * 3 + [2] * 11, np.int32)
+
+
+def test_a_batch_is_of_one_group_and_epochs_are_whole():
+    batches = data.batches(DATASET, 4, seed=2, groups=GROUPS)
+    each = data.batches_per_epoch(DATASET, 4, groups=GROUPS)
+    assert each == 2 + 0 + 2
+    seen, orders = set(), set()
+    for epoch in range(40):
+        index = np.array([batches(epoch * each + i)["index"] for i in range(each)])
+        of = GROUPS[index]
+        assert (of == of[:, :1]).all()
+        assert len(set(index.reshape(-1).tolist())) == 16
+        orders.add(tuple(of[:, 0].tolist()))
+        seen |= set(index.reshape(-1).tolist())
+    assert len(orders) == 6  # of two and two batches
+    assert seen == set(range(N)) - {9, 10, 11}
+
+
+def test_groups_depend_on_seed_and_step_alone():
+    unbroken = data.batches(DATASET, 4, seed=2, groups=GROUPS)
+    expected = [unbroken(step)["index"] for step in range(12)]
+    resumed = data.batches(DATASET, 4, seed=2, groups=GROUPS)
+    for step in (11, 3, 7):
+        np.testing.assert_array_equal(resumed(step)["index"], expected[step])
+    parts = [
+        data.batches(
+            DATASET, 4, seed=2, groups=GROUPS, process_index=i, process_count=2
+        )
+        for i in range(2)
+    ]
+    for step in (0, 5, 9):
+        joined = np.concatenate([part(step)["index"] for part in parts])
+        np.testing.assert_array_equal(joined, expected[step])
+    rows = jaxcl.data_parallel()[1]
+    for on_device in (True, False):
+        fed = data.feed(DATASET, 8, 2, rows, groups=GROUPS, on_device=on_device)
+        whole = data.batches(DATASET, 8, seed=2, groups=GROUPS)
+        for step in (0, 3):
+            chex.assert_trees_all_equal(jax.device_get(fed(step)), whole(step))
+
+
+def test_one_group_is_cut_as_no_groups_are():
+    same = data.batches(DATASET, 5, seed=3, groups=np.zeros(N, np.int32))
+    plain = data.batches(DATASET, 5, seed=3)
+    epochs = [
+        {frozenset(b(step)["index"].tolist()) for step in range(4)}
+        for b in (same, plain)
+    ]
+    assert epochs[0] == epochs[1]
+
+
+def test_of_examples_with_one_number_an_epoch_has_one():
+    once = np.arange(N, dtype=np.int32) // 2  # 12 of them, the last one alone
+    batches = data.batches(DATASET, 4, seed=1, once=once)
+    assert data.batches_per_epoch(DATASET, 4, once=once) == 3
+    chosen = []
+    for epoch in range(60):
+        index = np.concatenate([batches(3 * epoch + i)["index"] for i in range(3)])
+        assert sorted(once[index]) == list(range(12))
+        chosen.append((np.sort(index)[:-1] % 2).tolist())
+    # 660 fair coins: mean 330, standard deviation 12.8.
+    assert abs(np.sum(chosen) - 330) < 5 * 12.8
+
+
+def test_groups_and_numbers_have_as_many_batches_in_each_epoch():
+    once, groups = np.arange(N) // 2, (np.arange(N) % 2).astype(np.int32)
+    each = data.batches_per_epoch(DATASET, 2, groups=groups, once=once)
+    assert each == 5  # of 12 examples at most one in each group is left over
+    batches = data.batches(DATASET, 2, seed=0, groups=groups, once=once)
+    for epoch in range(30):
+        index = np.array([batches(each * epoch + i)["index"] for i in range(each)])
+        assert (groups[index[:, 0]] == groups[index[:, 1]]).all()
+        assert len(set(once[index.reshape(-1)].tolist())) == 2 * each
+
+
+def test_groups_that_give_no_batch_are_refused():
+    with pytest.raises(ValueError, match="epoch of made up has a batch, got 12, for"):
+        data.batches(DATASET, 12, groups=GROUPS)
+    with pytest.raises(
+        ValueError, match=r"groups must have shape \(23,\), got \(22,\)"
+    ):
+        data.batches(DATASET, 4, groups=GROUPS[1:])
+    with pytest.raises(TypeError, match="once must be an integer array"):
+        data.batches(DATASET, 4, once=GROUPS / 2)

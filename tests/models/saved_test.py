@@ -123,7 +123,10 @@ def test_nodes_with_other_features_are_refused_in_words(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "smells"}, "kind must be one of 'images', 'graphs', got 'smells'"),
+        (
+            {"kind": "smells"},
+            "kind must be one of 'images', 'graphs', 'text', got 'smells'",
+        ),
         ({"format": "jaxcl encoder 9"}, "'jaxcl encoder 1' or 'jaxcl encoder 2', got"),
         ({"kind": "images"}, "not an encoder's description"),
         ({"kind": None}, "kind must be one of"),
@@ -149,7 +152,9 @@ def test_descriptions_that_are_no_ones_are_refused(tmp_path, change, words):
 def test_models_of_graphs_that_are_not_there_are_named(change, words):
     with pytest.raises(ValueError, match=words):
         models.build(GRAPHS._replace(**change))
-    with pytest.raises(TypeError, match="must be a Description or GraphDescription"):
+    with pytest.raises(
+        TypeError, match="must be a Description or GraphDescription or TextD"
+    ):
         models.build("gin")
 
 
