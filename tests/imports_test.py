@@ -45,7 +45,7 @@ def test_import_loads_jax_and_numpy_only():
         "import sys, jaxcl; "
         "heavy = {'flax', 'optax', 'chex', 'orbax', 'tensorflow_datasets', 'sklearn', "
         "'scipy.stats', 'matplotlib', 'tensorflow', 'tyro', 'jinja2', 'PIL', "
-        "'tqdm', 'safetensors', 'tokenizers'}; "
+        "'tqdm', 'safetensors', 'tokenizers', 'grain'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(

@@ -18,7 +18,7 @@ import sys
 for package in ("flax", "optax", "orbax", "chex", "tensorflow_datasets", "array_record",
                 "matplotlib", "PIL", "sklearn", "jinja2", "tyro", "tqdm",
                 "tensorboardX", "safetensors", "optuna", "absl",
-                "tokenizers"):
+                "tokenizers", "grain"):
     sys.modules[package] = None
 """
 
@@ -70,14 +70,18 @@ def test_sentences_are_read_without_any_extra_and_vocabularies_name_theirs():
         "from jaxcl import data\n"
         "topics = data.text.open('topics', 'train[:3]')\n"
         "print(data.size(topics))\n"
-        "try:\n"
-        "    data.text.learn(['a'])\n"
-        "except ImportError as error:\n"
-        "    print(error)\n"
+        "for call in (data.text.learn, data.streamed):\n"
+        "    try:\n"
+        "        call(['a'])\n"
+        "    except ImportError as error:\n"
+        "        print(error)\n"
     )
-    size, said = bare(program).stdout.splitlines()
+    size, *said = bare(program).stdout.splitlines()
     assert size == "3"
-    assert said == "a vocabulary needs tokenizers: pip install 'jaxcl[data]'"
+    assert said == [
+        "a vocabulary needs tokenizers: pip install 'jaxcl[data]'",
+        "reading with several threads needs grain: pip install 'jaxcl[data]'",
+    ]
 
 
 def test_a_command_without_its_packages_ends_with_one_line():

@@ -3,6 +3,7 @@
 A transform takes and gives a `TokenBatch` of one row: tokens [L], valid [L]. What it
 takes away stays where it is and is not valid any more; no shape changes, and what is
 not valid is neither counted nor drawn. `augment.views` applies a transform to a batch.
+`pick` is for images with several captions: it takes a row of each, and gives one.
 
 What happens to a row depends on its key and on what is valid in it: not on the room
 that it has. The first token, which is special, is never changed. Ratios are exact:
@@ -110,6 +111,44 @@ def crop(key: jax.Array, row: TokenBatch, *, ratio: float = 0.2) -> TokenBatch:
     rank = jnp.cumsum(among, dtype=jnp.int32) - 1
     kept = (rank >= start) & (rank < start + m - lost)
     return row._replace(valid=row.valid & (kept | ~among))
+
+
+def pick(key: jax.Array, captions: TokenBatch) -> TokenBatch:
+    """Draws one of the captions of an image, evenly.
+
+    Args:
+      key: random key.
+      captions: tokens [c, L]. Those that are missing have no valid token and are never
+        drawn.
+
+    Returns:
+      A row, tokens [L]; the first one if all are missing.
+
+    Raises:
+      TypeError: if captions is no `TokenBatch`.
+      ValueError: if a shape is wrong, or there is no row.
+
+    Source:
+      LaCLIP, https://arxiv.org/abs/2305.20088, of a caption and its rewrites.
+
+    >>> three = TokenBatch(jnp.arange(6).reshape(3, 2), jnp.array([[True] * 2] * 3))
+    >>> print(pick(jax.random.key(0), three).tokens.shape)
+    (2,)
+    """
+    if not isinstance(captions, TokenBatch):
+        raise TypeError(f"captions must be a TokenBatch, got {type(captions).__name__}")
+    _checks.array("captions.tokens", captions.tokens, "c L")
+    _checks.same_shape(
+        "captions.tokens", captions.tokens, "captions.valid", captions.valid
+    )
+    if not len(captions.tokens):
+        raise ValueError("captions must hold at least one row, got none")
+    there = jnp.any(captions.valid, axis=1)
+    count = jnp.sum(there, dtype=jnp.int32)
+    drawn = jax.random.randint(key, (), 0, jnp.maximum(count, 1), jnp.int32)
+    rank = jnp.cumsum(there, dtype=jnp.int32) - 1
+    place = jnp.argmax(there & (rank == drawn))
+    return jax.tree.map(lambda x: x[place], captions)
 
 
 def _checked(row: Any, ratio: Any) -> tuple[float, jax.Array]:

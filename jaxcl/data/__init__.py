@@ -6,7 +6,7 @@ else has a position, so a resumed run sees what an unbroken one would. `feed` gi
 same batches on a mesh.
 """
 
-from jaxcl.data import graphs, text
+from jaxcl.data import graphs, pairs, text
 from jaxcl.data.batching import (
     ahead,
     batches,
@@ -29,11 +29,13 @@ from jaxcl.data.dataset import (
 from jaxcl.data.files import array_splits, arrays, digits
 from jaxcl.data.prepared import default_data_dir, is_prepared, tfds
 from jaxcl.data.sources import open
+from jaxcl.data.streaming import Stream, streamed
 
 __all__ = [
     "Column",
     "Dataset",
     "Rows",
+    "Stream",
     "ahead",
     "array_splits",
     "arrays",
@@ -47,11 +49,13 @@ __all__ = [
     "is_prepared",
     "memory_limit",
     "open",
+    "pairs",
     "part",
     "permutation",
     "put",
     "size",
     "size_in_bytes",
+    "streamed",
     "text",
     "tfds",
     "to_memory",

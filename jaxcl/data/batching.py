@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxcl import _checks
 from jaxcl.data import dataset as dataset_lib
+from jaxcl.data import streaming
 
 Batch = dict[str, Any]
 T = TypeVar("T")
@@ -257,12 +258,14 @@ def feed(
     groups: np.ndarray | None = None,
     once: np.ndarray | None = None,
     on_device: bool | None = None,
+    threads: int | None = None,
 ) -> Callable[[int], Any]:
     """Batches on the mesh, each ready before it is asked for.
 
     A data set that fits lives on the devices, as uint8 for images, and a batch is taken
-    there; another one is read and moved by a thread that is one step ahead. Both give
-    the arrays of `put(batches(dataset, batch_size, seed, ...)(step), rows)`.
+    there; another one is read, by several threads where that takes long, and moved by
+    one that is a step ahead. Both give the arrays of
+    `put(batches(dataset, batch_size, seed, ...)(step), rows)`.
 
     Args:
       dataset: any data set of at least `batch_size` examples.
@@ -274,11 +277,14 @@ def feed(
       on_device: whether the data set lives on every device; None: where it takes less
         than a tenth of a device's memory, or of `memory_limit()` on a CPU, and its
         batches are not put together on the host.
+      threads: that read what does not live on the devices; None: several, as of
+        `streamed`, where a column says that it is lazy, else one. Several need Grain.
 
     Returns:
       A function from the step to a dictionary of global arrays, as of `batches`.
 
     Raises:
+      ImportError: if grain is needed and not installed.
       TypeError: if a number is not an integer.
       ValueError: as `batches`; if the devices do not divide the batch or its packs;
         or if a packed set, put together on the host, is to live on the devices.
@@ -308,6 +314,11 @@ def feed(
         )
     if not on_device:
         host = batches(dataset, batch_size, seed, groups=groups, once=once)
+        if threads is None:
+            lazy = any(getattr(c, "lazy", False) for c in dataset.columns.values())
+            threads = streaming.default_threads() if lazy else 1
+        if _checks.count("threads", threads) > 1:
+            host = streaming.streamed(host, threads=threads)
         return ahead(lambda step: put(host(step), rows))
 
     indices = _indices(dataset, batch_size, seed, groups, once)

@@ -17,7 +17,9 @@ class Column(Protocol):
     attribute `per_pack`, such as `graphs.Packed`, puts so many examples together: n of
     them give arrays [n / per_pack, ...]. One with an attribute `groups` int [n], such
     as `text.TokenRows`, gives arrays of one shape for examples of one group; it may be
-    None.
+    None. One with a method `subset`, such as `pairs.Captions`, gives the column of some
+    examples, of its own kind; those of other columns are read when they are asked. One
+    whose `lazy` is true reads files, and several threads may ask at once.
     """
 
     def __len__(self) -> int: ...
@@ -143,6 +145,8 @@ def part(dataset: Dataset, start: int, stop: int) -> Dataset:
     def cut(column: Any) -> Any:
         if isinstance(column, np.ndarray):
             return column[start:stop]
+        if hasattr(column, "subset"):
+            return column.subset(np.arange(start, stop))
         return _Part(column, start, stop)
 
     columns = {name: cut(column) for name, column in dataset.columns.items()}
@@ -167,9 +171,11 @@ def take(dataset: Dataset, indices: np.ndarray) -> Dataset:
         raise ValueError(f"{dataset.name}: a part must hold examples, got none")
 
     def taken(column: Any) -> Any:
-        return (
-            column[indices] if type(column) is np.ndarray else _Taken(column, indices)
-        )
+        if type(column) is np.ndarray:
+            return column[indices]
+        if hasattr(column, "subset"):
+            return column.subset(indices)
+        return _Taken(column, indices)
 
     columns = {name: taken(column) for name, column in dataset.columns.items()}
     return dataset._replace(columns=columns)
@@ -300,6 +306,8 @@ def _read(column: Column, block: int) -> Column:
         return column
     if isinstance(column, np.ndarray):
         return np.asarray(column)  # the same memory, mapped or not
+    if isinstance(column[np.arange(1)], list):
+        return column  # of texts, which are there
     n, everything = len(column), None
     for start in range(0, n, block):
         rows = column[np.arange(start, min(start + block, n))]

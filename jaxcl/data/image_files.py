@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Formats that no other file is mistaken for, where a name has no ending.
 _CERTAIN = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
+_MORE = "; --max_pixels allows more"  # of `jaxcl prepare`, which reads files
 
 
 class Unreadable(ValueError):
@@ -57,7 +59,14 @@ class Pixels(NamedTuple):
     done: tuple[str, ...]
 
 
-def look(path: str, *, max_pixels: int, upright: bool, any_name: bool = True) -> Look:
+def look(
+    path: str,
+    *,
+    max_pixels: int,
+    upright: bool,
+    any_name: bool = True,
+    content: bytes | None = None,
+) -> Look:
     """Reads the header of an image file.
 
     Args:
@@ -65,6 +74,7 @@ def look(path: str, *, max_pixels: int, upright: bool, any_name: bool = True) ->
       max_pixels: width times height that are allowed.
       upright: whether `size` is needed as it is after turning; a PNG is decoded for it.
       any_name: False if the name says nothing of the format: it must be a usual one.
+      content: as of `read`.
 
     Returns:
       What the header says.
@@ -73,7 +83,7 @@ def look(path: str, *, max_pixels: int, upright: bool, any_name: bool = True) ->
       Unreadable: if it is no image, too large, or of numbers without a known range.
     """
     formats = None if any_name else _CERTAIN
-    with _opened(path, max_pixels, formats) as (image, _):
+    with _opened(path, max_pixels, formats, content) as (image, _):
         _check_numbers(path, image)
         size = image.size
         if upright and image.format == "TIFF":  # its `size` depends on Pillow's version
@@ -85,7 +95,13 @@ def look(path: str, *, max_pixels: int, upright: bool, any_name: bool = True) ->
 
 
 def read(
-    path: str, *, gray: bool, ground: int, max_pixels: int, edge: int | None = None
+    path: str,
+    *,
+    gray: bool,
+    ground: int,
+    max_pixels: int,
+    edge: int | None = None,
+    content: bytes | None = None,
 ) -> Pixels:
     """Decodes an image file: the first frame, turned as its tag says, without alpha.
 
@@ -97,6 +113,9 @@ def read(
       ground: gray level 0 to 255 on which transparent images are composited.
       max_pixels: width times height that are allowed, of a scaled strip, too.
       edge: pixels of both sides, as `resized` makes them, or None.
+      content: of the file, where it is known; path is what messages call it then, and
+        other threads may read images at the same time, so what a decoder warns of is
+        not in `done`.
 
     Returns:
       The image, and what was done to it.
@@ -105,7 +124,7 @@ def read(
       Unreadable: if it is damaged, too large, or of numbers without a known range.
     """
     done: list[str] = []
-    with _opened(path, max_pixels) as (image, said):
+    with _opened(path, max_pixels, content=content) as (image, said):
         _check_numbers(path, image)
         form = image.format
         # Of colors Pillow keeps the upper 8 bits, as can be seen before it loads.
@@ -136,8 +155,8 @@ def read(
         if width * height > max_pixels:
             raise Unreadable(
                 path,
-                f"scaled to {width}x{height}, it has more than {max_pixels:,} pixels; "
-                "--max_pixels allows more",
+                f"scaled to {width}x{height}, it has more than {max_pixels:,} pixels"
+                + _MORE * (content is None),
             )
         if min(flat.size) < edge:
             done.append("smaller than --resize, enlarged")
@@ -183,9 +202,46 @@ def _formats() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _opened(
-    path: str, max_pixels: int, formats: tuple[str, ...] | None = None
+    path: str,
+    max_pixels: int,
+    formats: tuple[str, ...] | None = None,
+    content: bytes | None = None,
 ) -> Iterator[tuple[Any, list[Any]]]:
     """An open file and what is warned of it; whatever fails names it and says why."""
+    pillow = _pillow()
+    try:
+        with contextlib.ExitStack() as stack:
+            said: list[Any] = []
+            if content is None:
+                said = stack.enter_context(_listening(max_pixels))
+            # Not by its name: Pillow maps a TIFF then, and scrambles a turned one.
+            if content is None:
+                file: Any = stack.enter_context(open(path, "rb"))
+            else:
+                file = io.BytesIO(content)
+            of = formats or _formats()
+            image = stack.enter_context(pillow.open(file, formats=of))
+            if image.width * image.height > max_pixels:
+                raise pillow.DecompressionBombError
+            yield image, said
+    except (Unreadable, ImportError):
+        raise
+    except pillow.DecompressionBombError as error:
+        raise Unreadable(
+            path, f"more than {max_pixels:,} pixels{_MORE * (content is None)}"
+        ) from error
+    except pillow.UnidentifiedImageError as error:
+        reason, unknown = _unidentified(path, content)
+        raise Unreadable(path, reason, unknown) from error
+    # A damaged file makes decoders raise whatever they come upon.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise Unreadable(path, " ".join(reason.split())) from error
+
+
+@contextlib.contextmanager
+def _listening(max_pixels: int) -> Iterator[list[Any]]:
+    """What is warned of, and Pillow's limit set: both are the whole process's."""
     pillow = _pillow()
     limit = pillow.MAX_IMAGE_PIXELS
     try:
@@ -193,33 +249,18 @@ def _opened(
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
-            # Not by its name: Pillow maps a TIFF then, and scrambles a turned one.
-            with (
-                open(path, "rb") as file,
-                pillow.open(file, formats=formats or _formats()) as image,
-            ):
-                yield image, said
-    except (Unreadable, ImportError):
-        raise
-    except pillow.DecompressionBombError as error:
-        raise Unreadable(
-            path, f"more than {max_pixels:,} pixels; --max_pixels allows more"
-        ) from error
-    except pillow.UnidentifiedImageError as error:
-        reason, unknown = _unidentified(path)
-        raise Unreadable(path, reason, unknown) from error
-    # A damaged file makes decoders raise whatever they come upon.
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise Unreadable(path, " ".join(reason.split())) from error
+            yield said
     finally:
         pillow.MAX_IMAGE_PIXELS = limit
 
 
-def _unidentified(path: str) -> tuple[str, bool]:
+def _unidentified(path: str, content: bytes | None = None) -> tuple[str, bool]:
     """Why nothing opens a file, and whether it is of no known format."""
-    with open(path, "rb") as file:
-        start = file.read(16)
+    if content is None:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    else:
+        start = content[:16]
     if not start:
         return "the file is empty", True
     for name in _CERTAIN:

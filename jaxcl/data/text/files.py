@@ -191,11 +191,11 @@ def _rows(path: str, columns: Sequence[Name]) -> tuple[list[int], list[list[str]
             raise ValueError(
                 f"{path}: a .txt has the column 0 alone, got {_listed(columns)}"
             )
-        rows = ((number, [line]) for number, line in _lines(path))
+        rows = ((number, [line]) for number, line in numbered_lines(path))
     elif kind == ".tsv":
-        rows = ((number, line.split("\t")) for number, line in _lines(path))
+        rows = ((number, line.split("\t")) for number, line in numbered_lines(path))
     else:
-        rows = _commas(path)
+        rows = commas(path)
     first = next(rows, None)
     if first is None:
         return [], []
@@ -240,7 +240,7 @@ def _objects(path: str, columns: Sequence[Name]) -> tuple[list[int], list[list[s
                 f"{path}: columns of a .jsonl have names, such as sentence='text', got "
                 f"{column!r}"
             )
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
             content = json.loads(line)
         except ValueError as error:
@@ -261,8 +261,9 @@ def _objects(path: str, columns: Sequence[Name]) -> tuple[list[int], list[list[s
     return lines, found
 
 
-def _commas(path: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader((line + "\n" for _, line in _lines(path)), strict=True)
+def commas(path: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells of a `.csv`, by row, with the number of its last line."""
+    reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), strict=True)
     while True:
         try:
             cells = next(reader)
@@ -273,7 +274,7 @@ def _commas(path: str) -> Iterator[tuple[int, list[str]]]:
         yield reader.line_num, cells
 
 
-def _lines(path: str) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: str) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, from 1. Nothing but a line feed ends a line."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: there is no such file")
