@@ -15,6 +15,8 @@ import jaxcl
 from experiments import gpu, moco, simclr
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import chunks, loop
+from experiments.clip import __main__ as clip
+from experiments.clip import settings as clip_settings
 from experiments.gaussianity import images as gaussianity_images
 from experiments.gaussianity import sweep, synthetic, synthetic_settings
 from experiments.graphs import finetune as graphs_finetune
@@ -24,6 +26,7 @@ from experiments.graphs import settings as graphs_settings
 from experiments.graphs import speed as graphs_speed
 from experiments.kernel_infonce import compare, search
 from experiments.kernel_infonce import pretraining as kernel_pretraining
+from experiments.pair_graph import __main__ as pair_graph
 from experiments.pods import __main__ as pods
 from experiments.pods import blocks as pods_blocks
 from experiments.pods import settings as pods_settings
@@ -42,6 +45,7 @@ COMMANDS = {
     "simclr": (simclr.main, simclr.Settings()),
     "moco": (moco.main, moco.Settings()),
     "spectral_clustering": (spectral.main, spectral.Settings()),
+    "pair_graph": (pair_graph.main, pair_graph.Settings()),
     "kernel_infonce compare": (compare.main, compare.Settings()),
     "kernel_infonce search": (search.main, search.Settings()),
     "sc_infonce synthetic": (sc_synthetic.main, sc_synthetic.Settings()),
@@ -53,6 +57,7 @@ COMMANDS = {
     "graphs finetune": (graphs_finetune.main, graphs_finetune.Settings()),
     "graphs nodes": (graphs_nodes.main, graphs_nodes.Settings()),
     "graphs speed": (graphs_speed.main, graphs_speed.Settings()),
+    "clip": (clip.main, clip_settings.Settings()),
     "benchmark losses": (benchmark.main, benchmark.Settings()),
     "benchmark chunks": (chunks.main, chunks.Settings()),
     "benchmark loop": (loop.main, loop.Settings()),
@@ -72,6 +77,9 @@ PARTS = (
     recipes.Instead(),
     recipes.graphs.Graphs(),
     recipes.text.Sentences(),
+    recipes.pairs.Pairs(),
+    recipes.PairLoss(),
+    clip_settings.Training(),
     graphs_settings.Training(),
     graphs_settings.Compared(),
     graphs_nodes.Training(),
@@ -98,11 +106,11 @@ ZERO = {
     "penalty_alignment", "noise", "eta", "snapshots", "view_noise", "view_dropout",
     "view_scale", "mean_scale", "flip", "beta_factor", "dense_limit", "optax_limit",
     "held_out", "ground", "max_unreadable", "ratio", "drop_edges", "mask_features",
-    "apart", "dropout",
+    "apart", "dropout", "bias",
 }  # fmt: skip
 # The seeds of the sweep are a number of seeds.
 ZERO_OF_ONE = {(sweep.Settings, "seeds")}
-NEGATIVE = {"alpha", "beta", "alphas", "betas"}
+NEGATIVE = {"alpha", "beta", "alphas", "betas", "bias"}
 
 
 def _numbers(kind):

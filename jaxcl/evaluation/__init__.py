@@ -47,6 +47,13 @@ from jaxcl.evaluation.monitors import (
 )
 from jaxcl.evaluation.neighbors import Neighbors, knn, nearest
 from jaxcl.evaluation.representations import represent
+from jaxcl.evaluation.retrieval import (
+    chance_recall,
+    class_indices,
+    prompts,
+    recall,
+    zero_shot,
+)
 from jaxcl.evaluation.scores import (
     ProbeScores,
     accuracy,
@@ -72,6 +79,8 @@ __all__ = [
     "Words",
     "accuracy",
     "average_vectors",
+    "chance_recall",
+    "class_indices",
     "count_words",
     "degree_histogram",
     "few_labels",
@@ -87,6 +96,8 @@ __all__ = [
     "pair_correlation",
     "predict",
     "probe_scores",
+    "prompts",
+    "recall",
     "represent",
     "ridge_probe",
     "spearman",
@@ -97,4 +108,5 @@ __all__ = [
     "watch",
     "weisfeiler_lehman",
     "word_vectors",
+    "zero_shot",
 ]

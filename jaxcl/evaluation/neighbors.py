@@ -70,7 +70,7 @@ def nearest(
             f"k must be at most the {len(keys) - exclude_self}{others} keys, got {k}"
         )
     found = _nearest(
-        _unit(queries), _unit(keys), k=k, exclude_self=exclude_self, block=block
+        unit(queries), unit(keys), k=k, exclude_self=exclude_self, block=block
     )
     return Neighbors(*jax.device_get(found))
 
@@ -156,7 +156,7 @@ def _vote(
     return labels[rows, first]
 
 
-def _unit(h: np.ndarray) -> np.ndarray:
+def unit(h: np.ndarray) -> np.ndarray:
     """Rows of length one in float32; a zero row stays zero.
 
     `kernels.unit` in NumPy: h may hold float64 values that float32 cannot.

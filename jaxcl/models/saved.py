@@ -102,6 +102,12 @@ def read_description(directory: str | os.PathLike) -> Described:
     """
     path = pathlib.Path(directory) / "encoder.json"
     if not path.is_file():
+        towers = [p.parent.name for p in sorted(path.parent.glob("*/encoder.json"))]
+        if towers:
+            raise FileNotFoundError(
+                f"{path}: no such file; there are encoders in its directories "
+                f"{', '.join(towers)}"
+            )
         raise FileNotFoundError(
             f"{path}: no such file; expected the directory of an exported encoder, or "
             "of a run whose script calls models.write_description, as those of "

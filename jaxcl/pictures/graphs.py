@@ -85,19 +85,21 @@ def curves(
     levels: Mapping[str, Mapping[str, float]],
     *,
     shares: Collection[str] = (),
+    logarithmic: bool = True,
     title: str = "",
 ) -> None:
-    """Draws numbers against the step, a panel each, with level lines of theory.
+    """Draws numbers against the step, a panel each, with level lines.
 
     Args:
       path: the PNG to write.
-      steps: [n]; most is expected to happen in the first.
+      steps: [n].
       panels: numbers [n], by the label of their axis.
-      levels: for some labels, values by name.
+      levels: for some labels, values by name, such as those of theory, or bounds.
       shares: labels whose numbers lie in [0, 1].
+      logarithmic: of the step, where most is expected to happen in the first ones.
       title: of the picture.
     """
-    figure = style.blank(3.8 * len(panels), 4.2)
+    figure = style.blank(max(3.8 * len(panels), 6.4), 4.2)
     style.heading(figure, style.literal(title, 90))
     drawn = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (label, values) in zip(drawn, panels.items(), strict=True):
@@ -118,10 +120,13 @@ def curves(
             style.legend_above(axes, columns=1)
         if label in shares:
             axes.set_ylim(0, 1.05)
-        axes.set_xscale("symlog", linthresh=1)
+        if logarithmic:
+            axes.set_xscale("symlog", linthresh=1)
+        else:
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
         axes.set_xlim(0, max(1, steps[-1]))
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-        axes.set_xlabel("step (logarithmic)")
+        axes.set_xlabel("step (logarithmic)" if logarithmic else "step")
         axes.set_ylabel(label)
     style.save(figure, path)
 

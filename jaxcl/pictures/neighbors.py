@@ -14,7 +14,7 @@ from matplotlib import collections, lines, patches
 from jaxcl.data.graphs import Graphs
 from jaxcl.pictures import layouts, style
 
-_SAME, _OTHER = "#009E73", "#D3380F"  # green and red of different lightness
+SAME, OTHER = "#009E73", "#D3380F"  # green and red of different lightness
 
 
 def montage(
@@ -49,7 +49,7 @@ def montage(
       ValueError: for wrong shapes, values or labels out of range, or a path that is
         no PNG.
     """
-    queries, keys = _images("queries", queries), _images("keys", keys)
+    queries, keys = pixels("queries", queries), pixels("keys", keys)
     if queries.shape[1:] != keys.shape[1:]:
         raise ValueError(
             f"queries and keys must be images of one shape, got {queries.shape[1:]} "
@@ -339,7 +339,7 @@ def _sheet(
                     fill=False,
                     lw=3,
                     ls="-" if same else (0, (2.2, 1.1)),
-                    ec=_SAME if same else _OTHER,
+                    ec=SAME if same else OTHER,
                 )
             )
             write(
@@ -348,7 +348,7 @@ def _sheet(
                 y + tall + 0.07,
                 sizes[label],
                 ha="center",
-                color=style.TEXT if same else _OTHER,
+                color=style.TEXT if same else OTHER,
                 weight="normal" if same else "bold",
             )
             cosine = f"{cosines[i, j]:.2f}"
@@ -357,7 +357,7 @@ def _sheet(
             write(
                 cosine, x + wide / 2, y + tall + 0.23, 9, ha="center", color=style.QUIET
             )
-    keyed = (("same class", "-", _SAME), ("another class", (0, (2.2, 1.1)), _OTHER))
+    keyed = (("same class", "-", SAME), ("another class", (0, (2.2, 1.1)), OTHER))
     legend = axes.legend(
         [patches.Patch(fill=False, ec=c, lw=2.5, ls=s) for _, s, c in keyed],
         [name for name, _, _ in keyed],
@@ -386,7 +386,7 @@ def _sheet(
     style.save(figure, path)
 
 
-def _images(name: str, images: np.ndarray) -> np.ndarray:
+def pixels(name: str, images: np.ndarray) -> np.ndarray:
     """Images as floats in [0, 1], [n, h, w] or [n, h, w, 3]."""
     images = np.asarray(images)
     if images.ndim == 4 and images.shape[3] == 1:

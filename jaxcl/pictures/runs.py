@@ -106,12 +106,67 @@ def learning_curves(
             path_effects=_halo(),
         )
     for axes in (left, right):
-        style.plain(axes)
-        axes.set_xlabel("optimization step")
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+        _of_steps(axes)
     style.heading(figure, style.literal(title))
     style.save(figure, path)
+
+
+def number_curves(
+    path: str | os.PathLike,
+    steps: Sequence[float] | np.ndarray,
+    numbers: Mapping[str, Sequence[float] | np.ndarray],
+    *,
+    bounds: Mapping[str, float] | None = None,
+    title: str = "",
+) -> None:
+    """Draws numbers of a run against the step, such as what its loss learns.
+
+    Args:
+      path: the PNG to write.
+      steps: optimization steps [n], increasing.
+      numbers: by their name the values [n], a panel for each; a name may end in its
+        unit: "temperature (dimensionless)".
+      bounds: by the name of such numbers one that they cannot pass, drawn as a level
+        line.
+      title: of the whole picture.
+
+    Raises:
+      ValueError: if there are no numbers, their count differs from that of the steps, a
+        bound is of none of them, or path is not a PNG.
+    """
+    unknown = sorted(set(bounds or {}) - set(numbers))
+    if not numbers or unknown:
+        raise ValueError(
+            f"numbers must hold a name, and all those of bounds, got {list(numbers)} "
+            f"and bounds of {unknown}"
+        )
+    figure = style.blank(max(4.6 * len(numbers), 8.4), 4.0)
+    panels = figure.subplots(1, len(numbers), sharex=True, squeeze=False)[0]
+    names = style.distinct(list(numbers), most=40)
+    for axes, name, shown in zip(panels, numbers, names, strict=True):
+        xs, values = _series(f"numbers of {name!r}", steps, numbers[name])
+        marker = "o" if len(xs) <= 20 else None
+        axes.plot(xs, values, color=style.COLORS[0], lw=2, marker=marker, ms=4)
+        if bounds and name in bounds:
+            axes.axhline(
+                bounds[name],
+                color=style.COLORS[4],
+                lw=1.6,
+                dashes=(5, 2),
+                label=f"bound, {bounds[name]:g}",
+            )
+            style.legend_above(axes)
+        _of_steps(axes)
+        axes.set_ylabel(shown)
+    style.heading(figure, style.literal(title))
+    style.save(figure, path)
+
+
+def _of_steps(axes: mpl_axes.Axes) -> None:
+    style.plain(axes)
+    axes.set_xlabel("optimization step")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
 
 
 def embedding_map(

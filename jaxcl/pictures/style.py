@@ -8,6 +8,7 @@ import collections
 import functools
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -182,9 +183,70 @@ def heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
 
 def width(text: str, size: float, weight: str = "normal") -> float:
     """Of a line of text at a size in points, in inches."""
+    if not text.strip():
+        return 1 / 72  # matplotlib has no path of nothing
     font = font_manager.FontProperties(weight=weight)
     path = textpath.TextPath((0, 0), text, size=size, prop=font)
     return max(float(path.get_extents().x1), 1.0) / 72  # an empty path has no extents
+
+
+def wrapped(
+    text: object, room: float, size: float, lines: int, weight: str = "normal"
+) -> list[str]:
+    """Text of others as `literal` gives it, in lines that fit into a room in inches.
+
+    Words stay whole where they fit into a line, so text without spaces is cut anywhere.
+    What does not fit into so many lines is left out at the end.
+
+    >>> wrapped("a photo of a dog", 0.6, 10, 2)
+    ['a photo', 'of a dog']
+    >>> wrapped("a photo of a dog", 0.6, 10, 1)
+    ['a pho…']
+    """
+    room *= 0.96  # drawn letters are whole pixels apart, and so a little wider
+    most = int(72 * room / (0.2 * size)) + 1  # letters of a line, however narrow
+    start = literal(str(text)[: lines * most], 10 * lines * most)
+    families = tuple(matplotlib.rcParams["font.family"])
+
+    def fits(letters: Sequence[str]) -> bool:
+        widths = (_advance(letter, weight, families) for letter in letters)
+        return sum(widths) * size / 72 <= room
+
+    def cut(letters: list[str], end: str = "") -> int:
+        """How many letters fit before an end, at least one."""
+        few, many = 1, min(len(letters), most)
+        while few < many:
+            middle = (few + many + 1) // 2
+            fit = fits([*letters[:middle], *end])
+            few, many = (middle, many) if fit else (few, middle - 1)
+        return few
+
+    found: list[list[str]] = [[]]
+    for word in start.split():
+        letters = re.findall(r"\\\$|.", word)  # an escaped dollar is one letter
+        if fits(longer := [*found[-1], *" "[: len(found[-1])], *letters]):
+            found[-1] = longer
+            continue
+        found += [[]] * bool(found[-1])
+        while len(found) <= lines and len(letters) > 1 and not fits(letters):
+            stop = cut(letters)
+            found[-1:] = [letters[:stop], []]
+            letters = letters[stop:]
+        found[-1] = letters
+        if len(found) > lines:
+            break
+    shown = ["".join(line) for line in found[:lines]]
+    if len(found) > lines:
+        end = "\N{HORIZONTAL ELLIPSIS}"
+        last = [*found[lines - 1], " ", *found[lines]]
+        shown[-1] = "".join(last[: cut(last, end)]).rstrip() + end
+    return shown
+
+
+@functools.cache
+def _advance(letter: str, weight: str, families: tuple[str, ...]) -> float:
+    """From a letter to the next one, in sizes; the families are those of rcParams."""
+    return width(f"x{letter}x", 72, weight) - width("xx", 72, weight)
 
 
 def fitting(room: float, labels: Sequence[str], size: float, most: int) -> int:

@@ -5,12 +5,14 @@ A script's settings extend those of its kind of data and of its losses:
     class Settings(recipes.ViewLoss, recipes.Images): ...
 
 `Training` is what all kinds of data share, `Images` is the one of images,
-`graphs.Graphs` that of graphs, `text.Sentences` that of sentences; `ViewLoss` serves
-any of them. What recipes make of settings is what probes and tools make as well: what a
-model is given is said once.
+`graphs.Graphs` that of graphs, `text.Sentences` that of sentences, `pairs.Pairs` that
+of images with captions. `ViewLoss` serves all but the last, which have `PairLoss`. What
+recipes make of settings is what probes and tools make as well: what a model is given is
+said once.
 """
 
 from jaxcl.recipes import graphs as graphs
+from jaxcl.recipes import pairs as pairs
 from jaxcl.recipes import text as text
 from jaxcl.recipes.images import WATCHED as WATCHED
 from jaxcl.recipes.images import Images as Images
@@ -28,6 +30,13 @@ from jaxcl.recipes.losses import ViewLoss as ViewLoss
 from jaxcl.recipes.losses import check_loss as check_loss
 from jaxcl.recipes.losses import make_kernel as make_kernel
 from jaxcl.recipes.losses import make_loss as make_loss
+from jaxcl.recipes.pair_losses import PairLoss as PairLoss
+from jaxcl.recipes.pair_losses import PairLossName as PairLossName
+from jaxcl.recipes.pair_losses import check_pair_loss as check_pair_loss
+from jaxcl.recipes.pair_losses import loss_numbers as loss_numbers
+from jaxcl.recipes.pair_losses import loss_params as loss_params
+from jaxcl.recipes.pair_losses import make_pair_loss as make_pair_loss
+from jaxcl.recipes.pair_losses import takes_groups as takes_groups
 from jaxcl.recipes.protocols import DIGITS as DIGITS
 from jaxcl.recipes.protocols import MNIST as MNIST
 from jaxcl.recipes.protocols import Instead as Instead

@@ -26,6 +26,8 @@ Monitor = Literal[
     "knn", "linear", "alignment", "uniformity", "effective_rank", "norm_cv"
 ]
 
+Augmentation = Literal["characters", "photographs", "moco", "crops", "identity"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Images(training_lib.Training):
@@ -36,8 +38,9 @@ class Images(training_lib.Training):
     directory: str = "runs/images"
     source: str = "digits"
     """Images: "digits", a .npz or .npy file, "tfds:NAME", or a prepared directory."""
-    augmentation: Literal["characters", "photographs", "moco"] = "characters"
-    """Affine maps and noise; crops, flips and colors of SimCLR; or of MoCo v2."""
+    augmentation: Augmentation = "characters"
+    """Affine maps and noise; crops, flips and colors of SimCLR, or of MoCo v2; crops
+    alone, of at least 80 % of the image; or none."""
     jitter: Annotated[float, _rules.inside("[0, 2.5]")] = 0.5
     """Strength of the colors of "photographs"; 1 for ImageNet, 0.5 for CIFAR."""
     blur: bool = False
@@ -145,9 +148,15 @@ def describe(s: Images, shape: tuple[int, ...]) -> models.Description:
     )
 
 
-def make_transform(s: Images, shape: tuple[int, ...]) -> augment.images.Transform:
-    """Returns transform(key, image) -> view of one image of a shape (h, w, c)."""
-    mean, std = STATISTICS[s.pixels]
+def make_transform(
+    s: Images, shape: tuple[int, ...], statistics: tuple[Any, Any] | None = None
+) -> augment.images.Transform:
+    """Returns transform(key, image) -> view of one image of a shape (h, w, c).
+
+    Pixels are standardized by (mean, std); None: as the settings say.
+    """
+    mean, std = STATISTICS[s.pixels] if statistics is None else statistics
+    size: Any = tuple(shape[:2])
     return {
         "characters": lambda: augment.images.characters(
             rotation=20,
@@ -159,16 +168,23 @@ def make_transform(s: Images, shape: tuple[int, ...]) -> augment.images.Transfor
             std=std,
         ),
         "photographs": lambda: augment.images.simclr(
-            (shape[0], shape[1]), strength=s.jitter, blur=s.blur, mean=mean, std=std
+            size, strength=s.jitter, blur=s.blur, mean=mean, std=std
         ),
-        "moco": lambda: _moco_transform((shape[0], shape[1]), mean, std),
+        "moco": lambda: _chain(_of_moco(size), mean, std),
+        "crops": lambda: _chain([_light_crop(size)], mean, std),
+        "identity": lambda: _chain([], mean, std),
     }[s.augmentation]()
 
 
-def _moco_transform(
-    size: tuple[int, int], mean: Any, std: Any
-) -> augment.images.Transform:
-    steps: list[augment.images.Transform] = [
+def _light_crop(size: tuple[int, int]) -> augment.images.Transform:
+    """What CLIP does to an image: left and right stay what they are, so do colors."""
+    return functools.partial(
+        augment.images.random_resized_crop, size=size, scale=(0.8, 1.0), ratio=(1, 1)
+    )
+
+
+def _of_moco(size: tuple[int, int]) -> list[augment.images.Transform]:
+    return [
         functools.partial(
             augment.images.random_resized_crop, size=size, scale=(0.2, 1.0)
         ),
@@ -183,9 +199,15 @@ def _moco_transform(
         ),
         augment.images.random_grayscale,
     ]
+
+
+def _chain(
+    steps: list[augment.images.Transform], mean: Any, std: Any
+) -> augment.images.Transform:
+    """The steps, and pixels standardized at their end."""
     if mean is not None:
         standardize = functools.partial(augment.images.normalize, mean=mean, std=std)
-        steps.append(augment.images.without_key(standardize))
+        steps = [*steps, augment.images.without_key(standardize)]
     return augment.images.chain(*steps)
 
 

@@ -193,9 +193,18 @@ def _of_rows(of_examples: Any, z: jax.Array) -> Any:
     return jnp.repeat(jnp.asarray(of_examples), z.shape[1])
 
 
-def make_kernel(s: ViewLoss) -> kernels.Kernel:
-    """The kernel of the settings, for "kernel_info_nce" and "kcl"."""
-    t, second = s.temperature, s.second_temperature or s.temperature
+def make_kernel(s: Any, temperature: Any = None) -> kernels.Kernel:
+    """The kernel of the settings, for "kernel_info_nce" and "kcl".
+
+    Args:
+      s: settings of a loss, of views or of pairs.
+      temperature: in place of that of the settings, such as one that is learned.
+
+    Returns:
+      A kernel.
+    """
+    t = s.temperature if temperature is None else temperature
+    second = s.second_temperature or t
     members = kernels.gaussian(t), kernels.exponential(s.power, second)
     weights = (1 - s.weight, s.weight)
     return {

@@ -8,7 +8,7 @@ from matplotlib import figure as mpl_figure
 
 from jaxcl import pictures
 from jaxcl.data.graphs import Graphs
-from jaxcl.pictures import graphs, studies, style
+from jaxcl.pictures import graphs, pairs, studies, style
 from tests.pictures import legible
 
 NAMES = (
@@ -64,6 +64,11 @@ def _curves(path, random):
     )
 
 
+def _numbers(path, random):
+    numbers = {name: random.random(3) for name in NAMES[:4]}
+    pictures.number_curves(path, [1, 2, 3], numbers, title=TITLE)
+
+
 def _points(random):
     z = random.standard_normal((2 * COUNT, 4))
     return z / np.linalg.norm(z, axis=1, keepdims=True), np.arange(2 * COUNT) // 2
@@ -87,10 +92,36 @@ def _dots(path, random):
     studies.dots(path, NAMES, accuracy, title=TITLE, **how)
 
 
+def _retrieval(path, random):
+    near = np.stack([random.permutation(COUNT)[:3] for _ in NAMES])
+    found = pairs.Found(np.arange(COUNT), near, random.random(near.shape))
+    groups = np.arange(COUNT), np.arange(COUNT)
+    of = random.random((COUNT, 4, 4)), NAMES, groups, found, found
+    pictures.retrieval(path, *of, title=TITLE, note="$all$_")
+
+
+def _similarities(path, random):
+    groups = np.arange(COUNT), np.arange(COUNT)
+    of = random.random((COUNT, COUNT)), NAMES, groups
+    pictures.similarities(path, *of, name="$cosine$", title=TITLE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
-    [_map, _montage, _graph_montage, _bars, _curves, _snapshots, _partitions, _dots],
+    [
+        _map,
+        _montage,
+        _graph_montage,
+        _bars,
+        _curves,
+        _numbers,
+        _snapshots,
+        _partitions,
+        _dots,
+        _retrieval,
+        _similarities,
+    ],
 )
 def test_any_name_is_drawn_as_it_is(draw, tmp_path, monkeypatch):
     texts, legends = [], []

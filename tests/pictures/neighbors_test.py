@@ -83,7 +83,7 @@ def test_every_graph_lies_in_its_frame(tmp_path):
 def test_frames_tell_right_from_wrong(tmp_path):
     found = [p.get_edgecolor() for p in drawn(tmp_path).axes[0].patches]
     right = LABELS[GOOD["neighbors"]] == LABELS[GOOD["queries"]][:, None]
-    expected = [neighbors._SAME if same else neighbors._OTHER for same in right.ravel()]
+    expected = [neighbors.SAME if same else neighbors.OTHER for same in right.ravel()]
     assert found == [matplotlib.colors.to_rgba(color) for color in expected]
 
 

@@ -51,6 +51,16 @@ class PicturesTest(parameterized.TestCase):
             title="SimCLR on digits",
         )
 
+    def draw_numbers(self, num=200):
+        steps = np.arange(1, num + 1)
+        pictures.number_curves(
+            self.path,
+            steps,
+            {"temperature": 0.01 + 0.06 / steps, "bias": -10 + steps / 50},
+            bounds={"temperature": 0.01},
+            title="CLIP on digits, seed 0",
+        )
+
     def draw_map(self, **options):
         pictures.embedding_map(
             self.path,
@@ -83,7 +93,7 @@ class PicturesTest(parameterized.TestCase):
             draw()
         return save.call_args.args[0]
 
-    @parameterized.parameters("draw_curves", "draw_map", "draw_montage")
+    @parameterized.parameters("draw_curves", "draw_map", "draw_montage", "draw_numbers")
     def test_one_readable_png_is_written_and_nothing_else(self, draw):
         settings = dict(matplotlib.rcParams)
         getattr(self, draw)()
@@ -113,12 +123,18 @@ class PicturesTest(parameterized.TestCase):
         self.assertEqual(self.path.read_bytes(), before)
         self.assertLen(list(self.path.parent.iterdir()), 1)
 
-    @parameterized.parameters("curves", "few", "map", "montage", "narrow", "color")
+    @parameterized.parameters(
+        "curves", "few", "map", "montage", "narrow", "color", "numbers", "one number"
+    )
     def test_no_text_hides_another_or_leaves_the_picture(self, which):
         draw = {
             "curves": self.draw_curves,
             "few": lambda: self.draw_curves(3),
             "map": self.draw_map,
+            "numbers": self.draw_numbers,
+            "one number": lambda: pictures.number_curves(
+                self.path, [1], {"temperature": [0.07]}
+            ),
             "montage": lambda: self.draw_montage(k=8),
             "narrow": lambda: self.draw_montage(k=1),
             "color": lambda: self.draw_montage((6, 9, 3)),
@@ -130,7 +146,7 @@ class PicturesTest(parameterized.TestCase):
         def drawn(right):
             self.draw_montage(right=right)
             picture = mpl_image.imread(self.path)
-            return count(picture, neighbors._SAME), count(picture, neighbors._OTHER)
+            return count(picture, neighbors.SAME), count(picture, neighbors.OTHER)
 
         legend = drawn((True, True))[1]
         self.assertLess(legend, 1500)  # the only red when all is right
@@ -153,6 +169,15 @@ class PicturesTest(parameterized.TestCase):
             self.assertAlmostEqual((bottom - top) / (right - left), shape[0] / shape[1])
         expected = np.random.default_rng(0).random((5, *shape))[0].squeeze()
         np.testing.assert_allclose(images[0].get_array(), expected, atol=1 / 255)
+
+    def test_numbers_that_are_not_there_are_refused(self):
+        for numbers in ({}, {"loss": [1.0]}):
+            with self.assertRaisesRegex(ValueError, "numbers must hold a name"):
+                pictures.number_curves(
+                    self.path, [1], numbers, bounds={"temperature": 0.01}
+                )
+        with self.assertRaisesRegex(ValueError, "numbers of 'loss' and its steps must"):
+            pictures.number_curves(self.path, [1, 2], {"loss": [1.0]})
 
     @parameterized.parameters(60, 119, 120, 200)
     def test_a_mean_is_drawn_in_the_middle_of_what_it_is_of(self, num):

@@ -19,7 +19,9 @@ def sets_of(n, labels=True, size=8):
     return data.from_arrays("made up", pixels, np.arange(n) % 3 if labels else None)
 
 
-@pytest.mark.parametrize("augmentation", ["characters", "photographs", "moco"])
+@pytest.mark.parametrize(
+    "augmentation", ["characters", "photographs", "moco", "crops", "identity"]
+)
 def test_pixels_are_standardized_for_views_and_for_probes_alike(augmentation):
     s = dataclasses.replace(TINY, pixels="cifar", augmentation=augmentation, jitter=0.0)
     gray = np.full((2, 8, 8, 3), 128, np.uint8)
@@ -45,6 +47,21 @@ def test_pixels_are_standardized_for_views_and_for_probes_alike(augmentation):
     assert view.shape == (8, 8, 3)
     np.testing.assert_allclose(view[3:5, 3:5].mean((0, 1)), given[0], atol=1.2)
     assert abs(view[3:5, 3:5].mean() - 128 / 255) > 0.2  # not the pixels themselves
+
+
+def test_light_crops_leave_left_and_right_and_colors_as_they_are():
+    ramp = jnp.broadcast_to(jnp.arange(16.0)[None, :, None] / 16, (16, 16, 3))
+    s = dataclasses.replace(TINY, augmentation="crops")
+    crop = jax.jit(jax.vmap(recipes.make_transform(s, (16, 16, 3)), (0, None)))
+    seen = np.asarray(crop(jax.random.split(jax.random.key(0), 16), ramp))
+    assert seen.shape == (16, 16, 16, 3)
+    assert (np.diff(seen, axis=2) >= -1e-6).all()  # none is mirrored
+    np.testing.assert_allclose(seen[..., 0], seen[..., 1], rtol=1e-6)
+    widths = seen[:, 0, -1, 0] - seen[:, 0, 0, 0]
+    assert widths.min() > 0.7
+    assert widths.max() - widths.min() > 0.02
+    plain = recipes.make_transform(dataclasses.replace(s, augmentation="identity"), ())
+    np.testing.assert_array_equal(plain(jax.random.key(0), ramp), ramp)
 
 
 def test_plain_and_normalized_projectors_differ_by_the_normalization():

@@ -1,0 +1,1 @@
+"""Images and their captions: CLIP and its relatives, retrieval, zero-shot classes."""
