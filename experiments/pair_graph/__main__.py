@@ -9,7 +9,7 @@ clustering of the graph of images and captions. Images of a few classes are desc
 by the phrases of their class, now and then by others; embeddings are free vectors, so
 what is left is the loss. Shown are the learned distributions beside those of the graph,
 and whether captions that related images share, or rewrites of one text (LaCLIP), help
-spectral clustering to find the classes. With a file, its embeddings are held against
+spectral clustering to find the classes. With files, their embeddings are held against
 their own graph. At the end: whether images and captions are Gaussian.
 """
 
@@ -26,24 +26,32 @@ from experiments.pair_graph.settings import Settings, check
 from jaxcl import _cli, _files, report
 
 
-def of_file(s: Settings, directory: pathlib.Path) -> dict[str, Any]:
-    """Holds embeddings of a file beside their own graph."""
-    pairs, images, texts, c = laws.read(s.embeddings, s.most_nodes, s.seeds[0])
-    cosines = training.similarities(images[None], texts[None], 1.0)[0]
-    tried = [s.temperature] if s.temperature else np.geomspace(0.01, 2, 25).tolist()
-    fits = [measures.compare(pairs.w, cosines / each) for each in tried]
-    best = tried[int(np.argmin([fit["per node"] for fit in fits]))]
-    found = {"components": float(measures.components(pairs.w))}
-    found |= beside.both(pairs, cosines / best, c, s.seeds[0])
-    entropy = measures.entropy(pairs.w)
-    print(f"\n{len(images)} images, {len(texts)} captions, temperature {best:.3g}")
-    least = ", ".join(f"{key} {value:.2f}" for key, value in entropy.items())
-    print(f"Entropy of the graph, which nothing learned is below: {least}")
-    print(f"\n{measures.table({'learned': [found]})}")
-    title = pathlib.Path(s.embeddings).name
-    beside.draw(directory / "graph.png", pairs, cosines / best, title)
-    beside.save(directory, pairs, images, texts)
-    return {"fit": found, "temperature": best, "entropy": entropy, "classes": c}
+def of_files(s: Settings, directory: pathlib.Path) -> dict[str, Any]:
+    """Holds embeddings of files, such as those of several seeds, beside their graph."""
+    rows: list[dict[str, float]] = []
+    for path in s.embeddings:
+        pairs, images, texts, count = laws.read(path, s.most_nodes, s.seeds[0])
+        cosines = training.similarities(images[None], texts[None], 1.0)[0]
+        tried = [s.temperature] if s.temperature else np.geomspace(0.01, 2, 25).tolist()
+        fits = [measures.compare(pairs.w, cosines / each)["per node"] for each in tried]
+        best = tried[int(np.argmin(fits))]
+        fit = beside.both(pairs, cosines / best, count, s.seeds[0])
+        rows.append({"temperature": best} | fit)
+        if len(rows) == 1:
+            title = "A pair graph, and what two towers make of it"
+            beside.draw(directory / "graph.png", pairs, cosines / best, title)
+            beside.save(directory, pairs, images, texts)
+            least = measures.entropy(pairs.w)
+            collapsed = measures.compare(pairs.w, np.zeros_like(cosines))
+            parts = measures.components(pairs.w)
+            print(
+                f"\n{len(images)} images and {len(texts)} captions of {path}: "
+                f"{parts} components; cross-entropy"
+            )
+            for key, value in least.items():
+                print(f"  {key}: at least {value:.2f}, collapsed {collapsed[key]:.2f}")
+    print(f"\n{measures.table({f'learned, {len(rows)} files': rows})}")
+    return {"fits": rows, "entropy": least, "components": parts, "classes": count}
 
 
 def gaussian(directory: pathlib.Path, overwrite: bool) -> dict[str, Any]:
@@ -74,7 +82,7 @@ def gaussian(directory: pathlib.Path, overwrite: bool) -> dict[str, Any]:
 def main(s: Settings) -> dict[str, Any]:
     directory = _files.check_new("directory", s.directory, overwrite=s.overwrite)
     check(s)
-    results = (of_file if s.embeddings else known.run)(s, directory)
+    results = (of_files if s.embeddings else known.run)(s, directory)
     results["gaussian"] = gaussian(directory, s.overwrite)
     record = {"settings": dataclasses.asdict(s), **results}
     _files.write_json(directory / "results.json", record)

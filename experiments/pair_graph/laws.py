@@ -1,6 +1,8 @@
 """Images and captions whose pair graph is known, and pairs read from a file."""
 
 import os
+import pathlib
+import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -109,8 +111,11 @@ def read(path: str | os.PathLike, most_nodes: int, seed: int) -> Embedded:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if an array is missing, or does not fit the others.
+      ValueError: if it is no .npz, or an array is missing or does not fit the others.
     """
+    if not zipfile.is_zipfile(path):
+        pathlib.Path(path).stat()  # says it if there is no such file
+        raise ValueError(f"embeddings must be .npz files, got {path}")
     with np.load(path) as file:
         missing = [k for k in ("image", "text", "example") if k not in file]
         if missing:

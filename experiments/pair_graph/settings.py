@@ -14,9 +14,10 @@ class Settings:
     """Where pictures, tables and reports go."""
     overwrite: bool = False
     """Whether results that are there already may be replaced."""
-    embeddings: str = ""
-    """An .npz with image [n, d], text [m, d], example [m] and, if there are, group [n]
-    and label [n], such as experiments.clip writes; empty draws and trains its own."""
+    embeddings: tuple[str, ...] = ()
+    """Files .npz with image [n, d], text [m, d], example [m] and, if there are, group
+    [n] and label [n], such as experiments.clip writes, of one run or of several seeds;
+    without, pairs are drawn and vectors trained here."""
     temperature: _rules.Positive | None = None
     """Of cosines; None = 0.1, or for a file what fits its graph best."""
     most_nodes: Annotated[int, _rules.whole(8)] = 1200

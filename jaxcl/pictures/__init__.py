@@ -10,6 +10,7 @@ _optional.require("matplotlib", "jaxcl.pictures", "tools")
 from jaxcl.pictures import style as style
 from jaxcl.pictures.neighbors import graph_montage as graph_montage
 from jaxcl.pictures.neighbors import montage as montage
+from jaxcl.pictures.pairs import distributions as distributions
 from jaxcl.pictures.pairs import retrieval as retrieval
 from jaxcl.pictures.pairs import similarities as similarities
 from jaxcl.pictures.runs import embedding_map as embedding_map

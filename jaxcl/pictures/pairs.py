@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import axes as mpl_axes
-from matplotlib import lines, patches, patheffects
+from matplotlib import colors, lines, patches, patheffects
 
 from jaxcl.pictures import neighbors, style
 
@@ -277,10 +277,13 @@ def distributions(
     style.heading(figure, style.literal(title, 90), style.literal(note, 120))
     panels = figure.subplots(len(rows), 2, squeeze=False)
     for axes, (label, matrices) in zip(panels, rows.items(), strict=True):
-        # A node with a single edge would leave all others dark.
+        # What is learned may be far more even than the graph. The color of all that is
+        # rare is that of a third of chance; a node of one edge decides on no scale.
+        rare = 1 / (3 * matrices[0].shape[1])
         most = float(np.quantile(matrices[0][matrices[0] > 0], 0.8))
+        scale = colors.LogNorm(rare, max(most, 3 * rare))
         for panel, matrix in zip(axes, matrices, strict=True):
-            shown = panel.imshow(matrix, vmin=0, vmax=most, aspect="auto")
+            shown = panel.imshow(np.maximum(matrix, rare), norm=scale, aspect="auto")
             panel.set(xticks=[], yticks=[])
             down, across = (lines_at or {}).get(label, ((), ()))
             for at in down:
@@ -288,7 +291,7 @@ def distributions(
             for at in across:
                 panel.axvline(at - 0.5, color="white", lw=0.8)
         axes[0].set_ylabel(style.literal(label), fontsize=11)
-        figure.colorbar(shown, ax=list(axes), label="probability", extend="max")
+        figure.colorbar(shown, ax=list(axes), label="probability", extend="both")
     for panel, name in zip(panels[0], names, strict=True):
         panel.set_title(style.literal(name), fontsize=12)
     style.save(figure, path)

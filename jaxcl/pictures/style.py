@@ -201,7 +201,7 @@ def wrapped(
     >>> wrapped("a photo of a dog", 0.6, 10, 2)
     ['a photo', 'of a dog']
     >>> wrapped("a photo of a dog", 0.6, 10, 1)
-    ['a pho…']
+    ['a phot…']
     """
     room *= 0.96  # drawn letters are whole pixels apart, and so a little wider
     most = int(72 * room / (0.2 * size)) + 1  # letters of a line, however narrow

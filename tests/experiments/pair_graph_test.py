@@ -204,7 +204,7 @@ def test_a_file_that_does_not_fit_is_named(change, message, tmp_path):
             "most_nodes must be left at 1200, since only a run with emb",
         ),
         (
-            {"embeddings": "z.npz", "noise": 0.5},
+            {"embeddings": ("z.npz",), "noise": 0.5},
             "noise must be left at 0.1, since only",
         ),
     ],
@@ -226,7 +226,10 @@ def test_a_known_law_is_learned_and_shared_captions_connect(tmp_path, capsys):
         assert (tmp_path / "run" / name).exists(), name
     for of_seeds in results["fits"].values():
         for seed, row in zip(results["entropy"], of_seeds, strict=True):
-            assert seed["per node"] < row["per node"] < seed["per node"] + 0.4
+            # Nearer to the least than to what collapsed embeddings cost.
+            collapsed = (np.log(30) + np.log(24)) / 2
+            middle = (seed["per node"] + collapsed) / 2
+            assert seed["per node"] < row["per node"] < middle
     components = {
         name: [row["components"] for row in rows]
         for name, rows in results["clusters"].items()
@@ -242,11 +245,12 @@ def test_a_known_law_is_learned_and_shared_captions_connect(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_file_is_held_beside_its_own_graph(tmp_path):
-    settings = script.Settings(
-        directory=str(tmp_path / "run"), embeddings=_file(tmp_path / "z.npz")
-    )
+    files = (_file(tmp_path / "z.npz"), _file(tmp_path / "other.npz"))
+    settings = script.Settings(directory=str(tmp_path / "run"), embeddings=files)
     results = script.main(settings)
-    assert results["fit"]["components"] == 12
-    assert results["entropy"]["per node"] <= results["fit"]["per node"]
+    assert results["components"] == 12
+    first, second = results["fits"]
+    assert results["entropy"]["per node"] <= first["per node"] == second["per node"]
+    assert first["ARI learned, classes"] <= 1
     assert set(results["gaussian"]) == {"image", "text"}
     assert (tmp_path / "run" / "graph.png").exists()

@@ -187,6 +187,30 @@ def test_a_learned_temperature_is_drawn_with_its_bounds(tmp_path):
     assert len(right.lines) == 1
 
 
+def test_distributions_of_a_graph_stand_beside_those_that_are_learned(tmp_path):
+    p, q = np.eye(4, 6) / 2, np.full((4, 6), 1 / 6)
+    rows = {"images, to captions": (p, q), "captions, to images": (p.T, q.T)}
+    names = "the pair graph", "$learned$"
+    figure = drawn(
+        pictures.distributions,
+        tmp_path,
+        rows,
+        names,
+        lines_at={"images, to captions": ((2,), (1, 3))},
+        title="$Pairs$",
+        note="note",
+    )
+    legible.check(figure)
+    shown = [axes.images[0].get_array() for axes in figure.axes[:4]]
+    for got, expected in zip(shown, (p, q, p.T, q.T), strict=True):
+        # Below a third of chance there is one color.
+        least = 1 / (3 * expected.shape[1])
+        np.testing.assert_array_equal(got, np.maximum(expected, least))
+    limits = [axes.images[0].get_clim() for axes in figure.axes[:4]]
+    assert limits == [(1 / 18, 0.5)] * 2 + [(1 / 12, 0.5)] * 2  # of a row, one scale
+    assert [len(axes.lines) for axes in figure.axes[:4]] == [3, 3, 0, 0]
+
+
 def test_text_is_cut_at_spaces_and_elided_where_lines_end():
     text = "a photo of a very_long_word_without_a_space here"
     found = style.wrapped(text, 0.9, 10, 9)
