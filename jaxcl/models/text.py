@@ -26,15 +26,17 @@ class Transformer(nn.Module):
         x <- x + attention(norm(x));   x <- x + MLP(norm(x))
 
     with learned embeddings of tokens and of places, a multi-layer perceptron with GELU,
-    and a last normalization.
+    and a last normalization. Without layers it is a bag of tokens; without the last
+    normalization the length of a token's vector is its weight in the mean.
 
     Args:
       vocabulary: how many tokens there are.
       positions: places of the longest row.
       width: units of every layer.
-      depth: layers.
+      depth: layers; 0: none, and tokens do not see one another.
       heads: of the attention, which divide the width.
       hidden: units inside of the perceptron; None: four times the width.
+      last_norm: whether each token is normalized before pooling.
       pooling: what makes of the tokens a sentence: their "mean", the first one ("cls"),
         or the "last" valid one; "none" gives tokens.
       dropout: share of the units that training sets to 0 after the embeddings and after
@@ -63,13 +65,15 @@ class Transformer(nn.Module):
     depth: int = 4
     heads: int = 4
     hidden: int | None = None
+    last_norm: bool = True
     pooling: Pooling = "mean"
     dropout: float = 0.1
     attention_dropout: float = 0.0
     dtype: jax.typing.DTypeLike = jnp.float32
 
     def __post_init__(self) -> None:
-        _check(self, POOLINGS)
+        _check(self, POOLINGS, least_depth=0)
+        _checks.flag("last_norm", self.last_norm)
         super().__post_init__()
 
     @nn.compact
@@ -85,7 +89,8 @@ class Transformer(nn.Module):
             x = x + _drop(self.dropout, train, part.attend(y, tokens.valid, train))
             y = _norm(f"norm_{layer}_mlp", 1e-6, self.dtype)(x)
             x = x + _drop(self.dropout, train, part.perceive(y, _gelu))
-        x = _norm("norm", 1e-6, jnp.float32)(x)
+        if self.last_norm:
+            x = _norm("norm", 1e-6, jnp.float32)(x)
         return pool(x, tokens.valid, self.pooling)
 
 
@@ -278,9 +283,10 @@ class _Parts:
         return self.linear("down", width)(x)
 
 
-def _check(encoder: Any, poolings: tuple[str, ...]) -> None:
-    for name in ("vocabulary", "positions", "width", "depth", "heads"):
+def _check(encoder: Any, poolings: tuple[str, ...], least_depth: int = 1) -> None:
+    for name in ("vocabulary", "positions", "width", "heads"):
         _checks.count(name, getattr(encoder, name))
+    _checks.count("depth", encoder.depth, least_depth)
     if encoder.hidden is not None:
         _checks.count("hidden", encoder.hidden)
     _checks.divisible("width", encoder.width, encoder.heads, f"{encoder.heads} heads")
