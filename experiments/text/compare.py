@@ -65,10 +65,10 @@ def main(s: Settings) -> list[results.Result]:
             found = scores.measure(encode, tested).scores
             of_one = {key: [value] for key, value in found.items()}
             known.append(study.Row(name, of_one, None, metric))
-    found = results.of_rows([*known, *rows], tested)
-    results.tell(s, found)
+    told = results.of_rows([*known, *rows], tested)
+    results.tell(s, told)
     results.tell_differences(rows, next(iter(variants)))
-    return found
+    return told
 
 
 def represent(

@@ -81,9 +81,10 @@ def pretrain(s: Training, made: Prepared | None = None) -> training.TrainState:
     state, step, feed, key = prepare_steps(s, made)
     options = recipes.run_options(s, recipes.text.examples_of_epoch(s, made.rows))
     described = recipes.text.describe(s, made.vocabulary)
-    with training.open_run(
-        s.directory, s, state, may_change=MAY_CHANGE, **options
-    ) as (run, state):
+    with training.open_run(s.directory, s, state, may_change=MAY_CHANGE, **options) as (
+        run,
+        state,
+    ):
         recipes.text.keep(s.directory, described, made.vocabulary)
         for i in run.steps():
             state, metrics = step(state, feed(i), key)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcl import data, evaluation
+from jaxcl import data
 
 # Files that a folder may hold: a score and two sentences, or a label and texts.
 PAIRS = ("stsb_dev", "sts12", "sts13", "sts14", "sick_trial", "sick_train")
@@ -177,7 +177,7 @@ def read_topics(sentences: data.Dataset) -> Topics:
     texts = data.text.texts_of(sentences)
     group: Any = sentences.columns["group"]
     texts = texts if texts.ndim == 1 else texts[:, 0]
-    known, topic, counts = np.unique(group, return_inverse=True, return_counts=True)
+    _, topic, counts = np.unique(group, return_inverse=True, return_counts=True)
     if (counts > 1).sum() < 2:
         raise ValueError("source must have two topics or more of several sentences")
     kept = counts[topic] > 1

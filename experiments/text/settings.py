@@ -97,7 +97,8 @@ def trainings(s: Compared, known: type = Training) -> tuple[Any, dict[str, Any]]
     _rules.check(base)
     variants: dict[str, dict[str, Any]] = {}
     for loss in s.losses:
-        row, changes = str(loss), {"loss": loss}
+        row: str = loss
+        changes: dict[str, Any] = {"loss": loss}
         if loss == "is_info_nce" and s.positives == "views":
             changes["num_views"] = 3
         if loss == "sc_info_nce":
@@ -106,7 +107,5 @@ def trainings(s: Compared, known: type = Training) -> tuple[Any, dict[str, Any]]
         check(dataclasses.replace(base, **changes))
         variants[row] = changes
     if "sc_info_nce" not in s.losses:
-        _rules.unread(
-            s, "alpha beta variant", unless=False, which="loss 'sc_info_nce'"
-        )
+        _rules.unread(s, "alpha beta variant", unless=False, which="loss 'sc_info_nce'")
     return base, variants

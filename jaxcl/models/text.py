@@ -36,13 +36,13 @@ class Transformer(nn.Module):
       depth: layers; 0: none, and tokens do not see one another.
       heads: of the attention, which divide the width.
       hidden: units inside of the perceptron; None: four times the width.
-      last_norm: whether each token is normalized before pooling.
       pooling: what makes of the tokens a sentence: their "mean", the first one ("cls"),
         or the "last" valid one; "none" gives tokens.
       dropout: share of the units that training sets to 0 after the embeddings and after
         each part.
       attention_dropout: the same of the weights of the attention.
       dtype: of the computation, bfloat16 or float32. Parameters are float32.
+      last_norm: whether each token is normalized before pooling.
 
     Call:
       A `TokenBatch` [n, L] and `train` (whether there is dropout, whose key is
@@ -65,11 +65,11 @@ class Transformer(nn.Module):
     depth: int = 4
     heads: int = 4
     hidden: int | None = None
-    last_norm: bool = True
     pooling: Pooling = "mean"
     dropout: float = 0.1
     attention_dropout: float = 0.0
     dtype: jax.typing.DTypeLike = jnp.float32
+    last_norm: bool = True
 
     def __post_init__(self) -> None:
         _check(self, POOLINGS, least_depth=0)
