@@ -11,7 +11,7 @@ from jaxcl import evaluation
 
 TF_IDF = "TF-IDF"
 VECTORS = "averaged word vectors"
-WEIGHTED = "the same, weighted by IDF"
+WEIGHTED = "averaged vectors, by IDF"
 NAMES = (TF_IDF, VECTORS, WEIGHTED)
 
 LEAST = 2  # sentences that a word with a vector is in

@@ -101,7 +101,9 @@ def _draw(
     by_set: dict[str, dict[str, Sequence[float]]] = {}
     for r in results:
         by_set.setdefault(r.set, {})[r.loss] = r.values
+    title = measure[0].upper() + measure[1:]
     if len(by_set) > 4:  # more panels than that cannot be read
+        title += "; further sets are in results.json"
         last = list(by_set)[-1]
         by_set = {name: by_set[name] for name in [*list(by_set)[:3], last]}
     names = list(dict.fromkeys(r.loss for r in results))
@@ -116,7 +118,7 @@ def _draw(
         baseline=learned[0],
         aside=study.UNTRAINED,
         axis="{} (x 100)",
-        title=measure[0].upper() + measure[1:],
+        title=title,
     )
 
 
