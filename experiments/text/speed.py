@@ -2,9 +2,9 @@
 
 python -m experiments.text speed --source path/to/captions.tsv.gz --sentence 1
 
-Sentences are tokenized once, before the first step; that time is spread over the steps
-of all epochs. A thread makes the next batch while a step runs; its time is counted as
-if it did not.
+A thread makes the next batch while a step runs; its time is counted as if it did not.
+Sentences are tokenized once, before the first step of all trainings of a comparison;
+its time is set beside that of the steps of one training.
 """
 
 import dataclasses
@@ -69,20 +69,23 @@ def main(s: Settings) -> dict[str, float]:
         seconds["step"].append(time.perf_counter() - began)
     # Steps of another length take another time: means, not medians, add up.
     feeding, stepping = (statistics.fmean(seconds[name]) for name in seconds)
-    spread = tokenizing / recipes.last_step(s, examples)
-    share = (feeding + spread) / (feeding + spread + stepping)
+    each_second = sentences / s.rounds / (stepping + feeding)
+    share = feeding / (feeding + stepping)
+    last = recipes.last_step(s, examples)
+    beside = tokenizing / (tokenizing + last * (feeding + stepping))
     padding = 1 - valid / room
     print(
-        f"{sentences / s.rounds / (stepping + feeding + spread):,.0f} sentences per "
-        f"second: a step of {s.batch_size} takes {1e3 * stepping:.1f} ms, making its "
-        f"batch {1e3 * feeding:.1f} ms, and\ntokenizing {1e3 * spread:.1f} ms of "
-        f"{tokenizing:.1f} s in all: {100 * share:.1f} % of the time if nothing ran "
-        f"beside. {100 * padding:.1f} % of the\ntokens in batches are padding. "
-        f"Besides parameters the step needs {memory(step, state, given, key):.0f} MiB."
+        f"{each_second:,.0f} sentences per second: a step of {s.batch_size} takes "
+        f"{1e3 * stepping:.1f} ms, making its batch {1e3 * feeding:.1f} ms, "
+        f"{100 * share:.1f} %\nif nothing ran beside. {100 * padding:.1f} % of the "
+        f"tokens in batches are padding. Tokenizing once takes {tokenizing:.1f} s,\n"
+        f"{100 * beside:.1f} % of one training of {last:,} steps. Besides parameters "
+        f"the step needs {memory(step, state, given, key):.0f} MiB."
     )
     return {
-        "sentences_per_second": sentences / s.rounds / (stepping + feeding + spread),
-        "share": share,
+        "sentences_per_second": each_second,
+        "feeding": share,
+        "tokenizing": beside,
         "padding": padding,
     }
 

@@ -31,7 +31,7 @@ class TextDescription(NamedTuple):
       hidden: units inside of the perceptrons.
       pooling: what makes of tokens a sentence: "mean", "cls" or "last"; "pooler" of
         "bert" alone.
-      last_norm: whether tokens are normalized before pooling, of "transformer".
+      last_norm, order: of "transformer", as `text.Transformer` has them.
       dropout: share of the units that training sets to 0.
       attention_dropout: the same of the weights of the attention.
       types, offset, epsilon, activation: of "bert", as `text.Bert` has them.
@@ -60,6 +60,7 @@ class TextDescription(NamedTuple):
     embedding: int = 128
     projector: str = "plain"
     last_norm: bool = True
+    order: bool = True
 
 
 class NoProjector(nn.Module):
@@ -83,7 +84,7 @@ def build(described: TextDescription) -> Embedder:
     if bert:
         names += ["types", "offset", "epsilon", "activation"]
     else:
-        names += ["last_norm"]
+        names += ["last_norm", "order"]
     options: dict[str, Any] = {name: getattr(described, name) for name in names}
     make: Any = text_lib.Bert if bert else text_lib.Transformer
     encoder, kind = make(**options, dtype=dtype), described.projector

@@ -43,6 +43,8 @@ class Transformer(nn.Module):
       attention_dropout: the same of the weights of the attention.
       dtype: of the computation, bfloat16 or float32. Parameters are float32.
       last_norm: whether each token is normalized before pooling.
+      order: whether there are embeddings of places; without them the order of tokens
+        changes nothing.
 
     Call:
       A `TokenBatch` [n, L] and `train` (whether there is dropout, whose key is
@@ -70,10 +72,12 @@ class Transformer(nn.Module):
     attention_dropout: float = 0.0
     dtype: jax.typing.DTypeLike = jnp.float32
     last_norm: bool = True
+    order: bool = True
 
     def __post_init__(self) -> None:
         _check(self, POOLINGS, least_depth=0)
         _checks.flag("last_norm", self.last_norm)
+        _checks.flag("order", self.order)
         super().__post_init__()
 
     @nn.compact
@@ -81,7 +85,8 @@ class Transformer(nn.Module):
         check_tokens(tokens, self.positions)
         places = jnp.arange(tokens.tokens.shape[1], dtype=jnp.int32)
         x = _embed("tokens", self.vocabulary, self.width, None)(tokens.tokens)
-        x = x + _embed("positions", self.positions, self.width, 0.02)(places)[None]
+        if self.order:
+            x = x + _embed("positions", self.positions, self.width, 0.02)(places)[None]
         x = _drop(self.dropout, train, x.astype(self.dtype))
         for layer in range(self.depth):
             part = _Parts(self, layer)

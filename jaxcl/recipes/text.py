@@ -78,6 +78,8 @@ class Sentences(training_lib.Training):
     last_norm: bool = True
     """Whether each token is normalized before pooling; if not, tokens with longer
     vectors count for more."""
+    order: bool = True
+    """Whether tokens know their places; if not, their order changes nothing."""
     dropout: Annotated[float, _rules.inside("[0, 1)")] = 0.1
     """Share of the units that training sets to 0; that of `weights` is their own."""
     projector: Literal["normalized", "plain", "none"] = "plain"
@@ -123,7 +125,7 @@ def check(s: Sentences) -> None:
         ("ratio", bool(changes), "an augmentation that changes tokens"),
         ("apart", s.positives == "groups", "positives 'groups'"),
         (
-            "vocabulary lower width depth heads last_norm dropout",
+            "vocabulary lower width depth heads last_norm order dropout",
             s.weights is None,
             "an encoder without weights",
         ),
@@ -231,6 +233,7 @@ def describe(s: Sentences, vocabulary: data.text.Vocabulary) -> models.TextDescr
             embedding=s.width if s.projector == "none" else s.embedding,
             projector=s.projector,
             last_norm=s.last_norm,
+            order=s.order,
         )
     described = _read(s, vocabulary)[0]
     if vocabulary.size > described.vocabulary:

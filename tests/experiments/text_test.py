@@ -140,7 +140,8 @@ def test_third_columns_are_hard_negatives(triples, tmp_path):
 def test_speed_says_what_feeding_and_padding_take(tmp_path, capsys):
     s = speed.Settings(**{**vars(TINY), "directory": str(tmp_path), "rounds": 3})
     found = speed.main(s)
-    assert 0 < found["share"] < 1
+    assert 0 < found["feeding"] < 1
+    assert 0 < found["tokenizing"] < 1
     assert 0 <= found["padding"] < 0.3
     assert "sentences per second: a step of 16 takes" in capsys.readouterr().out
 

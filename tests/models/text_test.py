@@ -225,14 +225,19 @@ def test_rows_that_do_not_fit_are_refused_in_words():
 @pytest.mark.parametrize("last_norm", [False, True])
 def test_without_layers_a_sentence_is_the_mean_of_its_tokens(last_norm):
     described = TINY._replace(
-        depth=0, last_norm=last_norm, projector="none", embedding=8
+        depth=0,
+        last_norm=last_norm,
+        order=last_norm,
+        projector="none",
+        embedding=8,
     )
     variables = models.initialize(described, jax.random.key(0))
     tokens, valid = map(np.asarray, rows(gap=2))
     params = jax.tree.map(np.float64, variables["params"]["encoder"])
     x = params["tokens"]["embedding"][tokens]
-    x = x + params["positions"]["embedding"][: tokens.shape[1]]
+    assert ("positions" in params) == last_norm
     if last_norm:
+        x = x + params["positions"]["embedding"][: tokens.shape[1]]
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
     expected = [row[there].mean(0) for row, there in zip(x, valid, strict=True)]
     for layer in ("h", "z"):  # no projector: both are the same
