@@ -23,6 +23,8 @@ class Training(recipes.ViewLoss, recipes.text.Sentences):
     last_norm: bool = False
     """Whether each token is normalized before pooling; if not, tokens with longer
     vectors count for more."""
+    order: bool = False
+    """Whether tokens know their places; if not, their order changes nothing."""
     projector: Literal["normalized", "plain", "none"] = "none"
     """Whether the projector's hidden layer is batch-normalized; "none": the loss sees
     the encoder's output."""
