@@ -30,10 +30,7 @@ class Settings(Training):
     directory: str = "runs/clip"
     loss: tyro.conf.Suppress[recipes.PairLossName] = "clip"
     seed: tyro.conf.Suppress[_rules.Seed] = 0
-    losses: Annotated[tuple[recipes.PairLossName, ...], _rules.Different] = (
-        "clip",
-        "siglip",
-    )
+    losses: Annotated[tuple[recipes.PairLossName, ...], _rules.Different] = ("clip",)
     """Losses; the first is what the others are compared with."""
     also: tuple[Literal["first", "unshared"], ...] = ()
     """The first loss once more: with the first caption of each image alone; with images
