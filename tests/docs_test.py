@@ -56,7 +56,7 @@ def test_code_is_found():
 
 
 # Those of the README, and of how to train, are what users meet first.
-LONG = ("losses.md", "graphs.md", "pairs.md")
+LONG = ("losses.md", "graphs.md", "pairs.md", "text.md")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def main(s: Settings) -> list[results.Result]:
             known.append(study.Row(name, of_one, None, metric))
     told = results.of_rows([*known, *rows], tested)
     results.tell(s, told)
-    results.tell_differences(rows, next(iter(variants)))
+    study.tell_differences(rows, next(iter(variants)))
     return told
 
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from experiments.text import scores
 from experiments.text.sets import Tested
-from jaxcl import _tables, study
+from jaxcl import study
 from jaxcl.pictures import studies, style
 
 SPEARMAN = "Spearman's correlation"
@@ -58,10 +57,7 @@ def tell(s: Any, results: Sequence[Result]) -> None:
             "set": r.set,
             "loss": r.loss,
             "measure": r.measure,
-            "mean": float(np.mean(r.values)),
-            "std": float(np.std(r.values, ddof=1)) if len(r.values) > 1 else None,
-            "seeds": len(r.values),
-            "values": [float(v) for v in r.values],
+            **study.summary(r.values),
         }
         for r in results
     ]
@@ -74,7 +70,7 @@ def tell(s: Any, results: Sequence[Result]) -> None:
     for measure in dict.fromkeys(r.measure for r in results):
         chosen = [r for r in results if r.measure == measure]
         print(f"\n{measure[0].upper()}{measure[1:]} (x 100), {over}\n")
-        print(_table(chosen))
+        print(study.crosstable({(r.loss, r.set): r.values for r in chosen}))
         style.attempt(
             _draw, path.with_name(f"{names[measure]}.png"), chosen, measure, s.losses
         )
@@ -83,16 +79,6 @@ def tell(s: Any, results: Sequence[Result]) -> None:
             "\nThese are a few thousand sentences about one language: they show that "
             "everything\nruns, and little of what a loss is worth."
         )
-
-
-def tell_differences(rows: Sequence[study.Row], first: str) -> None:
-    """Prints differences to the first loss and to the encoder before any step."""
-    if jax.process_index() != 0:
-        return
-    for key in rows[0].metric.compared:
-        for baseline in (first, study.UNTRAINED):
-            if len(rows) > 2 or baseline == study.UNTRAINED:
-                print("\n" + study.report_differences(rows, baseline, key))
 
 
 def _draw(
@@ -120,18 +106,3 @@ def _draw(
         axis="{} (x 100)",
         title=title,
     )
-
-
-def _table(results: Sequence[Result]) -> str:
-    sets = list(dict.fromkeys(r.set for r in results))
-    lines = []
-    for loss in dict.fromkeys(r.loss for r in results):
-        cells = {r.set: _cell(r.values) for r in results if r.loss == loss}
-        lines.append([loss, *(cells.get(name, "") for name in sets)])
-    return _tables.markdown(["", *sets], lines)
-
-
-def _cell(values: Sequence[float]) -> str:
-    points = 100 * np.asarray(values)
-    spread = f" ± {points.std(ddof=1):.1f}" if len(points) > 1 else ""
-    return f"{points.mean():.1f}{spread}"

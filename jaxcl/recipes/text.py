@@ -249,18 +249,6 @@ def describe(s: Sentences, vocabulary: data.text.Vocabulary) -> models.TextDescr
     return described
 
 
-def first_variables(described: models.TextDescription, seed: int) -> dict[str, Any]:
-    """Variables of the model with which a run of this seed begins, without weights."""
-    key = jax.random.fold_in(jax.random.key(seed), 0)
-    return _initialize(described)(key)
-
-
-@functools.cache
-def _initialize(described: models.TextDescription) -> Callable[..., dict[str, Any]]:
-    """One program for all seeds, of which a comparison has many."""
-    return jax.jit(functools.partial(models.initialize, described))
-
-
 def initialize(
     s: Sentences,
     described: models.TextDescription,
@@ -271,7 +259,7 @@ def initialize(
     The second is {} without batch normalization. The encoder is that of the weights,
     where the settings name some; the projector is drawn.
     """
-    variables = first_variables(described, s.seed)
+    variables = training_lib.first_variables(described, s.seed)
     params = variables.pop("params")
     if s.weights is not None:
         encoder = _read(s, vocabulary)[1]

@@ -67,6 +67,7 @@ COLUMNS = {
 # From end to end. ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_topics_of_python_are_learned_from_and_tested_on(tmp_path, capsys):
     s = compared(tmp_path, losses=("sc_info_nce",), max_steps=2)
     found = compare.main(s)

@@ -152,7 +152,9 @@ def _compiled(loss, *shapes):
     return run.lower(*arguments).compile()
 
 
-@pytest.mark.parametrize("name", ["nt_xent", "clip"])
+@pytest.mark.parametrize(
+    "name", ["nt_xent", pytest.param("clip", marks=pytest.mark.slow)]
+)
 def test_temporary_memory_grows_with_n_and_no_pair_matrix_exists(name):
     tile, d, sizes = 64, 8, (8192, 16_384, 32_768)
     temporary = []

@@ -62,7 +62,7 @@ def test_other_graphs_are_opened_with_the_columns_of_a_description(source, tmp_p
 
 def test_seeds_share_one_program_and_differ(source):
     described = recipes.graphs.describe(TINY, data.graphs.open(source))
-    first = [recipes.graphs.first_variables(described, seed) for seed in (0, 1, 0)]
+    first = [recipes.first_variables(described, seed) for seed in (0, 1, 0)]
     leaves = [np.concatenate([x.ravel() for x in jax.tree.leaves(v)]) for v in first]
     np.testing.assert_array_equal(leaves[0], leaves[2])
     assert (leaves[0] != leaves[1]).any()
@@ -72,7 +72,7 @@ def test_seeds_share_one_program_and_differ(source):
 def test_representations_do_not_depend_on_what_is_packed_together(source):
     dataset = data.graphs.open(source)
     described = recipes.graphs.describe(TINY, dataset)
-    variables = recipes.graphs.first_variables(described, 0)
+    variables = recipes.first_variables(described, 0)
     of_all, of_few = (
         recipes.graphs.represent(
             described, variables, dataset.columns["graph"], batch_size=size
