@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxcl import data, models, recipes
+from jaxcl.recipes import training as training_lib
 
 TINY = recipes.graphs.Graphs(
     width=3, depth=1, embedding=4, batch_size=8, epochs=2, source="a.npz"
@@ -66,7 +67,7 @@ def test_seeds_share_one_program_and_differ(source):
     leaves = [np.concatenate([x.ravel() for x in jax.tree.leaves(v)]) for v in first]
     np.testing.assert_array_equal(leaves[0], leaves[2])
     assert (leaves[0] != leaves[1]).any()
-    assert recipes.graphs._initialize(described)._cache_size() == 1
+    assert training_lib._initialize(described)._cache_size() == 1
 
 
 def test_representations_do_not_depend_on_what_is_packed_together(source):
