@@ -76,7 +76,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not aot" -n 2 --dist worksteal
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup $(SLOW_FLAGS)
 
 # One process: libtpu is loaded once, and each program compiled once.
 aot: $(VENV)/.aot

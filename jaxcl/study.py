@@ -303,13 +303,39 @@ def table(rows: Sequence[Row]) -> str:
     labels = rows[0].metric.labels
     lines = []
     for row in rows:
-        cells = [row.name]
-        for key in labels:
-            values = 100 * np.array(row.scores[key])
-            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            cells.append(f"{values.mean():.1f}{spread}")
-        lines.append(cells)
+        lines.append([row.name, *(cell(row.scores[key]) for key in labels)])
     return _tables.markdown(["variant", *labels.values()], lines)
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds, times 100, as tables have them.
+
+    >>> cell([0.7, 0.72]), cell([0.7])
+    ('71.0 ± 1.4', '70.0')
+    """
+    points = 100 * np.asarray(values)
+    spread = f" ± {points.std(ddof=1):.1f}" if len(points) > 1 else ""
+    return f"{points.mean():.1f}{spread}"
+
+
+def crosstable(values: Mapping[tuple[str, str], Sequence[float]]) -> str:
+    """A Markdown table of what pairs of a row and a column have reached over seeds."""
+    names, columns = (list(dict.fromkeys(of)) for of in zip(*values, strict=True))
+    lines = [
+        [name, *(cell(values[name, c]) if (name, c) in values else "" for c in columns)]
+        for name in names
+    ]
+    return _tables.markdown(["", *columns], lines)
+
+
+def summary(values: Sequence[float]) -> dict[str, typing.Any]:
+    """What `results.json` says of the values of several seeds; one has no deviation."""
+    return {
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "seeds": len(values),
+        "values": [float(value) for value in values],
+    }
 
 
 class Difference(typing.NamedTuple):
@@ -430,6 +456,19 @@ def report_differences(rows: Sequence[Row], baseline: str, key: str) -> str:
     else:
         lines.append(f"  (95 % CI over {count} seeds, each row by itself)")
     return "\n".join(lines)
+
+
+def tell_differences(rows: Sequence[Row], first: str) -> None:
+    """Prints differences to a row and to the encoder before any step.
+
+    Of several processes only the first prints.
+    """
+    if jax.process_index() != 0:
+        return
+    for key in rows[0].metric.compared:
+        for baseline in (first, UNTRAINED):
+            if len(rows) > 2 or baseline == UNTRAINED:
+                print("\n" + report_differences(rows, baseline, key))
 
 
 def _num_seeds(rows: Sequence[Row]) -> int:

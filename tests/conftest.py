@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import pathlib
 import sys
+import time
 
 # Most of the time goes into compiling programs that run once: compile them plainly.
 # `XLA_FLAGS= make test` runs the same tests on fully optimized programs. The last flag
@@ -80,6 +81,16 @@ def _seconds():
     """Processor time of this process and of the children that it has waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+# A time, in seconds since 1970, after which no slow test begins: those that are left
+# are skipped and say so. A run that is cut off shows nothing of what it has found.
+UNTIL = float(os.environ.get("JAXCL_SLOW_TESTS_UNTIL", "inf"))
+
+
+def pytest_runtest_setup(item):
+    if time.time() > UNTIL and item.get_closest_marker("slow"):
+        pytest.skip("JAXCL_SLOW_TESTS_UNTIL is over")
 
 
 @pytest.hookimpl(wrapper=True)

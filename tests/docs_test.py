@@ -65,6 +65,7 @@ LONG = (
     "losses.md",
     "graphs.md",
     "pairs.md",
+    "text.md",
     "tutorial.md",
     "models.md",
     "own_loss.md",

@@ -83,6 +83,7 @@ OF_CASES = {
     # Kernels are told apart below.
     if not case.name.startswith("kernel_info_nce") or case in cases.KINDS
 }
+OF_KINDS = {name_of(case) for case in cases.KINDS}
 # In these, embeddings are compared in float32, or in float64 if they came in that.
 COMPARED = {
     **OF_CASES,
@@ -306,9 +307,10 @@ HALVES = [
 
 
 def single_and_double(name):
-    """Whether float64 losses stay float64, oracle_test asks in the ordinary run."""
+    """Whether losses keep their dtype, oracle_test asks in the ordinary run."""
     asked = pytest.mark.slow if name in OF_CASES else ()
-    yield pytest.param(name, jnp.float32, id=f"{name}-float32")
+    again = asked if name not in OF_KINDS else ()
+    yield pytest.param(name, jnp.float32, id=f"{name}-float32", marks=again)
     yield pytest.param(name, jnp.float64, id=f"{name}-float64", marks=asked)
 
 

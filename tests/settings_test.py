@@ -36,6 +36,9 @@ from experiments.sc_infonce import images as sc_images
 from experiments.sc_infonce import pretraining as sc_pretraining
 from experiments.sc_infonce import synthetic as sc_synthetic
 from experiments.spectral_clustering import __main__ as spectral
+from experiments.text import compare as text_compare
+from experiments.text import settings as text_settings
+from experiments.text import speed as text_speed
 from jaxcl import _rules, recipes, report
 from jaxcl.data import prepare
 from jaxcl.tools import embed, export, probe
@@ -58,6 +61,8 @@ COMMANDS = {
     "graphs nodes": (graphs_nodes.main, graphs_nodes.Settings()),
     "graphs speed": (graphs_speed.main, graphs_speed.Settings()),
     "clip": (clip.main, clip_settings.Settings()),
+    "text compare": (text_compare.main, text_compare.Settings()),
+    "text speed": (text_speed.main, text_speed.Settings()),
     "benchmark losses": (benchmark.main, benchmark.Settings()),
     "benchmark chunks": (chunks.main, chunks.Settings()),
     "benchmark loop": (loop.main, loop.Settings()),
@@ -83,6 +88,8 @@ PARTS = (
     graphs_settings.Training(),
     graphs_settings.Compared(),
     graphs_nodes.Training(),
+    text_settings.Training(),
+    text_settings.Compared(),
     synthetic_settings.PAPER,
     pods_summary.Summary(("nowhere",)),
 ) + tuple(
@@ -108,6 +115,8 @@ ZERO = {
     "held_out", "ground", "max_unreadable", "ratio", "drop_edges", "mask_features",
     "apart", "dropout", "bias",
 }  # fmt: skip
+# Encoders of sentences may have no layers.
+ZERO_IN = {(recipes.text.Sentences, "depth")}
 # The seeds of the sweep are a number of seeds.
 ZERO_OF_ONE = {(sweep.Settings, "seeds")}
 NEGATIVE = {"alpha", "beta", "alphas", "betas", "bias"}
@@ -161,7 +170,8 @@ def test_every_number_has_a_rule_and_is_named_as_the_flag(kind):
     for name, whole, several in _numbers(kind):
         for value in (0, -1, math.nan, math.inf, -math.inf, 10**30, "3", True):
             may = {
-                0: name in ZERO and (kind, name) not in ZERO_OF_ONE,
+                0: (name in ZERO and (kind, name) not in ZERO_OF_ONE)
+                or any((base, name) in ZERO_IN for base in kind.__mro__),
                 -1: name in NEGATIVE,
                 10**30: not whole and name in NEGATIVE | {"temperature", "tau"},
             }.get(value if type(value) is int else None, False)

@@ -104,7 +104,7 @@ def main(s: Settings) -> list[results.Result]:
         )
     ]
     results.tell(s, found)
-    results.tell_differences(rows, next(iter(variants)))
+    study.tell_differences(rows, next(iter(variants)))
     results.tell_optimism(rows)
     return found
 

@@ -64,7 +64,7 @@ def main(s: Settings) -> list[results.Result]:
     found = results.of_rows(rows, dataset.name, PROTOCOL, "svm", s.folds)
     results.tell(s, found)
     first = next(iter(variants))
-    results.tell_differences(rows, first)
+    study.tell_differences(rows, first)
 
     # Pictures are of the first loss and seed.
     shown = study.settings_of(base, first, variants[first], s.seeds[0])

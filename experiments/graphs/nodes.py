@@ -103,7 +103,7 @@ def main(s: Settings) -> list[results.Result]:
         rows.append(study.Row(name, scores, int(network.test.sum()), METRIC))
     found = results.of_rows(rows, network.name, PROTOCOL, "linear", 1)
     results.tell(s, found)
-    results.tell_differences(rows, next(iter(variants)))
+    study.tell_differences(rows, next(iter(variants)))
     return found
 
 

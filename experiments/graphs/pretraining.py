@@ -91,7 +91,7 @@ def variables_of(s: Training, dataset: data.Dataset, trained: bool) -> dict[str,
     if trained:
         return jax.device_get(recipes.variables_of(s, pretrain(s)))
     described = recipes.graphs.describe(s, dataset)
-    return recipes.graphs.first_variables(described, s.seed)
+    return recipes.first_variables(described, s.seed)
 
 
 def prepare(s: Compared) -> tuple[Training, dict[str, Any], data.Dataset]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxcl import _tables, study
+from jaxcl import study
 from jaxcl.pictures import studies, style
 
 
@@ -47,11 +47,8 @@ def tell(s: Any, results: Sequence[Result]) -> None:
             "set": r.set,
             "loss": r.loss,
             "protocol": r.protocol,
-            "mean": float(np.mean(r.values)),
-            "std": float(np.std(r.values, ddof=1)) if len(r.values) > 1 else None,
             "folds": r.folds,
-            "seeds": len(r.values),
-            "values": [float(v) for v in r.values],
+            **study.summary(r.values),
         }
         for r in results
     ]
@@ -62,7 +59,7 @@ def tell(s: Any, results: Sequence[Result]) -> None:
     over = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
     held_out = f", {results[0].folds} folds" if results[0].folds > 1 else ""
     print(f"\n{results[0].set}: accuracy (%){held_out}, {over}\n")
-    print(_table(results))
+    print(study.crosstable({(r.loss, r.protocol): r.values for r in results}))
     by_protocol: dict[str, dict[str, Sequence[float]]] = {}
     for r in results:
         by_protocol.setdefault(r.protocol, {})[r.loss] = r.values
@@ -76,16 +73,6 @@ def tell(s: Any, results: Sequence[Result]) -> None:
     )
 
 
-def tell_differences(rows: Sequence[study.Row], first: str) -> None:
-    """Prints differences to the first loss and to the encoder before any step."""
-    if jax.process_index() != 0:
-        return
-    for key in rows[0].metric.compared:
-        for baseline in (first, study.UNTRAINED):
-            if len(rows) > 2 or baseline == study.UNTRAINED:
-                print("\n" + study.report_differences(rows, baseline, key))
-
-
 def tell_optimism(rows: Sequence[study.Row]) -> None:
     """Prints what a choice of the epoch by the test folds adds to one by labels."""
     if jax.process_index() != 0:
@@ -95,18 +82,3 @@ def tell_optimism(rows: Sequence[study.Row]) -> None:
         f"\nThe epoch that is best on the test folds is {100 * gain:.1f} points above "
         "the one chosen by\nlabels, mean over rows and seeds: that much is optimism."
     )
-
-
-def _table(results: Sequence[Result]) -> str:
-    protocols = list(dict.fromkeys(r.protocol for r in results))
-    lines = []
-    for loss in dict.fromkeys(r.loss for r in results):
-        cells = {r.protocol: _cell(r.values) for r in results if r.loss == loss}
-        lines.append([loss, *(cells.get(p, "") for p in protocols)])
-    return _tables.markdown(["", *protocols], lines)
-
-
-def _cell(values: Sequence[float]) -> str:
-    percent = 100 * np.asarray(values)
-    spread = f" ± {percent.std(ddof=1):.1f}" if len(percent) > 1 else ""
-    return f"{percent.mean():.1f}{spread}"

@@ -51,7 +51,8 @@ def read_bert(
 
     Args:
       directory: with `config.json` and `model.safetensors`.
-      pooling, tokenizer, dtype, embedding, projector: of the description.
+      pooling, tokenizer, dtype, embedding, projector: of the description; with the
+        projector "none" the embedding is as wide as the encoder.
 
     Returns:
       (description, parameters of the encoder): those of the projector are drawn, as by
@@ -78,7 +79,7 @@ def read_bert(
         pooling=pooling,
         tokenizer=tokenizer,
         dtype=dtype,
-        embedding=embedding,
+        embedding=described.width if projector == "none" else embedding,
         projector=projector,
     )
     path = folder / "model.safetensors"

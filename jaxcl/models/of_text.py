@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,6 +12,8 @@ from jaxcl._token_batch import TokenBatch
 from jaxcl.models import text as text_lib
 from jaxcl.models.embedder import Embedder
 from jaxcl.models.small import Projector
+
+PROJECTORS = ("normalized", "plain", "none")
 
 
 class TextDescription(NamedTuple):
@@ -22,17 +26,19 @@ class TextDescription(NamedTuple):
         it is not known.
       encoder: "transformer" or "bert".
       width: units of each layer.
-      depth: layers.
+      depth: layers; "transformer" may have none.
       heads: of the attention.
       hidden: units inside of the perceptrons.
       pooling: what makes of tokens a sentence: "mean", "cls" or "last"; "pooler" of
         "bert" alone.
+      last_norm, order: of "transformer", as `text.Transformer` has them.
       dropout: share of the units that training sets to 0.
       attention_dropout: the same of the weights of the attention.
       types, offset, epsilon, activation: of "bert", as `text.Bert` has them.
       dtype: in which the model computes, "float32" or "bfloat16".
       embedding: size d of the projector's output.
-      projector: "normalized" with batch normalization inside, or "plain" without.
+      projector: "normalized" with batch normalization inside, "plain" without, or
+        "none": z is h, and `embedding` the width.
     """
 
     vocabulary: int
@@ -53,6 +59,16 @@ class TextDescription(NamedTuple):
     dtype: str = "float32"
     embedding: int = 128
     projector: str = "plain"
+    last_norm: bool = True
+    order: bool = True
+
+
+class NoProjector(nn.Module):
+    """Gives h as it came: z is h."""
+
+    def __call__(self, h: jax.Array, *, train: bool) -> jax.Array:
+        del train
+        return h
 
 
 def build(described: TextDescription) -> Embedder:
@@ -61,18 +77,28 @@ def build(described: TextDescription) -> Embedder:
     bert = described.encoder == "bert"
     poolings = ("mean", "cls", "last", "pooler") if bert else ("mean", "cls", "last")
     _checks.choice("pooling", described.pooling, poolings)
-    _checks.choice("projector", described.projector, ("normalized", "plain"))
+    _checks.choice("projector", described.projector, PROJECTORS)
     dtype = jnp.dtype(described.dtype)
     names = ["vocabulary", "positions", "width", "depth", "heads", "hidden", "pooling"]
     names += ["dropout", "attention_dropout"]
     if bert:
         names += ["types", "offset", "epsilon", "activation"]
+    else:
+        names += ["last_norm", "order"]
     options: dict[str, Any] = {name: getattr(described, name) for name in names}
     make: Any = text_lib.Bert if bert else text_lib.Transformer
-    projector = Projector(
-        described.embedding, batch_norm=described.projector == "normalized", dtype=dtype
+    encoder, kind = make(**options, dtype=dtype), described.projector
+    if kind == "none":
+        if described.embedding != described.width:
+            raise ValueError(
+                f"embedding must be the width {described.width} with projector 'none', "
+                f"got {described.embedding}"
+            )
+        return Embedder(encoder, NoProjector())
+    normalized = kind == "normalized"
+    return Embedder(
+        encoder, Projector(described.embedding, batch_norm=normalized, dtype=dtype)
     )
-    return Embedder(make(**options, dtype=dtype), projector)
 
 
 def example(described: TextDescription) -> TokenBatch:

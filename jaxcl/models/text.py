@@ -26,13 +26,14 @@ class Transformer(nn.Module):
         x <- x + attention(norm(x));   x <- x + MLP(norm(x))
 
     with learned embeddings of tokens and of places, a multi-layer perceptron with GELU,
-    and a last normalization.
+    and a last normalization. Without layers it is a bag of tokens; without the last
+    normalization the length of a token's vector is its weight in the mean.
 
     Args:
       vocabulary: how many tokens there are.
       positions: places of the longest row.
       width: units of every layer.
-      depth: layers.
+      depth: layers; 0: none, and tokens do not see one another.
       heads: of the attention, which divide the width.
       hidden: units inside of the perceptron; None: four times the width.
       pooling: what makes of the tokens a sentence: their "mean", the first one ("cls"),
@@ -41,6 +42,9 @@ class Transformer(nn.Module):
         each part.
       attention_dropout: the same of the weights of the attention.
       dtype: of the computation, bfloat16 or float32. Parameters are float32.
+      last_norm: whether each token is normalized before pooling.
+      order: whether there are embeddings of places; without them the order of tokens
+        changes nothing.
 
     Call:
       A `TokenBatch` [n, L] and `train` (whether there is dropout, whose key is
@@ -67,9 +71,13 @@ class Transformer(nn.Module):
     dropout: float = 0.1
     attention_dropout: float = 0.0
     dtype: jax.typing.DTypeLike = jnp.float32
+    last_norm: bool = True
+    order: bool = True
 
     def __post_init__(self) -> None:
-        _check(self, POOLINGS)
+        _check(self, POOLINGS, least_depth=0)
+        _checks.flag("last_norm", self.last_norm)
+        _checks.flag("order", self.order)
         super().__post_init__()
 
     @nn.compact
@@ -77,7 +85,8 @@ class Transformer(nn.Module):
         check_tokens(tokens, self.positions)
         places = jnp.arange(tokens.tokens.shape[1], dtype=jnp.int32)
         x = _embed("tokens", self.vocabulary, self.width, None)(tokens.tokens)
-        x = x + _embed("positions", self.positions, self.width, 0.02)(places)[None]
+        if self.order:
+            x = x + _embed("positions", self.positions, self.width, 0.02)(places)[None]
         x = _drop(self.dropout, train, x.astype(self.dtype))
         for layer in range(self.depth):
             part = _Parts(self, layer)
@@ -85,7 +94,8 @@ class Transformer(nn.Module):
             x = x + _drop(self.dropout, train, part.attend(y, tokens.valid, train))
             y = _norm(f"norm_{layer}_mlp", 1e-6, self.dtype)(x)
             x = x + _drop(self.dropout, train, part.perceive(y, _gelu))
-        x = _norm("norm", 1e-6, jnp.float32)(x)
+        if self.last_norm:
+            x = _norm("norm", 1e-6, jnp.float32)(x)
         return pool(x, tokens.valid, self.pooling)
 
 
@@ -279,9 +289,10 @@ class _Parts:
         return self.linear("down", width)(x)
 
 
-def _check(encoder: Any, poolings: tuple[str, ...]) -> None:
-    for name in ("vocabulary", "positions", "width", "depth", "heads"):
+def _check(encoder: Any, poolings: tuple[str, ...], least_depth: int = 1) -> None:
+    for name in ("vocabulary", "positions", "width", "heads"):
         _checks.count(name, getattr(encoder, name))
+    _checks.count("depth", encoder.depth, least_depth)
     if encoder.hidden is not None:
         _checks.count("hidden", encoder.hidden)
     _checks.divisible("width", encoder.width, encoder.heads, f"{encoder.heads} heads")

@@ -52,6 +52,7 @@ from jaxcl.recipes.training import MAY_CHANGE as MAY_CHANGE
 from jaxcl.recipes.training import Training as Training
 from jaxcl.recipes.training import check as check
 from jaxcl.recipes.training import check_size as check_size
+from jaxcl.recipes.training import first_variables as first_variables
 from jaxcl.recipes.training import last_step as last_step
 from jaxcl.recipes.training import make_optimizer as make_optimizer
 from jaxcl.recipes.training import run_options as run_options

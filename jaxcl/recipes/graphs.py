@@ -167,23 +167,11 @@ def make_transform(s: Graphs) -> augment.graphs.Transform:
     return augment.graphs.one_of(*(named[name] for name in s.augmentation))
 
 
-def first_variables(described: models.GraphDescription, seed: int) -> dict[str, Any]:
-    """Variables of the model with which a run of this seed begins."""
-    key = jax.random.fold_in(jax.random.key(seed), 0)
-    return _initialize(described)(key)
-
-
-@functools.cache
-def _initialize(described: models.GraphDescription) -> Callable[..., dict[str, Any]]:
-    """One program for all seeds, of which a comparison has many."""
-    return jax.jit(functools.partial(models.initialize, described))
-
-
 def initialize(
     s: Graphs, described: models.GraphDescription
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is there before the first step: ({"model": ...}, {"batch_stats": ...})."""
-    variables = first_variables(described, s.seed)
+    variables = training_lib.first_variables(described, s.seed)
     return {"model": variables.pop("params")}, variables
 
 

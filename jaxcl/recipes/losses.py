@@ -78,17 +78,27 @@ class ViewLoss:
     """Edge of a tile of pairs; changes memory and speed, not results."""
 
 
-def check_loss(s: ViewLoss, num_views: int) -> None:
+# Losses of anchors and positives that take negatives of each anchor alone.
+WITH_HARD_NEGATIVES = ("info_nce", "clip")
+
+
+def check_loss(s: ViewLoss, num_views: int, hard_negatives: int = 0) -> None:
     """Refuses a loss that the views do not fit, and settings that it does not read.
 
     Args:
       s: settings.
       num_views: of each example.
+      hard_negatives: of each example, besides its views.
 
     Raises:
-      ValueError: if the loss takes fewer or more views, or a setting was changed that
-        the others make meaningless.
+      ValueError: if the loss takes fewer or more views, or no hard negatives, or a
+        setting was changed that the others make meaningless.
     """
+    if hard_negatives and s.loss not in WITH_HARD_NEGATIVES:
+        raise ValueError(
+            f"loss must be one of {', '.join(WITH_HARD_NEGATIVES)} for an anchor, its "
+            f"positive and hard negatives, got {s.loss!r}"
+        )
     views = {"is_info_nce": (3,), "dhel": (2, 2)}.get(s.loss, (2,))
     _rules.whole(*views).check("num_views", num_views)
     used = s.kernel if s.loss in ("kernel_info_nce", "kcl") else ""
@@ -102,11 +112,13 @@ def check_loss(s: ViewLoss, num_views: int) -> None:
         _rules.unread(s, names, unless=read, which=which)
 
 
-def make_loss(s: ViewLoss) -> Callable[..., jax.Array]:
+def make_loss(s: ViewLoss, *, hard_negatives: int = 0) -> Callable[..., jax.Array]:
     """The loss of the settings, with its penalty.
 
     Args:
       s: settings.
+      hard_negatives: how many of the last views are none, but hard negatives of the
+        first, of "info_nce" and "clip"; a penalty is of all.
 
     Returns:
       A function loss(z, labels=None, valid=None, axis_name=None) of embeddings [b, v,
@@ -117,7 +129,9 @@ def make_loss(s: ViewLoss) -> Callable[..., jax.Array]:
     >>> print(loss(jnp.ones((4, 2, 3))).shape)
     (4, 2)
     """
-    alone = _make_alone(s)
+    if hard_negatives:
+        check_loss(s, 2, hard_negatives)
+    alone = _make_alone(s, hard_negatives)
     if not s.penalty:
         return alone
 
@@ -140,7 +154,7 @@ def make_loss(s: ViewLoss) -> Callable[..., jax.Array]:
     return penalized
 
 
-def _make_alone(s: ViewLoss) -> Callable[..., jax.Array]:
+def _make_alone(s: ViewLoss, hard_negatives: int = 0) -> Callable[..., jax.Array]:
     """The loss of the settings without its penalty, as of `make_loss`."""
     t, kernel = s.temperature, make_kernel(s)
     sc: dict[str, Any] = {"alpha": s.alpha, "beta": s.beta, "variant": s.variant}
@@ -178,6 +192,8 @@ def _make_alone(s: ViewLoss) -> Callable[..., jax.Array]:
         options["valid"] = valid
         if s.loss in of_views:
             return of_views[s.loss](z, **options)
+        if hard_negatives:
+            options["hard_negatives"] = z[:, -hard_negatives:]
         if s.loss in of_two:
             return of_two[s.loss](z[:, 0], z[:, 1], **options)
         three = z[:, 0], z[:, 1], z[:, 2]

@@ -245,7 +245,7 @@ def first_variables(s: Pairs, towers: Towers) -> dict[Tower, dict[str, Any]]:
     """Variables of both towers before the first step, as a run of the seed has them."""
     found: dict[Tower, dict[str, Any]] = {
         "image": images_lib.first_variables(towers.image, s.seed),
-        "text": text_lib.first_variables(towers.text, s.seed ^ 2**31),
+        "text": training_lib.first_variables(towers.text, s.seed ^ 2**31),
     }
     if s.weights is not None:
         params, _ = text_lib.initialize(sentences_of(s), towers.text, towers.vocabulary)

@@ -69,16 +69,22 @@ class Sentences(training_lib.Training):
     RoBERTa to begin with; None: a Transformer that knows nothing."""
     width: _rules.Count = 128
     """Units of each layer."""
-    depth: _rules.Count = 4
-    """Layers."""
+    depth: _rules.Index = 4
+    """Layers; 0: a bag of tokens, each of which has learnt a vector."""
     heads: _rules.Count = 4
     """Of the attention, which divide the width."""
     pooling: Literal["mean", "cls", "last"] = "mean"
     """What makes of tokens a sentence: mean, first or last."""
+    last_norm: bool = True
+    """Whether each token is normalized before pooling; if not, tokens with longer
+    vectors count for more."""
+    order: bool = True
+    """Whether tokens know their places; if not, their order changes nothing."""
     dropout: Annotated[float, _rules.inside("[0, 1)")] = 0.1
     """Share of the units that training sets to 0; that of `weights` is their own."""
-    projector: Literal["normalized", "plain"] = "plain"
-    """Whether the projector's hidden layer is batch-normalized."""
+    projector: Literal["normalized", "plain", "none"] = "plain"
+    """Whether the projector's hidden layer is batch-normalized; "none": the loss sees
+    the encoder's output."""
     batch_size: _rules.Several = 128
     """Sentences, pairs or lines per step, over all devices."""
     epochs: _rules.Count = 10
@@ -119,10 +125,11 @@ def check(s: Sentences) -> None:
         ("ratio", bool(changes), "an augmentation that changes tokens"),
         ("apart", s.positives == "groups", "positives 'groups'"),
         (
-            "vocabulary lower width depth heads dropout",
+            "vocabulary lower width depth heads last_norm order dropout",
             s.weights is None,
             "an encoder without weights",
         ),
+        ("embedding", s.projector != "none", "a projector"),
     ):
         _rules.unread(s, names, unless=read, which=which)
 
@@ -223,8 +230,10 @@ def describe(s: Sentences, vocabulary: data.text.Vocabulary) -> models.TextDescr
             pooling=s.pooling,
             dropout=s.dropout,
             dtype=s.dtype,
-            embedding=s.embedding,
+            embedding=s.width if s.projector == "none" else s.embedding,
             projector=s.projector,
+            last_norm=s.last_norm,
+            order=s.order,
         )
     described = _read(s, vocabulary)[0]
     if vocabulary.size > described.vocabulary:
@@ -240,18 +249,6 @@ def describe(s: Sentences, vocabulary: data.text.Vocabulary) -> models.TextDescr
     return described
 
 
-def first_variables(described: models.TextDescription, seed: int) -> dict[str, Any]:
-    """Variables of the model with which a run of this seed begins, without weights."""
-    key = jax.random.fold_in(jax.random.key(seed), 0)
-    return _initialize(described)(key)
-
-
-@functools.cache
-def _initialize(described: models.TextDescription) -> Callable[..., dict[str, Any]]:
-    """One program for all seeds, of which a comparison has many."""
-    return jax.jit(functools.partial(models.initialize, described))
-
-
 def initialize(
     s: Sentences,
     described: models.TextDescription,
@@ -262,7 +259,7 @@ def initialize(
     The second is {} without batch normalization. The encoder is that of the weights,
     where the settings name some; the projector is drawn.
     """
-    variables = first_variables(described, s.seed)
+    variables = training_lib.first_variables(described, s.seed)
     params = variables.pop("params")
     if s.weights is not None:
         encoder = _read(s, vocabulary)[1]

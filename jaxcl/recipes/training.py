@@ -208,6 +208,18 @@ def make_optimizer(
     return make(schedule, weight_decay=s.weight_decay)
 
 
+def first_variables(described: models.Described, seed: int) -> dict[str, Any]:
+    """Variables of a model with which a run of this seed begins."""
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    return _initialize(described)(key)
+
+
+@functools.cache
+def _initialize(described: models.Described) -> Callable[..., dict[str, Any]]:
+    """One program for all seeds, of which a comparison has many."""
+    return jax.jit(functools.partial(models.initialize, described))
+
+
 @functools.cache
 def make_encode(described: models.Described, layer: str) -> Callable[..., jax.Array]:
     """One function for each description: what it has compiled is compiled once."""

@@ -448,6 +448,7 @@ def on_one_device():
     return jax.tree.map(np.asarray, views_of_packs(packs()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_sharding_changes_nothing(kind):
     axis_type = getattr(jax.sharding.AxisType, kind)

@@ -39,6 +39,7 @@ def test_an_encoder_moves_towards_its_target_and_results_are_kept(tmp_path, caps
         synthetic.main(_in(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_free_critic_reaches_its_target_where_theory_says_so():
     assert theory.free_critic(None, 0.0) < 1e-6
     assert theory.free_critic(1.2, 0.2) < 1e-6

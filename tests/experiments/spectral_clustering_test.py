@@ -57,6 +57,7 @@ def test_three_groups_end_on_a_triangle_as_theory_says(tmp_path, capsys):
         _run(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_has_not_begun_is_not_there_yet(tmp_path, capsys):
     _run(tmp_path, snapshots=(0,))
     out = capsys.readouterr().out

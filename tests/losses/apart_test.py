@@ -133,6 +133,7 @@ def test_a_threshold_of_examples_is_one_of_their_views():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_belongs_to_rows_is_split_with_them():
     mesh, _, _ = jaxcl.data_parallel()
     queue, of_queue = HARD[:, 0] * 2, GUIDE[2][:, 1]

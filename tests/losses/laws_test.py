@@ -128,9 +128,7 @@ ORDINARY = [
     *FEW,
     "clip_with_hard_negatives_a_kernel_and_a_guide",
     "graph_cross_entropy",
-    "siglip",
     "spectral_contrastive",
-    "uniformity",
 ]
 SLOW = pytest.mark.slow
 PLACES = [

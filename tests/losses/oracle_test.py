@@ -77,12 +77,12 @@ def test_value_and_gradient_equal_the_oracle(case, x64):
     _assert_equal_to_the_oracle(case, tile=5)
 
 
-@cases.over(cases.CASES, cases.FEW)
+@cases.over(cases.KINDS, cases.FEW)
 def test_value_and_gradient_of_the_dense_reference_equal_the_oracle(case, x64):
     _assert_equal_to_the_oracle(case, impl="reference")
 
 
-@cases.over(cases.CASES, cases.FEW)
+@cases.over(cases.KINDS, cases.FEW)
 def test_value_and_gradient_equal_the_oracle_in_one_tile(case, x64):
     _assert_equal_to_the_oracle(case)
 

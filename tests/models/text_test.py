@@ -194,6 +194,8 @@ def test_an_encoder_of_text_is_saved_and_gives_a_row_for_each_sentence(tmp_path)
         ({"encoder": "lstm"}, "encoder must be one of 'transformer', 'bert'"),
         ({"pooling": "pooler"}, "pooling must be one of 'mean', 'cls', 'last'"),
         ({"projector": "deep"}, "projector must be one of"),
+        ({"projector": "none"}, "embedding must be the width 8 with projector 'none'"),
+        ({"encoder": "bert", "depth": 0}, "depth must be at least 1, got 0"),
         ({"heads": 3}, "width must be divisible by the 3 heads, got 8"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
         ({"dtype": "float64"}, "dtype must be one of bfloat16, float32"),
@@ -218,6 +220,29 @@ def test_rows_that_do_not_fit_are_refused_in_words():
     strange = TokenBatch(*map(np.asarray, rows(fill=60)))
     with pytest.raises(ValueError, match=r"must lie in \[0, 60\), .* got \d+ to 60"):
         encode(variables(), strange)
+
+
+@pytest.mark.parametrize("last_norm", [False, True])
+def test_without_layers_a_sentence_is_the_mean_of_its_tokens(last_norm):
+    described = TINY._replace(
+        depth=0,
+        last_norm=last_norm,
+        order=last_norm,
+        projector="none",
+        embedding=8,
+    )
+    variables = models.initialize(described, jax.random.key(0))
+    tokens, valid = map(np.asarray, rows(gap=2))
+    params = jax.tree.map(np.float64, variables["params"]["encoder"])
+    x = params["tokens"]["embedding"][tokens]
+    assert ("positions" in params) == last_norm
+    if last_norm:
+        x = x + params["positions"]["embedding"][: tokens.shape[1]]
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    expected = [row[there].mean(0) for row, there in zip(x, valid, strict=True)]
+    for layer in ("h", "z"):  # no projector: both are the same
+        got = models.encode(described, layer)(variables, rows(gap=2))
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 # BERT from files. ---------------------------------------------------------------------

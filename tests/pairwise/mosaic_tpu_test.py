@@ -158,8 +158,29 @@ def test_sums_that_outgrow_their_reference_are_computed_again():
     np.testing.assert_allclose(got[1], want[1], rtol=0, atol=1e-4 * scale)
 
 
-@cases.over(cases.CASES, [cases.BY_NAME["sup_con"]])
-def test_every_loss_equals_its_oracle(case):
+# One of each form that the kernels have a branch for; with the others they share it.
+BRANCHES = [
+    cases.BY_NAME[name]
+    for name in (
+        "sup_con",
+        "nt_xent_of_three_views",
+        "siglip",
+        "info_nce_with_a_queue",
+        "info_nce_with_hard_negatives_and_a_guide",
+        "graph_cross_entropy",
+        "similarity_distillation_of_two_sets",
+        "kernel_info_nce_laplacian",
+        "kernel_info_nce_kernel_sum",
+        "kernel_info_nce_concatenation_sum",
+        "kernel_info_nce_dot",
+        "f_micl_squared_hellinger",
+        "kcl",
+    )
+]
+
+
+@cases.over(BRANCHES, [cases.BY_NAME["sup_con"]])
+def test_losses_equal_their_oracles(case):
     arrays, parameters, constants = cases.numbers(case, jnp.float32)
     valid = jnp.array(oracle_test.VALID)
 

@@ -152,7 +152,9 @@ def _compiled(loss, *shapes):
     return run.lower(*arguments).compile()
 
 
-@pytest.mark.parametrize("name", ["nt_xent", "clip"])
+@pytest.mark.parametrize(
+    "name", ["nt_xent", pytest.param("clip", marks=pytest.mark.slow)]
+)
 def test_temporary_memory_grows_with_n_and_no_pair_matrix_exists(name):
     tile, d, sizes = 64, 8, (8192, 16_384, 32_768)
     temporary = []
@@ -217,12 +219,12 @@ def test_a_ring_holds_two_blocks_where_gathering_holds_all():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
-def test_65536_anchors_fit_into_a_gigabyte():
+def test_32768_anchors_take_a_fifth_of_what_their_matrix_would():
     # Not ru_maxrss: a child's begins at what its parent holds.
     code = """
 import jax, jax.numpy as jnp
 from jaxcl import losses
-views = jax.random.normal(jax.random.key(0), (32_768, 2, 256))
+views = jax.random.normal(jax.random.key(0), (16_384, 2, 256))
 value, gradient = jax.jit(
     jax.value_and_grad(lambda v: losses.nt_xent(v).mean()), donate_argnums=0
 )(views)
@@ -239,7 +241,7 @@ print(int(peak.split()[1]) / 2**20)
         text=True,
         check=True,
     )
-    assert float(run.stdout) < 1  # GiB
+    assert float(run.stdout) < 0.75  # GiB
 
 
 def test_a_training_loop_traces_a_loss_once():

@@ -232,6 +232,7 @@ def test_10_sphere_coordinates():
         diagnostics.gaussian_distance_bound(64, 61)
 
 
+@pytest.mark.slow
 def test_11_cosines_of_independent_directions():
     n, d, t = 2048, 32, 2.0
     u = _sphere(n, d)
@@ -398,6 +399,7 @@ def test_19_calibration_and_power():
     assert p[:500].mean() < 0.01
 
 
+@pytest.mark.slow
 def test_19_power_against_the_sphere():
     table = {
         16: (3.23, 0.0, 0.0, 0.0),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxcl import data, models, recipes
+from jaxcl.recipes import training as training_lib
 
 TINY = recipes.graphs.Graphs(
     width=3, depth=1, embedding=4, batch_size=8, epochs=2, source="a.npz"
@@ -62,17 +63,17 @@ def test_other_graphs_are_opened_with_the_columns_of_a_description(source, tmp_p
 
 def test_seeds_share_one_program_and_differ(source):
     described = recipes.graphs.describe(TINY, data.graphs.open(source))
-    first = [recipes.graphs.first_variables(described, seed) for seed in (0, 1, 0)]
+    first = [recipes.first_variables(described, seed) for seed in (0, 1, 0)]
     leaves = [np.concatenate([x.ravel() for x in jax.tree.leaves(v)]) for v in first]
     np.testing.assert_array_equal(leaves[0], leaves[2])
     assert (leaves[0] != leaves[1]).any()
-    assert recipes.graphs._initialize(described)._cache_size() == 1
+    assert training_lib._initialize(described)._cache_size() == 1
 
 
 def test_representations_do_not_depend_on_what_is_packed_together(source):
     dataset = data.graphs.open(source)
     described = recipes.graphs.describe(TINY, dataset)
-    variables = recipes.graphs.first_variables(described, 0)
+    variables = recipes.first_variables(described, 0)
     of_all, of_few = (
         recipes.graphs.represent(
             described, variables, dataset.columns["graph"], batch_size=size

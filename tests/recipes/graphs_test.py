@@ -29,7 +29,7 @@ def dataset():
 
 
 def variables_of(s, dataset):
-    return lib.first_variables(lib.describe(s, dataset), s.seed)
+    return recipes.first_variables(lib.describe(s, dataset), s.seed)
 
 
 @pytest.mark.parametrize("batch_size", [5, 32, 100])

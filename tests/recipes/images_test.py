@@ -20,7 +20,14 @@ def sets_of(n, labels=True, size=8):
 
 
 @pytest.mark.parametrize(
-    "augmentation", ["characters", "photographs", "moco", "crops", "identity"]
+    "augmentation",
+    [
+        "characters",
+        "crops",
+        pytest.param("photographs", marks=pytest.mark.slow),
+        pytest.param("moco", marks=pytest.mark.slow),
+        pytest.param("identity", marks=pytest.mark.slow),
+    ],
 )
 def test_pixels_are_standardized_for_views_and_for_probes_alike(augmentation):
     s = dataclasses.replace(TINY, pixels="cifar", augmentation=augmentation, jitter=0.0)

@@ -149,3 +149,29 @@ def test_what_a_loss_does_not_read_or_take_is_refused(changes, num_views, words)
     with pytest.raises(ValueError, match=f"^{words}"):
         recipes.check_loss(s, num_views)
     recipes.check_loss(recipes.ViewLoss(loss="is_info_nce"), 3)
+
+
+HARD = {
+    "info_nce": lambda z: losses.info_nce(
+        z[:, 0], z[:, 1], hard_negatives=z[:, 2:], temperature=0.3
+    ),
+    "clip": lambda z: losses.clip(
+        z[:, 0], z[:, 1], hard_negatives=z[:, 2:], temperature=0.3
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_the_last_views_may_be_hard_negatives(name):
+    z = jax.random.normal(jax.random.key(0), (8, 4, 6))
+    s = recipes.ViewLoss(loss=name, temperature=0.3)
+    loss = recipes.make_loss(s, hard_negatives=2)
+    np.testing.assert_allclose(loss(z), HARD[name](z), 1e-5)
+    assert abs(loss(z) - recipes.make_loss(s)(z)).max() > 0.1
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMED) - set(HARD)))
+def test_losses_without_hard_negatives_refuse_them(name):
+    words = f"loss must be one of info_nce, clip for an anchor, .*, got '{name}'"
+    with pytest.raises(ValueError, match=words):
+        recipes.make_loss(recipes.ViewLoss(loss=name), hard_negatives=1)

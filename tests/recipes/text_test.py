@@ -103,6 +103,7 @@ def test_sentences_of_a_line_are_positives(tmp_path, made):
         ({"apart": 3}, "apart .*positives 'groups'"),
         ({"num_views": 3, "positives": "groups"}, "num_views .*positives 'views'"),
         ({"weights": "there"}, "vocabulary .*an encoder without weights"),
+        ({"projector": "none"}, "embedding must be left at 128, since only a project"),
         ({"epochs": 1}, "epochs must be more than warmup_epochs"),
     ],
 )

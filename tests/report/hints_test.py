@@ -29,10 +29,10 @@ def low_rank(seed, rank, d=64, n=N):
 
 
 class OutlierTest(Case):
-    @pytest.mark.slow
     @parameterized.parameters(
         (1e4, 1.0, 0.999), (1000, 1.06, 0.969), (60, 13.74, 0.102)
     )
+    @pytest.mark.slow
     def test_one_row_far_out_is_not_taken_for_isotropy(self, size, expected, share):
         z = np.random.default_rng(0).normal(size=(2000, D)).astype(np.float32)
         far = np.zeros((1, D), np.float32)
@@ -102,8 +102,8 @@ def test_columns_that_mix_few_directions_count_as_few():
 
 
 class RoundingTest(Case):
-    @pytest.mark.slow
     @parameterized.parameters("float16", "float32", "float64", "bfloat16")
+    @pytest.mark.slow
     def test_gaussians_of_low_rank_pass_in_every_dtype(self, dtype):
         z, w = low_rank(3, 40)
         step_of = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)

@@ -1,0 +1,1 @@
+"""Contrastive learning on sentences: see `python -m experiments.text`."""
