@@ -249,12 +249,7 @@ def one_of(*choices: Transform) -> Transform:
       TypeError: if a choice is not callable.
       ValueError: if there is none.
     """
-    for i, choice in enumerate(choices):
-        if not callable(choice):
-            raise TypeError(
-                "choices must be functions (key, graphs) -> graphs, "
-                f"got {choice!r} at {i}"
-            )
+    transforms.check_functions("choices", choices, "(key, graphs) -> graphs")
     if not choices:
         raise ValueError("choices must be at least one transform, got none")
 

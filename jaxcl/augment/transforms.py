@@ -38,12 +38,7 @@ def chain(*steps: Transform) -> Transform:
     >>> print(transform(jax.random.key(0), jnp.arange(5)).shape)
     (2,)
     """
-    for i, step in enumerate(steps):
-        if not callable(step):
-            raise TypeError(
-                "steps must be functions (key, example) -> example, "
-                f"got {step!r} at {i}"
-            )
+    check_functions("steps", steps, "(key, example) -> example")
 
     def transform(key: jax.Array, example: Any) -> Any:
         keys = jax.random.split(key, len(steps)) if steps else ()
@@ -52,6 +47,24 @@ def chain(*steps: Transform) -> Transform:
         return example
 
     return transform
+
+
+def check_functions(name: str, given: Sequence[Any], signature: str) -> None:
+    """Refuses what cannot be called among several functions.
+
+    Args:
+      name: what messages call them.
+      given: the functions.
+      signature: what they take and give, in words.
+
+    Raises:
+      TypeError: if one is not callable; it says where.
+    """
+    for i, function in enumerate(given):
+        if not callable(function):
+            raise TypeError(
+                f"{name} must be functions {signature}, got {function!r} at {i}"
+            )
 
 
 def without_key(function: Callable[[Any], Any]) -> Transform:
@@ -90,12 +103,7 @@ def one_of(*choices: Transform) -> Transform:
     >>> print(abs(flip(jax.random.key(0), jnp.arange(3))))
     [0 1 2]
     """
-    for i, choice in enumerate(choices):
-        if not callable(choice):
-            raise TypeError(
-                "choices must be functions (key, example) -> example, "
-                f"got {choice!r} at {i}"
-            )
+    check_functions("choices", choices, "(key, example) -> example")
     if not choices:
         raise ValueError("choices must be at least one transform, got none")
 

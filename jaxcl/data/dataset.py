@@ -241,6 +241,20 @@ def is_packed(dataset: Dataset) -> bool:
     return packs or groups_of(dataset) is not None
 
 
+def column_of(dataset: Dataset, name: str) -> Column:
+    """A column of a data set.
+
+    Raises:
+      ValueError: if it is missing; it says which columns there are.
+    """
+    if name not in dataset.columns:
+        raise ValueError(
+            f"{dataset.name}: must have a column {name!r}, got "
+            f"{', '.join(dataset.columns)}"
+        )
+    return dataset.columns[name]
+
+
 def groups_of(dataset: Dataset) -> np.ndarray | None:
     """The group of each example, of which batches are drawn.
 

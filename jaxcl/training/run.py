@@ -166,9 +166,9 @@ class Run:
           FloatingPointError: if a metric since the last log is not finite: what led
             there is not kept in place of a good checkpoint.
         """
-        if not self.due(done, self._save_every) and not self._stop.reached(
-            self._manager, done
-        ):
+        # Asked in every step, also where a checkpoint is due: it says yes in one only.
+        asked = self._stop.reached(self._manager, done)
+        if not asked and not self.due(done, self._save_every):
             return
         self._fetch()
         checkpoints.save(self._manager, done, state)

@@ -93,6 +93,7 @@ def test_ranks_of_global_arrays_are_split_by_rows_with_all_their_groups():
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.slow
 def test_a_fit_is_given_once():
     mesh = jax.make_mesh((8,), ("data",))
     got = jaxcl.sharded(diagnostics.fit_gaussian, mesh)(Z, valid=KEEP)

@@ -59,6 +59,19 @@ _cli.run(simclr.main, simclr.Settings, prog="dying")
 """
 
 
+_started = []
+
+
+@pytest.fixture(autouse=True)
+def _none_outlives_its_test():
+    yield
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def _start(program, flags, devices):
     environment = {
         **os.environ,
@@ -66,7 +79,7 @@ def _start(program, flags, devices):
         "JAX_NUM_CPU_DEVICES": str(devices),
         "PYTHONPATH": str(ROOT),
     }
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *program, *flags],
         cwd=ROOT,
         env=environment,
@@ -74,6 +87,8 @@ def _start(program, flags, devices):
         stderr=subprocess.STDOUT,
         text=True,
     )
+    _started.append(process)
+    return process
 
 
 def _two(directory, programs, *flags):
@@ -95,10 +110,7 @@ def _two(directory, programs, *flags):
 
 
 def _end(process, code=0):
-    try:
-        output, _ = process.communicate(timeout=240)
-    finally:
-        process.kill()
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == code, output
     return output
 
@@ -112,7 +124,7 @@ def test_two_processes_lose_one_resume_and_equal_one_process(tmp_path):
     survivor, dying = _two(run, [simclr, ["-c", DYING, "9", str(run)]])
     _end(dying, -9)
     survivor.kill()  # a scheduler ends what waits for a process that is gone
-    survivor.communicate()
+    survivor.wait()
     assert (run / "checkpoints" / "4").is_dir()
     for process in _two(run, [simclr, simclr]):
         _end(process)

@@ -240,6 +240,7 @@ def test_a_valid_nan_makes_the_losses_that_depend_on_it_nan():
 
 
 @pytest.mark.parametrize("impl", ["reference", "tiled"])
+@pytest.mark.slow
 def test_weights_of_what_does_not_count_may_be_anything(impl):
     x = jnp.asarray(cases.X, jnp.float32)
     valid = np.arange(cases.ROWS) != 1

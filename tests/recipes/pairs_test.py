@@ -280,6 +280,7 @@ def test_a_batch_in_chunks_is_what_it_is_by_parts(made):
     assert set(moved) == {"image"}  # the text tower has no batch statistics
 
 
+@pytest.mark.slow
 def test_captions_are_drawn_in_each_step_or_the_first(made):
     _, towers, rows = made
     batch, keys = batch_of(rows), jax.random.split(jax.random.key(0), 3)
@@ -328,6 +329,7 @@ def steps_of(s, made, count):
     return first, jax.device_get(state), logged
 
 
+@pytest.mark.slow
 def test_frozen_encoders_stay_to_the_bit_and_temperatures_within_bounds(made):
     s = changed(
         loss="siglip",

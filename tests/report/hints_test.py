@@ -142,6 +142,7 @@ class RoundingTest(Case):
             few, _ = rounding.resolved(x[:60], step)  # fewer rows than columns
             self.assertEqual(few.shape[1], min(rank, 60))
 
+    @pytest.mark.slow
     def test_what_is_not_gaussian_fails_in_low_rank_too(self):
         random = np.random.default_rng(0)
         z, w = low_rank(0, 40)
@@ -184,6 +185,7 @@ class OrderTest(Case):
         self.assertLen(np.unique(prints), N - 2)
         self.assertLen(np.unique(moments.of_rows(np.eye(300)).prints), 300)
 
+    @pytest.mark.slow
     def test_exchanged_axes_are_asked_about(self):
         found, _ = self.run_main(gaussian(0, 24, 100))
         self.assertIn("24 rows of 100 columns", found["verdict"]["headline"])

@@ -114,6 +114,7 @@ def test_images_of_another_size_are_refused(trained, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_run_is_probed_and_drawn_and_stays_as_it_is(trained, capsys):
     directory, _ = trained
     files = [p for p in (directory / "checkpoints").rglob("*") if p.is_file()]

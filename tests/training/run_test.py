@@ -19,6 +19,7 @@ import optax
 import pytest
 
 from jaxcl import training
+from jaxcl.training import run as run_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +203,27 @@ def test_a_signal_finishes_the_step_saves_it_and_says_how_to_resume(
     resumed, seen = train(tmp_path / "run")
     assert seen == [4, 5]
     chex.assert_trees_all_equal(resumed, train(tmp_path / "whole")[0])
+
+
+@pytest.mark.parametrize("agreed", [3, 4])
+def test_processes_stop_at_the_step_they_agreed_on_due_or_not(
+    agreed, tmp_path, monkeypatch
+):
+    asked = []
+
+    def reached(stop, manager, done):
+        # As JAX answers several processes: yes at one step, and no after it again.
+        asked.append(done)
+        if done == agreed:
+            stop.wanted = "SIGTERM"
+        return done == agreed
+
+    monkeypatch.setattr(run_lib._Stop, "reached", reached)
+    with pytest.raises(SystemExit) as ended:
+        train(tmp_path / "run", last=8, save_every=4)
+    assert ended.value.code == 75
+    assert asked == list(range(1, agreed + 1))
+    assert (tmp_path / "run" / "checkpoints" / str(agreed)).is_dir()
 
 
 def test_lines_of_a_run_stay_lines_whatever_its_directory_is_called(tmp_path, capsys):

@@ -124,12 +124,9 @@ def graphs_of(dataset: dataset_lib.Dataset) -> Graphs:
         raise TypeError(
             f"dataset must be a Dataset, got {type(dataset).__name__}{hint}"
         )
-    if "graph" not in dataset.columns:
-        raise ValueError(
-            f"{dataset.name}: must have a column 'graph', got "
-            f"{', '.join(dataset.columns)}"
-        )
-    graphs = dataset.columns["graph"][np.arange(dataset_lib.size(dataset))]
+    graphs = dataset_lib.column_of(dataset, "graph")[
+        np.arange(dataset_lib.size(dataset))
+    ]
     if not isinstance(graphs, Graphs):
         raise ValueError(f"{dataset.name}: must hold graphs that are not packed yet")
     return graphs

@@ -104,27 +104,6 @@ def shared(captions: Captions) -> np.ndarray:
         group = joined
 
 
-def column_of(dataset: dataset_lib.Dataset) -> Any:
-    """The captions of a set, texts or tokens.
-
-    Args:
-      dataset: any.
-
-    Returns:
-      The column.
-
-    Raises:
-      ValueError: if there is none.
-    """
-    column = dataset.columns.get("caption")
-    if column is None:
-        raise ValueError(
-            f"{dataset.name}: must have a column 'caption', got "
-            f"{', '.join(dataset.columns)}"
-        )
-    return column
-
-
 def texts_of(dataset: dataset_lib.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """All captions of a set, and which example each describes.
 
@@ -137,7 +116,7 @@ def texts_of(dataset: dataset_lib.Dataset) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: if there is no such column, or it holds rows of tokens already.
     """
-    column = column_of(dataset)
+    column = dataset_lib.column_of(dataset, "caption")
     if not isinstance(column, Captions):
         each = column[np.arange(dataset_lib.size(dataset))]
         if not isinstance(each, list):
@@ -195,7 +174,7 @@ def about(dataset: dataset_lib.Dataset) -> str:
       How many images there are and of what size, how many captions and of what length,
       and how many groups there are, if there are less than images.
     """
-    n, column = dataset_lib.size(dataset), column_of(dataset)
+    n, column = dataset_lib.size(dataset), dataset_lib.column_of(dataset, "caption")
     height, width = dataset.columns["image"][np.arange(1)].shape[1:3]
     line = f"{dataset.name}: {n:,} images of {width}x{height}"
     if isinstance(column, text.TokenRows):

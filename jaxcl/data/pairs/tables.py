@@ -1,6 +1,5 @@
 """A folder of images with a table of captions."""
 
-import json
 import os
 import pathlib
 from collections.abc import Iterator
@@ -151,7 +150,7 @@ def _lines(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """What each line says: "file", "captions", "group" and "label", with its number."""
     if path.removesuffix(".gz").endswith(".jsonl"):
-        rows = _objects(path)
+        rows = text_files.numbered_objects(path)
     else:
         rows = _cells(path, {*there, *by_name})
     for number, content in rows:
@@ -177,17 +176,6 @@ def _lines(
 
 def _first(content: dict[str, Any], keys: tuple[str, ...]) -> Any:
     return next((content[key] for key in keys if key in content), None)
-
-
-def _objects(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in text_files.numbered_lines(path):
-        try:
-            content = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}: line {number} is no JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{path}: line {number} must be a JSON object")
-        yield number, content
 
 
 def _cells(path: str, there: set[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -160,12 +160,7 @@ def texts_of(dataset: dataset_lib.Dataset) -> np.ndarray:
     Raises:
       ValueError: if there is no such column, or it holds rows of tokens already.
     """
-    column = dataset.columns.get("sentence")
-    if column is None:
-        raise ValueError(
-            f"{dataset.name}: must have a column 'sentence', got "
-            f"{', '.join(dataset.columns)}"
-        )
+    column = dataset_lib.column_of(dataset, "sentence")
     found = column[np.arange(dataset_lib.size(dataset))]
     if not isinstance(found, np.ndarray):
         raise ValueError(f"{dataset.name}: must hold texts, got rows of tokens")
@@ -240,13 +235,7 @@ def _objects(path: str, columns: Sequence[Name]) -> tuple[list[int], list[list[s
                 f"{path}: columns of a .jsonl have names, such as sentence='text', got "
                 f"{column!r}"
             )
-    for number, line in numbered_lines(path):
-        try:
-            content = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}: line {number} is no JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{path}: line {number} must be a JSON object")
+    for number, content in numbered_objects(path):
         cells = []
         for column in columns:
             value = content.get(column)
@@ -291,6 +280,22 @@ def numbered_lines(path: str) -> Iterator[tuple[int, str]]:
         raise ValueError(
             f"{path}: cut short or damaged after line {number}: {error}"
         ) from error
+
+
+def numbered_objects(path: str) -> Iterator[tuple[int, dict[Any, Any]]]:
+    """The JSON objects of a file that has one in each line, and their numbers.
+
+    Raises:
+      ValueError: as `numbered_lines`, or if a line is no JSON object.
+    """
+    for number, line in numbered_lines(path):
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}: line {number} is no JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}: line {number} must be a JSON object")
+        yield number, content
 
 
 def _plain(path: str) -> Any:
