@@ -6,6 +6,7 @@ import re
 import pytest
 
 from jaxcl import losses
+from website import rooms
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -124,6 +125,13 @@ def test_one_table_has_a_full_row_for_every_public_loss():
         assert len(cells) == 5, name
         assert all(cells), name  # name, formula, negatives, cost, when to take it
         assert "$" in cells[1], name
+
+
+def test_the_reference_has_every_public_module():
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in pages)
+    shown = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    assert set(rooms.public(ROOT / "jaxcl")) <= shown
 
 
 def test_every_page_is_in_the_navigation():

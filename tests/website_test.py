@@ -1,10 +1,12 @@
 """What is checked of the built documentation is found where it is wrong."""
 
 import json
+import pathlib
 
 import pytest
 
-from website import check
+import jaxcl
+from website import check, rooms
 
 
 def site(folder, pages, items=()):
@@ -52,6 +54,63 @@ def test_search_finds_titles_before_texts(tmp_path):
     assert check.found(folder, "resume") == ["b/", "a/"]
     assert check.found(folder, "false negatives") == []
     assert check.main(folder) == 2  # neither "temperature" nor "false negatives"
+
+
+def package(folder):
+    """A package with a room that offers a function of a module of the same name."""
+    files = {
+        "__init__.py": '__all__ = ["shown"]',
+        "_hidden.py": "def f(): ...",
+        "room/__init__.py": "from p.room import below as below, quiet\n"
+        "from p.room.f import f as f",
+        "room/f.py": "def f(): ...",
+        "room/below.py": "class Kept: ...\ndef _own(): ...",
+        "room/quiet.py": "def unseen(): ...",
+    }
+    for name, text in files.items():
+        path = folder / "p" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder / "p"
+
+
+def test_public_is_what_rooms_offer(tmp_path):
+    public = rooms.public(package(tmp_path))
+    assert public == {"p.room": ["f"], "p.room.below": ["Kept"]}
+
+
+def test_names_that_the_reference_lacks_are_faults(tmp_path):
+    pages = {"reference/room/index.html": '<h2 id="p.room.f">f</h2>'}
+    folder = site(tmp_path / "site", pages)
+    assert check.unshown(folder, package(tmp_path)) == ["p.room.below.Kept"]
+
+
+def test_what_rooms_offer_is_read_as_python_reads_it():
+    public = rooms.public(pathlib.Path(jaxcl.__file__).parent)
+    for room in (jaxcl.losses, jaxcl.kernels, jaxcl.graphs, jaxcl.diagnostics):
+        assert public[room.__name__] == room.__all__
+    assert "train_step" in public["jaxcl.training"]
+    assert "restore_latest" in public["jaxcl.training.checkpoints"]
+
+
+def test_comments_explain_constants():
+    griffe = pytest.importorskip("griffe")
+    exported = pytest.importorskip("website.exported")
+    lines = [
+        "import x",
+        "# Of both",
+        "# kinds.",
+        "A = 1",
+        "B = 2  # another one",
+        "C = 3",
+    ]
+
+    def said(name, lineno):
+        return exported.comment(griffe.Attribute(name, lineno=lineno), lines)
+
+    assert said("A", 4) == "Of both kinds."
+    assert said("B", 5) == "Another one."
+    assert said("C", 6) is None
 
 
 def rendered(text):

@@ -29,7 +29,7 @@ def main() -> int:
     if built.returncode or warned:
         print(f"the site was not built cleanly: {len(warned)} warnings of docstrings")
         return 1
-    return min(check.main(ROOT / "site"), 1)
+    return min(check.main(ROOT / "site", ROOT / "jaxcl"), 1)
 
 
 if __name__ == "__main__":

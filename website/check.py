@@ -1,7 +1,4 @@
-"""What a built site has to keep: links lead somewhere, search finds, it is whole.
-
-python -m website.check site
-"""
+"""What a built site has to keep: links lead somewhere, search finds, it is whole."""
 
 import html.parser
 import json
@@ -9,6 +6,8 @@ import pathlib
 import sys
 import urllib.parse
 from collections.abc import Iterator
+
+from website import rooms
 
 # What a stranger types first.
 SEARCHED = ("temperature", "false negatives", "resume")
@@ -103,11 +102,30 @@ def found(site: pathlib.Path, words: str) -> list[str]:
     return titled + holding
 
 
-def main(site: pathlib.Path) -> int:
+def unshown(site: pathlib.Path, package: pathlib.Path) -> list[str]:
+    """Compares the reference with what is public.
+
+    Args:
+      site: the folder that was built.
+      package: the folder of the package.
+
+    Returns:
+      The public names, with their modules, that no page of the reference explains.
+    """
+    pages = (site / "reference").rglob("*.html")
+    shown = [Page(path.read_text(encoding="utf-8")).anchors for path in pages]
+    public = rooms.public(package).items()
+    names = [f"{room}.{name}" for room, names in public for name in names]
+    return [name for name in names if not any(name in anchors for anchors in shown)]
+
+
+def main(site: pathlib.Path, package: pathlib.Path | None = None) -> int:
     """Prints what is wrong with a site.
 
     Args:
       site: the folder that was built.
+      package: the folder of the package that the reference explains; None: there is
+        no reference.
 
     Returns:
       The number of faults.
@@ -116,12 +134,10 @@ def main(site: pathlib.Path) -> int:
     wrong += [
         f"search finds no {words!r}" for words in SEARCHED if not found(site, words)
     ]
+    if package is not None:
+        wrong += [f"the reference lacks {name}" for name in unshown(site, package)]
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:
         print(f"{site}: every link leads somewhere, nothing is fetched, search finds")
     return len(wrong)
-
-
-if __name__ == "__main__":
-    sys.exit(min(main(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "site")), 1))

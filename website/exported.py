@@ -1,13 +1,37 @@
-"""What a room imports under the same name is its own: a rule that griffe does not know.
+"""What griffe does not know of this package: what rooms offer, what comments say.
 
-A room either has `__all__`, or imports what it offers as `from x import y as y`.
+A room either has `__all__`, or imports what it offers as `from x import y as y`. A
+constant is explained by a comment above it or beside it.
 """
 
 import griffe
 
 
+def comment(attribute: griffe.Attribute, lines: list[str]) -> str | None:
+    """Finds what is said of a constant.
+
+    Args:
+      attribute: the constant.
+      lines: of its module.
+
+    Returns:
+      The comment beside it or, without one, that right above it; None without either.
+    """
+    assert attribute.lineno is not None
+    first = attribute.lineno - 1
+    beside = lines[first].rpartition("  # ")
+    if beside[1]:
+        text = beside[2]
+    else:
+        begin = first
+        while begin > 0 and lines[begin - 1].startswith("# "):
+            begin -= 1
+        text = " ".join(line[2:] for line in lines[begin:first])
+    return text[:1].upper() + text[1:].rstrip(".") + "." if text else None
+
+
 class Exported(griffe.Extension):
-    """Gives rooms without `__all__` one, of what they import from the package."""
+    """Tells griffe of both."""
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: object) -> None:
         """Looks at a package that has been read.
@@ -23,3 +47,25 @@ class Exported(griffe.Extension):
                     for name, path in room.imports.items()
                     if path.startswith(f"{pkg.name}.") and not name.startswith("_")
                 ]
+        self.look(pkg)
+
+    def look(self, module: griffe.Module) -> None:
+        """Explains the constants of a module and of those below it.
+
+        Args:
+          module: the module.
+        """
+        lines = module.lines_collection[module.filepath]
+        for attribute in module.attributes.values():
+            if not attribute.is_alias and attribute.docstring is None:
+                text = comment(attribute, lines)
+                if text is not None:
+                    attribute.docstring = griffe.Docstring(text, parent=attribute)
+        for name, below in list(module.modules.items()):
+            if below.is_alias:
+                continue
+            self.look(below)
+            # A function that has the name of its module is what a room offers.
+            path = f"{below.path}.{name}"
+            if module.imports.get(name) == path:
+                module.set_member(name, griffe.Alias(name, path, parent=module))

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxcl import _checks
 
+# Of a key and an example: one view of it.
 Transform = Callable[[jax.Array, Any], Any]
 Numbers = jax.typing.ArrayLike | Sequence[float]  # what transforms take as parameters
 

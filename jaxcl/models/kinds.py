@@ -14,6 +14,7 @@ from jaxcl import _checks
 from jaxcl.models import of_graphs, of_images, of_text
 from jaxcl.models.embedder import Embedder
 
+# What says how to build an encoder, of any kind of data.
 Described = of_images.Description | of_graphs.GraphDescription | of_text.TextDescription
 
 

@@ -52,6 +52,7 @@ def blank(
 
 
 def save(figure: mpl_figure.Figure, path: str | os.PathLike) -> None:
+    """As a PNG, which is there as a whole or not at all."""
     path = pathlib.Path(path)
     if path.suffix != ".png":
         raise ValueError(f"path must end in .png, got {str(path)!r}")
@@ -176,6 +177,7 @@ def from_zero(axes: mpl_axes.Axes) -> None:
 
 
 def heading(figure: mpl_figure.Figure, title: str, second: str = "") -> None:
+    """A title at the left, in one or two lines; none if both are empty."""
     text = "\n".join(line for line in (title, second) if line)
     if text:
         figure.suptitle(text, fontsize=13, x=0.02, ha="left", color=TEXT)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxcl import _rules, kernels, losses
 
+# Losses of views, by name.
 LossName = Literal[
     "nt_xent",
     "kernel_info_nce",
@@ -26,6 +27,7 @@ LossName = Literal[
     "siglip",
     "sup_con",
 ]
+# Kernels of "kernel_info_nce" and "kcl", by name.
 KernelName = Literal[
     "gaussian",
     "laplacian",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxcl import _rules, kernels, losses
 from jaxcl.recipes import losses as losses_lib
 
+# Losses of pairs, by name.
 PairLossName = Literal[
     "clip", "siglip", "uni_cl", "kernel_info_nce", "dcl", "sc_info_nce"
 ]

@@ -20,6 +20,7 @@ DIGITS: Mapping[str, Any] = {
     "save_every": 10**9,
     "progress": False,
 }
+# The same of MNIST.
 MNIST: Mapping[str, Any] = {
     **DIGITS,
     "source": "tfds:mnist",

@@ -74,6 +74,7 @@ def _open_text(encoder: "Encoder", source: str, split: str) -> data.Dataset:
     )
 
 
+# What runs of each kind of data are opened with.
 KINDS = {
     "images": Kind(
         column="image",

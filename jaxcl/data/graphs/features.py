@@ -9,6 +9,7 @@ from jaxcl import _checks
 from jaxcl.data import dataset as dataset_lib
 from jaxcl.data.graphs import sets
 
+# What nodes may be described by.
 FEATURES = ("labels", "attributes", "degree", "degrees")
 
 
