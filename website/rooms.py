@@ -1,8 +1,8 @@
 """Which modules are public, and what they offer, read without importing them.
 
 A module of a room is public if the room offers it. What a module offers is its
-`__all__`; of a room without one, what it imports as `from x import y as y`; of any other
-module, the functions and classes without an underscore.
+`__all__`; of a room without one, what it imports as `from x import y as y`; of any
+other module, the functions and classes without an underscore.
 """
 
 import ast
