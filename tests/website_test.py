@@ -113,6 +113,16 @@ def test_comments_explain_constants():
     assert said("C", 6) is None
 
 
+def test_formulas_of_the_table_stand_in_the_reference():
+    exported = pytest.importorskip("website.exported")
+    found = exported.formulas(exported.TABLE.read_text(encoding="utf-8"))
+    public = set(jaxcl.losses.__all__) - {"log_temperature", "learned_temperature"}
+    assert set(found) == public
+    assert found["nt_xent"].startswith(r"$$\log \sum_{j \ne i}")
+    said = exported.with_formula("One line.\n\nArgs:\n  z: rows.", "$$x$$")
+    assert said == "One line.\n\n$$x$$\n\nArgs:\n  z: rows."
+
+
 def rendered(text):
     markdown = pytest.importorskip("markdown")
     pytest.importorskip("latex2mathml")

@@ -1,10 +1,36 @@
 """What griffe does not know of this package: what rooms offer, what comments say.
 
 A room either has `__all__`, or imports what it offers as `from x import y as y`. A
-constant is explained by a comment above it or beside it.
+constant is explained by a comment above it or beside it. The formula of a loss, as one
+writes it by hand, is in the table of all losses.
 """
 
+import pathlib
+import re
+
 import griffe
+
+TABLE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "choosing.md"
+
+
+def formulas(table: str) -> dict[str, str]:
+    """Reads the table of all losses.
+
+    Args:
+      table: the page with it.
+
+    Returns:
+      The formula of each loss, in Markdown, by its name.
+    """
+    rows = re.findall(r"^\| \[`(\w+)`\][^|]*\| (.+?) \|", table, re.MULTILINE)
+    whole = re.compile(r"\$[^$]+\$")
+    return {n: f"${f}$" if whole.fullmatch(f) else f for n, f in rows}
+
+
+def with_formula(text: str, formula: str) -> str:
+    """Puts a formula below the first paragraph of a docstring."""
+    first, _, rest = text.partition("\n\n")
+    return f"{first}\n\n{formula}\n\n{rest}"
 
 
 def comment(attribute: griffe.Attribute, lines: list[str]) -> str | None:
@@ -31,7 +57,7 @@ def comment(attribute: griffe.Attribute, lines: list[str]) -> str | None:
 
 
 class Exported(griffe.Extension):
-    """Tells griffe of both."""
+    """Tells griffe of all three."""
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: object) -> None:
         """Looks at a package that has been read.
@@ -48,6 +74,13 @@ class Exported(griffe.Extension):
                     if path.startswith(f"{pkg.name}.") and not name.startswith("_")
                 ]
         self.look(pkg)
+        found = formulas(TABLE.read_text(encoding="utf-8"))
+        for module in pkg["losses"].modules.values():
+            for function in module.functions.values():
+                if function.name in found and function.docstring is not None:
+                    text = function.docstring.value
+                    text = with_formula(text, found[function.name])
+                    function.docstring.value = text
 
     def look(self, module: griffe.Module) -> None:
         """Explains the constants of a module and of those below it.

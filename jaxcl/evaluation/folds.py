@@ -15,7 +15,7 @@ import numpy as np
 from jaxcl import _checks, _optional
 from jaxcl.evaluation import linear
 
-# From almost all shrunk to almost free.
+# Costs of errors of a machine, from almost all shrunk to almost free.
 COSTS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 
 _MOST_STEPS = 100  # of Newton's method for one fit; it takes some five
@@ -28,11 +28,12 @@ _Predict = Callable[[np.ndarray, np.ndarray, Sequence[int]], np.ndarray]
 class FoldScores(NamedTuple):
     """What a machine does on each fold that it has not seen.
 
-    accuracy: of each fold, in [0, 1], float64 [folds].
-    cost: chosen inside the other folds, float64 [folds].
-    kernel: which of several kernels was chosen with it, int64 [folds].
-    predicted: of each example by the machine that has not seen it, int64 [n].
-    unfinished: fits that reached the limit of their steps before the optimum.
+    Attributes:
+      accuracy: of each fold, in [0, 1], float64 [folds].
+      cost: chosen inside the other folds, float64 [folds].
+      kernel: which of several kernels was chosen with it, int64 [folds].
+      predicted: of each example by the machine that has not seen it, int64 [n].
+      unfinished: fits that reached the limit of their steps before the optimum.
     """
 
     accuracy: np.ndarray

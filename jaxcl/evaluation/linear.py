@@ -11,7 +11,7 @@ import optax
 
 from jaxcl import _checks
 
-# From almost free to strongly shrunk, for standardized h.
+# Penalties of a linear probe, from almost free to strongly shrunk, for standardized h.
 WEIGHT_DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 # Above this many rows one held-out fifth ranks penalties as well as five.
@@ -21,9 +21,12 @@ _ENOUGH_ROWS = 10_000
 class LinearProbe(NamedTuple):
     """A linear classifier of standardized h: see `logits` and `predict`.
 
-    weight, bias: [r, c] and [c].
-    mean, scale: of the training rows, [r]; the scale of a constant column is 1.
-    weight_decay: the penalty it was trained with.
+    Attributes:
+      weight: [r, c].
+      bias: [c].
+      mean: of the training rows, [r].
+      scale: of the training rows, [r]; that of a constant column is 1.
+      weight_decay: the penalty it was trained with.
     """
 
     weight: np.ndarray

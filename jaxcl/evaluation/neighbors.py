@@ -13,8 +13,9 @@ from jaxcl import _checks
 class Neighbors(NamedTuple):
     """The most similar keys of each query, the most similar first.
 
-    indices: rows of the keys, int32 [q, k].
-    cosines: their cosine similarity with the query, float32 [q, k].
+    Attributes:
+      indices: rows of the keys, int32 [q, k].
+      cosines: their cosine similarity with the query, float32 [q, k].
     """
 
     indices: np.ndarray

@@ -63,9 +63,10 @@ _product = functools.partial(jnp.matmul, precision="highest")
 class PairEstimate(NamedTuple):
     """How often views of one source were seen in each pair of states.
 
-    same_source: frequency of each pair of states, symmetric [k, k], sums to 1.
-    marginal: frequency q of each state of a view [k], the row sums of same_source.
-    ratio: same_source_ij / (q_i q_j) [k, k]; 0 for states that never occurred.
+    Attributes:
+      same_source: frequency of each pair of states, symmetric [k, k], sums to 1.
+      marginal: frequency q of each state of a view [k], the row sums of same_source.
+      ratio: same_source_ij / (q_i q_j) [k, k]; 0 for states that never occurred.
     """
 
     same_source: jax.Array

@@ -20,8 +20,9 @@ class Queue(NamedTuple):
     sharded by rows over one mesh exchange nothing: each device keeps keys of its own
     rows. A loss does not ask in which order its negatives are.
 
-    keys: embeddings [k, d].
-    position: which of its rows each row of a batch writes next, int32 [].
+    Attributes:
+      keys: embeddings [k, d].
+      position: which of its rows each row of a batch writes next, int32 [].
     """
 
     keys: jax.Array
