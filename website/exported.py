@@ -88,7 +88,9 @@ class Exported(griffe.Extension):
         Args:
           module: the module.
         """
-        lines = module.lines_collection[module.filepath]
+        file = module.filepath
+        assert isinstance(file, pathlib.Path)  # a list of some for namespace packages
+        lines = module.lines_collection[file]
         for attribute in module.attributes.values():
             if not attribute.is_alias and attribute.docstring is None:
                 text = comment(attribute, lines)
