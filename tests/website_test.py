@@ -137,6 +137,8 @@ def test_formulas_become_mathml():
     assert "<msub>" in out
     assert "5 $ or <code>$a$</code>" in out
     assert 'class="formula"' in out
+    prime = '<mi>f</mi><mo lspace="0" rspace="0">\u2032</mo>'
+    assert prime in rendered("Of $f'(x)$.")
 
 
 def test_numbers_of_tables_stay_beside_their_units():

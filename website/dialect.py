@@ -18,6 +18,8 @@ from markdown.preprocessors import Preprocessor
 # As GitHub has it: no space inside of the dollars, and no digit after them.
 INLINE = r"(?<![\\$\w])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\w$])"
 FUNCTION = re.compile(r"(\\(?:log|exp|cos|tr))\s+(?=[A-Za-z])")
+# A raised prime is too small to see in most fonts: its sign is raised by itself.
+PRIME = re.compile(r"<msup>(<mi>\w</mi>)<mi>&#x02032;</mi></msup>")
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 # In a row of a table: what a number is counted in, and its interval, stay beside it.
 UNIT = re.compile(
@@ -40,6 +42,7 @@ def rendered(formula: str, display: str) -> etree.Element:
     # Between a function and a letter LaTeX has a space, and the converter none.
     spaced = FUNCTION.sub(r"\1\\,", formula)
     text = latex2mathml.converter.convert(spaced, display=display)
+    text = PRIME.sub(r'<mrow>\1<mo lspace="0" rspace="0">&#x02032;</mo></mrow>', text)
     # In HTML `math` needs no namespace.
     element = etree.fromstring(text.replace(f' xmlns="{NAMESPACE}"', ""))
     element.set("alttext", formula)
