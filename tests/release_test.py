@@ -30,6 +30,13 @@ def test_the_changelog_begins_with_this_version():
     assert first[1] == jaxcl.__version__
 
 
+def test_pages_say_that_it_is_not_released_as_long_as_it_is_not():
+    unreleased = f"## {jaxcl.__version__} (unreleased)\n" in read("CHANGELOG.md")
+    for name in ("README.md", "docs/install.md"):
+        assert (f"{jaxcl.__version__} is not released yet" in read(name)) == unreleased
+    assert ("is released" in read("docs/tutorial.md")) == unreleased
+
+
 def test_supported_versions_are_documented_as_they_are_declared():
     page = read("docs/install.md")
     (jax,) = (x for x in PROJECT["project"]["dependencies"] if x.startswith("jax"))
