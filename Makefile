@@ -68,7 +68,7 @@ simclr: $(VENV)/.experiments
 	@echo "and three commands:"
 	@echo "  $(BIN)/python -m experiments.simclr --loss dcl --temperature 0.1 --directory runs/dcl"
 	@echo "  $(BIN)/jaxcl probe runs/dcl       # is another loss any better?"
-	@echo "  $(BIN)/jaxcl prepare --name photos --folder YOUR_IMAGES    # then: --source tfds:photos"
+	@echo "  $(BIN)/jaxcl prepare --name photos --folder YOUR_IMAGES --resize 64  # then: --source tfds:photos"
 
 # Each worker takes half of the files, so that few programs are compiled by both, and
 # takes over from the other one at the end.
