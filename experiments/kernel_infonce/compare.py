@@ -24,7 +24,7 @@ class Settings:
     directory: str = "runs/kernel_infonce"
     """Holds a directory for each run, results.json and accuracy.png."""
     protocol: str = "digits"
-    """Named settings: digits, mnist, cifar10, cifar100 or tinyimagenet."""
+    """Named settings: digits, mnist, cifar10_cpu, cifar10, cifar100 or tinyimagenet."""
     kernels: tuple[str, ...] = tuple(rows_lib.ROWS)
     """Rows of the table; the first is what others are compared with."""
     tuned: str | None = None

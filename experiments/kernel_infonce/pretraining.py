@@ -125,6 +125,12 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "train[10000:14000]",
         rows_lib.TUNED,
     ),
+    # Two cores: nothing that is measured has been searched on.
+    "cifar10_cpu": Protocol(
+        Training(**recipes.CIFAR10_CPU, test_split="train[25000:30000]"),
+        "train[:20000]",
+        "train[20000:25000]",
+    ),
     "cifar10": Protocol(_CIFAR),
     "cifar100": Protocol(dataclasses.replace(_CIFAR, source="tfds:cifar100")),
     "tinyimagenet": Protocol(_TINY),

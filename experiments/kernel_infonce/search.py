@@ -41,7 +41,7 @@ class Settings:
     directory: str = "runs/kernel_infonce_search"
     """Holds the trials, the studies of optuna and tuned.json."""
     protocol: str = "digits"
-    """Named settings: digits, mnist, cifar10, cifar100 or tinyimagenet."""
+    """Named settings: digits, mnist, cifar10_cpu, cifar10, cifar100 or tinyimagenet."""
     kernels: tuple[str, ...] = tuple(rows_lib.ROWS)
     """Rows of the table whose hyperparameters are searched."""
     trials: _rules.Count = 8

@@ -27,7 +27,8 @@ class Settings:
     directory: str = "runs/sc_infonce_images"
     """Holds a directory for each run, results.json and pictures."""
     protocol: str = "digits"
-    """Named settings: digits, mnist, cifar10, cifar100, stl10 or imagenet100."""
+    """Named settings: digits, mnist, cifar10_cpu, cifar10, cifar100, stl10 or
+    imagenet100."""
     alphas: Annotated[tuple[_rules.Finite, ...], _rules.Different] = (0.5, 1.0, 2.0)
     """Scales of the target."""
     betas: Annotated[tuple[_rules.Finite, ...], _rules.Different] = (-0.2, 0.0, 0.2)

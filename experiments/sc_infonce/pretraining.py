@@ -143,6 +143,12 @@ _IMAGENET_STEM = dataclasses.replace(_CIFAR, stem="imagenet", alpha=0.5)
 PROTOCOLS: Mapping[str, Training] = {
     "digits": Training(**recipes.DIGITS),
     "mnist": Training(**recipes.MNIST),
+    "cifar10_cpu": Training(
+        **recipes.CIFAR10_CPU,
+        test_split="train[25000:30000]",
+        variant="official",
+        beta=-0.2,
+    ),
     "cifar10": _CIFAR,
     "cifar100": dataclasses.replace(_IMAGENET_STEM, source="tfds:cifar100", beta=0.2),
     "stl10": dataclasses.replace(

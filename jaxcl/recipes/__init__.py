@@ -37,6 +37,7 @@ from jaxcl.recipes.pair_losses import loss_numbers as loss_numbers
 from jaxcl.recipes.pair_losses import loss_params as loss_params
 from jaxcl.recipes.pair_losses import make_pair_loss as make_pair_loss
 from jaxcl.recipes.pair_losses import takes_groups as takes_groups
+from jaxcl.recipes.protocols import CIFAR10_CPU as CIFAR10_CPU
 from jaxcl.recipes.protocols import DIGITS as DIGITS
 from jaxcl.recipes.protocols import MNIST as MNIST
 from jaxcl.recipes.protocols import Instead as Instead
