@@ -46,6 +46,11 @@ from jaxcl.evaluation.monitors import (
     watch,
 )
 from jaxcl.evaluation.neighbors import Neighbors, knn, nearest
+from jaxcl.evaluation.protocols import (
+    Protocol,
+    protocol_differences,
+    protocol_text,
+)
 from jaxcl.evaluation.representations import represent
 from jaxcl.evaluation.retrieval import (
     chance_recall,
@@ -76,6 +81,7 @@ __all__ = [
     "LinearProbe",
     "Neighbors",
     "ProbeScores",
+    "Protocol",
     "Words",
     "accuracy",
     "average_vectors",
@@ -97,6 +103,8 @@ __all__ = [
     "predict",
     "probe_scores",
     "prompts",
+    "protocol_differences",
+    "protocol_text",
     "recall",
     "represent",
     "ridge_probe",
