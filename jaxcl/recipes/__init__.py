@@ -35,6 +35,7 @@ from jaxcl.recipes.named import Published as Published
 from jaxcl.recipes.named import Recipe as Recipe
 from jaxcl.recipes.named import changed_settings as changed_settings
 from jaxcl.recipes.named import recipe as recipe
+from jaxcl.recipes.named import section as section
 from jaxcl.recipes.named import shortened as shortened
 from jaxcl.recipes.named import with_recipe as with_recipe
 from jaxcl.recipes.pair_losses import PairLoss as PairLoss

@@ -7,12 +7,13 @@ To add one, add a line to `RECIPES`: its settings are fields of the script's set
 """
 
 import dataclasses
+import textwrap
 import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from jaxcl import _tables
-from jaxcl.evaluation import Protocol
+from jaxcl.evaluation import Protocol, protocol_text
 from jaxcl.recipes import images, losses, training
 
 S = TypeVar("S")
@@ -210,28 +211,28 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     ),
     "cifar100-resnet18-100ep": Recipe(
-        "CIFAR-100, ResNet-18; the settings are those of CIFAR-10",
+        "CIFAR-100, ResNet-18, 100 epochs; settings of CIFAR-10, untried",
         {**_CIFAR, "source": "tfds:cifar100", "epochs": 100},
         _CIFAR100,
     ),
     "cifar100-resnet18-200ep": Recipe(
-        "CIFAR-100, ResNet-18; the settings are those of CIFAR-10",
+        "CIFAR-100, ResNet-18, 200 epochs; settings of CIFAR-10, untried",
         {**_CIFAR, "source": "tfds:cifar100", "epochs": 200},
         _CIFAR100,
     ),
     "cifar100-resnet18-1000ep": Recipe(
-        "CIFAR-100, ResNet-18; the settings are those of CIFAR-10",
+        "CIFAR-100, ResNet-18, 1,000 epochs; settings of CIFAR-10, untried",
         {**_CIFAR, "source": "tfds:cifar100", **_LONG},
         _CIFAR100,
         published=(Published(65.78, _ONLINE, _SOLO_TRAINING, _SOLO),),
     ),
     "stl10-resnet18": Recipe(
-        "STL-10, 96 pixels, ResNet-18, learns from its 100,000 images without labels",
+        "STL-10, 96 pixels, ResNet-18, from the images without labels; settings untried",
         {**_STL10, "epochs": 100},
         "jaxcl prepare --stock stl10",
     ),
     "tinyimagenet-resnet18": Recipe(
-        "TinyImageNet, 64 pixels, ResNet-18 with the stem for small images, 200 epochs",
+        "TinyImageNet, 64 pixels, ResNet-18, 200 epochs; settings untried",
         _TINY,
         "jaxcl prepare --name tinyimagenet64 --folder FOLDER",
         test_split="validation",
@@ -346,9 +347,72 @@ _ALIKE = {*training.MAY_CHANGE, "seed", "monitors", "tile"} - {"max_steps"}
 
 
 def table() -> str:
-    """The recipes as a Markdown table: name, what it is, published, ours."""
+    """The recipes as a Markdown table.
+
+    Returns:
+      A row for each: what it learns from, encoder, epochs, batch, and accuracies in
+      percent that others published and that were measured here.
+    """
     rows = []
     for name, each in RECIPES.items():
-        figures = [f"{p.value:g} ({p.protocol.method})" for p in each.published]
-        rows.append([f"`{name}`", each.about, ", ".join(figures) or "-", each.ours])
-    return _tables.markdown(["recipe", "what it is", "published, %", "ours"], rows)
+        s = {**dataclasses.asdict(images.Images()), **each.settings}
+        figures = []
+        for p in each.published:
+            crops = " augmented" * (p.protocol.augmentation == "crops and flips")
+            figures.append(f"{p.value:g} {p.protocol.method}{crops}")
+        rows.append(
+            [
+                f"`{name}`",
+                s["source"],
+                f"{s['encoder']}, width {s['width']}",
+                s["epochs"],
+                s["batch_size"],
+                ", ".join(figures) or "-",
+                each.ours,
+            ]
+        )
+    head = ["recipe", "source", "encoder", "epochs", "batch", "published", "ours"]
+    return _tables.markdown(head, rows)
+
+
+def section(name: str) -> str:
+    """What there is to say of a recipe, in Markdown.
+
+    Args:
+      name: of the recipe.
+
+    Returns:
+      Its data, the flags that it stands for, and each published figure with protocol.
+
+    Raises:
+      ValueError: if there is no such recipe.
+    """
+    each = recipe(name)
+    flags = [_as_flag(k, v) for k, v in each.settings.items()]
+    about = textwrap.wrap(f"{each.about}. Ours: {each.ours}.", 88)
+    lines = [f"## {name}", "", *about, "", "```"]
+    lines += [each.prepare, f"# --recipe {name} stands for:"]
+    lines += textwrap.wrap(" ".join(flags), 84, break_on_hyphens=False)
+    probe = f"jaxcl probe runs/{name}"
+    for flag, given, usual in (
+        ("train_split", each.train_split, "train"),
+        ("test_split", each.test_split, "test"),
+    ):
+        probe += f" --{flag} {given}" * (given != usual)
+    lines += [probe, "```"]
+    for figure in each.published:
+        said = (
+            f"Published: {figure.value:g} %, {protocol_text(figure.protocol)}. Trained "
+            f"otherwise: {figure.training}. From {figure.source}."
+        )
+        lines += ["", *textwrap.wrap(said, 88, break_on_hyphens=False)]
+    if not each.published:
+        lines += ["", "No published figure was found that can stand here."]
+    return "\n".join(lines)
+
+
+def _as_flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    several = value if isinstance(value, tuple) else (value,)
+    return " ".join([f"--{name}", *map(str, several)])

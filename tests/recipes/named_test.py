@@ -1,12 +1,16 @@
 """Recipes: named settings that a script takes by a flag, and that can be built."""
 
 import dataclasses
+import pathlib
 
 import jax
 import pytest
 
 from experiments import simclr
+from jaxcl import __main__ as command
 from jaxcl import _cli, evaluation, models, recipes, training
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "recipes.md"
 
 # Sides of the images and how many there are to learn from.
 SETS = {
@@ -123,3 +127,25 @@ def test_protocols_that_differ_say_where():
     assert "500 epochs" in evaluation.protocol_text(linear.protocol)
     with pytest.raises(TypeError, match="theirs must be a Protocol, got str"):
         evaluation.protocol_differences(ours, "k-NN")
+
+
+def test_the_page_of_recipes_is_what_the_command_prints(capsys):
+    command.cli(["recipes", "--every"])
+    printed = capsys.readouterr().out.strip()
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.partition("<!-- jaxcl recipes --every -->")[2].strip() == printed
+    command.cli(["recipes", "imagenet-resnet50"])
+    assert capsys.readouterr().out.strip() in printed
+    assert "jaxcl probe runs/imagenet-resnet50 --test_split validation" in printed
+    with pytest.raises(SystemExit, match="recipe must be one of"):
+        command.cli(["recipes", "imagenet"])
+
+
+def test_the_flags_that_a_recipe_stands_for_are_the_recipe():
+    for name in recipes.RECIPES:
+        text = recipes.section(name).partition("stands for:\n")[2]
+        flags = text.partition("\njaxcl probe")[0].split()
+        s = parsed(*flags)
+        assert s == dataclasses.replace(
+            parsed("--recipe", name), recipe=None, directory="runs/simclr"
+        )
