@@ -227,7 +227,7 @@ RECIPES: Mapping[str, Recipe] = {
         published=(Published(65.78, _ONLINE, _SOLO_TRAINING, _SOLO),),
     ),
     "stl10-resnet18": Recipe(
-        "STL-10, 96 pixels, ResNet-18, from the images without labels; settings untried",
+        "STL-10, 96 pixels, ResNet-18, unlabelled images, 100 epochs; settings untried",
         {**_STL10, "epochs": 100},
         "jaxcl prepare --stock stl10",
     ),

@@ -177,10 +177,9 @@ def of_encoder(
         if name not in s.protocol:
             continue
         rows, labels = _share(s, train.labels, name)
-        images = train.images if len(rows) == len(train.labels) else _Rows(train, rows)
         tuned = tuning.fine_tune(
             encoder,
-            images,
+            tuning.Rows(train.images, rows),
             labels,
             num_classes=classes,
             learning_rates=s.tuning_rates,
@@ -215,19 +214,6 @@ _HEADS = {
     "fine_tune_1_percent": "fine-tuned, 1 %",
     "fine_tune_10_percent": "fine-tuned, 10 %",
 }
-
-
-class _Rows:
-    """Some images of a column."""
-
-    def __init__(self, part: recipes.Labelled, rows: np.ndarray) -> None:
-        self.part, self.rows = part, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, places: Any) -> Any:
-        return self.part.images[self.rows[places]]
 
 
 def _sweep(s: Any, classes: int) -> dict[str, Any]:

@@ -29,6 +29,19 @@ class Tuned(NamedTuple):
     validation: tuple[float, ...]
 
 
+class Rows:
+    """Some images of a column, which are read when they are asked for."""
+
+    def __init__(self, images: Any, rows: np.ndarray) -> None:
+        self.images, self.rows = images, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, places: Any) -> Any:
+        return self.images[self.rows[places]]
+
+
 class Head(nn.Module):
     """A linear layer that begins at zero: all classes are equally likely."""
 
@@ -166,7 +179,7 @@ def fine_tune(
     found = []
     rates = sorted(learning_rates)
     for rate in rates if len(rates) > 1 else ():
-        seen = predict(train(known, rate), np.asarray(images[choosing]))
+        seen = predict(train(known, rate), Rows(images, choosing))
         found.append(evaluation.accuracy(seen, labels[choosing]))
         say(f"learning rate {rate:g}: {100 * found[-1]:.1f} % of held-back images")
     best = rates[int(np.argmax(found))] if found else rates[0]
