@@ -27,7 +27,8 @@ class Settings(recipes.ViewLoss, recipes.Images):
 
     directory: str = "runs/simclr"
     recipe: str | None = None
-    """Name of settings that replace the defaults; other flags win over them."""
+    """Name of settings that replace the defaults; other flags win over them. In Python
+    it is a name only: `recipes.with_recipe` gives the settings."""
 
 
 # Without a name, the settings of a recipe are still those of its run.
@@ -42,6 +43,8 @@ RECIPES = _cli.Named(
 
 def main(s: Settings) -> training.TrainState:
     recipes.start(s)
+    if s.recipe is not None:
+        recipes.recipe(s.recipe)
     recipes.check_images(s)
     recipes.check_loss(s, s.num_views)
     mesh, rows, whole = jaxcl.data_parallel()

@@ -235,13 +235,13 @@ RECIPES: Mapping[str, Recipe] = {
         "TinyImageNet, 64 pixels, ResNet-18, 200 epochs; settings untried",
         _TINY,
         "jaxcl prepare --name tinyimagenet64 --folder FOLDER",
-        test_split="validation",
+        test_split="val",
     ),
     "imagenet-resnet50": Recipe(
         "ImageNet-1k, 224 pixels, ResNet-50, LARS, batches of 4,096, 100 epochs",
         _IMAGENET,
         "jaxcl prepare --name imagenet224 --folder FOLDER --resize 224",
-        test_split="validation",
+        test_split="val",
         published=(
             Published(
                 64.5,

@@ -62,7 +62,8 @@ def in_words(split: str, n: int) -> tuple[str, str]:
     (('all', '10,000 test images'), ("260 of 'train[80%:]'", "260 of 'train[80%:]'"))
     """
     if split.isidentifier():
-        return "all", f"{n:,} {split} images"
+        whole = {"val": "validation", "valid": "validation"}.get(split, split)
+        return "all", f"{n:,} {whole} images"
     return (f"{n:,} of {split!r}",) * 2
 
 

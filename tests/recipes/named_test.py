@@ -136,7 +136,7 @@ def test_the_page_of_recipes_is_what_the_command_prints(capsys):
     assert page.partition("<!-- jaxcl recipes --every -->")[2].strip() == printed
     command.cli(["recipes", "imagenet-resnet50"])
     assert capsys.readouterr().out.strip() in printed
-    assert "jaxcl probe runs/imagenet-resnet50 --test_split validation" in printed
+    assert "jaxcl probe runs/imagenet-resnet50 --test_split val" in printed
     with pytest.raises(SystemExit, match="recipe must be one of"):
         command.cli(["recipes", "imagenet"])
 
