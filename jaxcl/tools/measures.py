@@ -292,13 +292,16 @@ _NEAR: Mapping[str, tuple[str, ...]] = {
 
 
 def published_lines(
-    settings: Mapping[str, Any], measured: Iterable[Measured]
+    settings: Mapping[str, Any],
+    measured: Iterable[Measured],
+    unfinished: str = "",
 ) -> list[str]:
     """What others published for the recipe of a run, and how far it can be compared.
 
     Args:
       settings: of the run.
       measured: of its pretrained encoder.
+      unfinished: where the checkpoint is before the end of the run, in words.
 
     Returns:
       Lines; [] where the run has no recipe with published figures.
@@ -311,6 +314,8 @@ def published_lines(
     if changed:
         said = ", ".join(f"{k} {b!r} for {a!r}" for k, (a, b) in changed.items())
         lines.append(f"this run is not recipe {settings['recipe']}: it has {said}")
+    if unfinished:
+        lines.append(f"this run is not finished: {unfinished}")
     measured = list(measured)
     differences: Callable[..., list[str]] = evaluation.protocol_differences
     for figure in found.published:

@@ -199,7 +199,9 @@ def probe_images(
         s, pretrained, of_train, of_test, parts
     )
     published = measures.published_lines(
-        pretrained.settings, measured["pretrained encoder"].values()
+        pretrained.settings,
+        measured["pretrained encoder"].values(),
+        _unfinished(pretrained),
     )
 
     directory = pathlib.Path(s.directory)
@@ -298,6 +300,18 @@ def _with_earlier(directory: pathlib.Path, record: dict[str, Any]) -> dict[str, 
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return record  # there is none, or it is of another version
     return {**record, **kept}
+
+
+def _unfinished(encoder: recipes.Encoder) -> str:
+    """Where the checkpoint is, if before the end of its run and that can be told."""
+    s = encoder.settings
+    try:
+        n = data.size(data.open(s["source"], s["split"]))
+        last = s["epochs"] * (n // s["batch_size"])
+    except (KeyError, OSError, ValueError, ImportError):  # they may be elsewhere now
+        return ""
+    step = encoder.step or 0
+    return f"step {step:,} of {last:,}" if step < last else ""
 
 
 def _watched(encoder: recipes.Encoder) -> str:

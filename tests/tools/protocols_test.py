@@ -140,6 +140,7 @@ def test_every_protocol_is_measured_said_and_kept(run, capsys):
     said = capsys.readouterr().out
     assert "moving average of the weights" in said
     assert f"this run is not recipe {NAME}" in said
+    assert "this run is not finished: step 2 of 15" in said
     assert "not the same protocol as" in said
     written = json.loads((directory / "probe.json").read_text())
     pretrained = written["accuracy"]["pretrained encoder"]
