@@ -4,6 +4,7 @@ python -m experiments.simclr                          # digits, two minutes on a
 python -m experiments.simclr --loss dcl --temperature 0.1 --directory runs/dcl
 python -m experiments.simclr --source tfds:cifar10 --encoder resnet18 \
     --augmentation photographs --directory runs/cifar10
+python -m experiments.simclr --recipe cifar10-resnet18-100ep     # docs/recipes.md
 
 The same command again resumes from the newest checkpoint. What the encoder has learned
 is measured by `python -m experiments.linear_probe DIRECTORY`.
@@ -25,13 +26,25 @@ class Settings(recipes.ViewLoss, recipes.Images):
     """Pretrains an encoder with a contrastive loss and writes a run directory."""
 
     directory: str = "runs/simclr"
+    recipe: str | None = None
+    """Name of settings that replace the defaults; other flags win over them. In Python
+    it is a name only: `recipes.with_recipe` gives the settings."""
 
 
-MAY_CHANGE = (*recipes.MAY_CHANGE, "tile")
+# Without a name, the settings of a recipe are still those of its run.
+MAY_CHANGE = (*recipes.MAY_CHANGE, "tile", "recipe")
+RECIPES = _cli.Named(
+    "recipe",
+    {name: each.about for name, each in recipes.RECIPES.items()},
+    recipes.with_recipe,
+    recipes.shortened,
+)
 
 
 def main(s: Settings) -> training.TrainState:
     recipes.start(s)
+    if s.recipe is not None:
+        recipes.recipe(s.recipe)
     recipes.check_images(s)
     recipes.check_loss(s, s.num_views)
     mesh, rows, whole = jaxcl.data_parallel()
@@ -99,4 +112,5 @@ if __name__ == "__main__":
         Settings,
         prog="python -m experiments.simclr",
         stopped="stopped; the same command resumes from the newest checkpoint",
+        named=RECIPES,
     )

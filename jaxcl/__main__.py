@@ -36,6 +36,12 @@ def _export(arguments: Sequence[str]) -> None:
     _cli.run(export.main, export.Settings, prog="jaxcl export", arguments=arguments)
 
 
+def _recipes(arguments: Sequence[str]) -> None:
+    from jaxcl.tools import listing
+
+    _cli.run(listing.main, listing.Settings, prog="jaxcl recipes", arguments=arguments)
+
+
 # Name, what it does in one line, and what runs it. Each imports what it needs when it
 # is called, so that help is there at once and without any extra.
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
@@ -43,6 +49,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
     "prepare": ("Makes a set to train on of files or a folder of images.", _prepare),
     "probe": ("Measures what the encoder of a run has learned, and draws it.", _probe),
     "embed": ("Writes an encoder's embeddings of a data set into a file.", _embed),
+    "recipes": ("Lists named settings, with figures that others published.", _recipes),
     "export": ("Writes the encoder of a run as safetensors and JSON.", _export),
 }
 

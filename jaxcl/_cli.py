@@ -51,6 +51,22 @@ class Command(NamedTuple):
     help: str = ""
 
 
+class Named(NamedTuple):
+    """Named settings: a flag gives the name, and they replace the defaults.
+
+    Attributes:
+      flag: without dashes; the settings have a field of this name.
+      helps: a line for each name, for `--help`.
+      replace: (settings, name) to settings; a ValueError for a name that is not known.
+      finish: what is done to the settings once the other flags are read.
+    """
+
+    flag: str
+    helps: Mapping[str, str]
+    replace: Callable[[Any, str], Any]
+    finish: Callable[[Any], Any]
+
+
 def run(
     main: Callable[[Any], Any] | None,
     settings: Any,
@@ -59,6 +75,7 @@ def run(
     default: str | None = None,
     arguments: Sequence[str] | None = None,
     stopped: str = "stopped",
+    named: Named | None = None,
 ) -> None:
     """Reads flags, calls main, and ends the process in one line where that fails.
 
@@ -70,6 +87,7 @@ def run(
       default: of several commands, the one meant where none is named.
       arguments: flags; by default those of the process.
       stopped: what Ctrl-C prints: "stopped; the same command resumes".
+      named: settings that have names; other flags win over them.
 
     Raises:
       SystemExit: as the module says; not if all went well.
@@ -88,7 +106,7 @@ def run(
         call = command.main or main
         if call is None:
             raise TypeError(f"main must be a function, or given for {prog!r}: got None")
-        call(_parse(command, arguments, prog))
+        call(_parse(command, arguments, prog, named))
 
 
 @contextlib.contextmanager
@@ -184,7 +202,30 @@ def _first_line(command: Command) -> str:
     return (command.settings.__doc__ or "").strip().split("\n")[0]
 
 
-def _parse(command: Command, arguments: Sequence[str], prog: str) -> Any:
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    """What a flag is given, before the others are parsed; the last one counts.
+
+    >>> _value_of("recipe", ["--seed", "3", "--recipe=a", "--recipe", "b"])
+    'b'
+    """
+    found = None
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name != f"--{flag}":
+            continue
+        if equals:
+            found = value
+        elif at + 1 < len(arguments) and not arguments[at + 1].startswith("-"):
+            found = arguments[at + 1]
+    return found
+
+
+def _parse(
+    command: Command,
+    arguments: Sequence[str],
+    prog: str,
+    named: Named | None = None,
+) -> Any:
     tyro: Any = _optional.require("tyro", "the command line", "tools")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with contextlib.suppress(ImportError):
@@ -197,5 +238,14 @@ def _parse(command: Command, arguments: Sequence[str], prog: str) -> Any:
         given["default"], kind = kind, type(kind)
     if command.help:
         given["description"] = command.help
+    if named is not None:
+        about = command.help or (kind.__doc__ or "").strip()
+        lines = [f"- {name}: {text}" for name, text in named.helps.items()]
+        heading = f"--{named.flag} NAME, which other flags change:"
+        given["description"] = "\n\n".join([about, heading, "\n".join(lines)])
+        name = _value_of(named.flag, arguments)
+        if name not in (None, "None"):
+            given["default"] = named.replace(given.get("default", kind()), name)
     # The flags are written as the fields are, and as messages name them.
-    return tyro.cli(kind, args=arguments, prog=prog, use_underscores=True, **given)
+    found = tyro.cli(kind, args=arguments, prog=prog, use_underscores=True, **given)
+    return found if named is None else named.finish(found)

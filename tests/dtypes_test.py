@@ -236,10 +236,12 @@ FLOAT32 = {
 OTHERS = {
     "diagnostics": "gaussian_distance_bound gaussian_norm_cv log_sphere_potential "
     "spectral_clusters",
-    "evaluation": "accuracy average_vectors chance_recall class_indices count_words "
-    "degree_histogram few_labels kernel_svm_folds knn knn_within label_histogram "
+    "evaluation": "accuracy augmented_probe average_vectors chance_recall "
+    "class_indices count_words degree_histogram few_labels hold_out kernel_svm_folds "
+    "knn knn_within label_histogram "
     "logistic_probe logits nearest pair_correlation predict probe_scores prompts "
-    "recall represent ridge_probe spearman stratified_folds svm_folds tf_idf "
+    "protocol_differences protocol_text recall represent ridge_probe sgd_probe "
+    "share_of_labels spearman stratified_folds svm_folds tf_idf "
     "warn_of_unseen watch weisfeiler_lehman word_vectors zero_shot",
     "graphs": "count_negatives count_positives count_valid has_positive negatives "
     "others positives estimate_pair_distributions estimate_transition "

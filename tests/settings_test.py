@@ -41,7 +41,7 @@ from experiments.text import settings as text_settings
 from experiments.text import speed as text_speed
 from jaxcl import _rules, recipes, report
 from jaxcl.data import prepare
-from jaxcl.tools import embed, export, probe
+from jaxcl.tools import embed, export, listing, probe
 
 # Every command: what runs it, and settings with which it would.
 COMMANDS = {
@@ -75,6 +75,7 @@ COMMANDS = {
     "probe": (probe.main, probe.Settings("nowhere")),
     "embed": (embed.main, embed.Settings("nowhere", "z.npz")),
     "export": (export.main, export.Settings("nowhere")),
+    "recipes": (listing.main, listing.Settings()),
 }
 # What else is made of flags, or of a protocol's settings and flags.
 PARTS = (

@@ -148,6 +148,7 @@ def make_courses(
     fifths of it, tested on the last fifth.
     """
     fold_of = evaluation.stratified_folds(labels, s.folds, seed)
+    draw = evaluation.share_of_labels
     found = []
     for fold in range(s.folds):
         inside = np.flatnonzero(fold_of != fold)
@@ -156,15 +157,6 @@ def make_courses(
         tested = Course(known, np.flatnonzero(fold_of == fold))
         found.append((tested, Course(known[~held_out], known[held_out])))
     return found
-
-
-def draw(labels: np.ndarray, share: float, seed: Sequence[int]) -> np.ndarray:
-    """Places of a share of each class, at least of one example."""
-    random = np.random.default_rng(seed)
-    places = (
-        random.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)
-    )
-    return np.sort(np.concatenate([p[: max(1, round(share * len(p)))] for p in places]))
 
 
 def make_training(

@@ -61,7 +61,8 @@ class Settings:
     folder: str | None = None
     """Folder of images, instead of files."""
     stock: str | None = None
-    """A set TFDS knows, to download; needs 'jaxcl[prepare]'."""
+    """A set TFDS knows, to download: cifar10, cifar100, stl10, mnist, ...; needs
+    'jaxcl[prepare]'. Its images must have one size, so not imagenet2012."""
     resize: _rules.Count | None = None
     """Pixels: scale the shorter side, cut the middle out."""
     held_out: Annotated[float, _rules.inside("[0, 1)")] = 0.0

@@ -46,6 +46,11 @@ from jaxcl.evaluation.monitors import (
     watch,
 )
 from jaxcl.evaluation.neighbors import Neighbors, knn, nearest
+from jaxcl.evaluation.protocols import (
+    Protocol,
+    protocol_differences,
+    protocol_text,
+)
 from jaxcl.evaluation.representations import represent
 from jaxcl.evaluation.retrieval import (
     chance_recall,
@@ -58,9 +63,12 @@ from jaxcl.evaluation.scores import (
     ProbeScores,
     accuracy,
     few_labels,
+    hold_out,
     probe_scores,
+    share_of_labels,
     warn_of_unseen,
 )
+from jaxcl.evaluation.sgd import LEARNING_RATES, Sweep, augmented_probe, sgd_probe
 from jaxcl.evaluation.words import (
     Words,
     average_vectors,
@@ -71,19 +79,24 @@ from jaxcl.evaluation.words import (
 
 __all__ = [
     "COSTS",
+    "LEARNING_RATES",
     "WEIGHT_DECAYS",
     "FoldScores",
     "LinearProbe",
     "Neighbors",
     "ProbeScores",
+    "Protocol",
+    "Sweep",
     "Words",
     "accuracy",
+    "augmented_probe",
     "average_vectors",
     "chance_recall",
     "class_indices",
     "count_words",
     "degree_histogram",
     "few_labels",
+    "hold_out",
     "kernel_svm_folds",
     "knn",
     "knn_within",
@@ -97,9 +110,13 @@ __all__ = [
     "predict",
     "probe_scores",
     "prompts",
+    "protocol_differences",
+    "protocol_text",
     "recall",
     "represent",
     "ridge_probe",
+    "sgd_probe",
+    "share_of_labels",
     "spearman",
     "stratified_folds",
     "svm_folds",

@@ -125,6 +125,77 @@ def few_labels(
     return np.sort(np.concatenate(draws))
 
 
+def share_of_labels(
+    labels: jax.typing.ArrayLike, share: float, seed: int | Sequence[int]
+) -> np.ndarray:
+    """Rows of a random draw with a share of every class.
+
+    Of a class of n_c rows, round(share n_c) are drawn, but at least one. The draw
+    depends on the labels and the seed only.
+
+    Args:
+      labels: integers [n]; the classes are the values that occur.
+      share: in (0, 1].
+      seed: of NumPy's `default_rng`: an integer or several.
+
+    Returns:
+      Sorted indices, int64, without repetition.
+
+    Raises:
+      TypeError: if labels are not integers.
+      ValueError: if share is not in (0, 1].
+
+    >>> labels = np.repeat([0, 1], [10, 30])
+    >>> print(np.bincount(labels[share_of_labels(labels, 0.1, seed=0)]))
+    [1 3]
+    """
+    labels = _checks.classes("labels", labels)
+    if not 0 < _checks.static("share", share) <= 1:
+        raise ValueError(f"share must lie in (0, 1], got {share:g}")
+    random = np.random.default_rng(seed)
+    places = (
+        random.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)
+    )
+    return np.sort(np.concatenate([p[: max(1, round(share * len(p)))] for p in places]))
+
+
+def hold_out(
+    labels: jax.typing.ArrayLike, share: float, seed: int | Sequence[int]
+) -> np.ndarray:
+    """Which rows choose, and are not learned from: a share of every class.
+
+    Args:
+      labels: integers [n]; the classes are the values that occur.
+      share: in (0, 1); of each class at least one row is held out, and one left.
+      seed: as `share_of_labels`.
+
+    Returns:
+      bool [n].
+
+    Raises:
+      TypeError: if labels are not integers.
+      ValueError: if share is not in (0, 1), or would empty a class.
+
+    >>> held_out = hold_out(np.repeat([0, 1], [2, 30]), 0.1, seed=0)
+    >>> print(held_out[:2].sum(), held_out[2:].sum())
+    1 3
+    """
+    labels = _checks.classes("labels", labels)
+    if not 0 < _checks.static("validation", share) < 1:
+        raise ValueError(f"validation must lie in (0, 1), got {share:g}")
+    held_out = np.zeros(len(labels), bool)
+    held_out[share_of_labels(labels, share, seed)] = True
+    classes, counts = np.unique(labels, return_counts=True)
+    left = np.array([(~held_out[labels == c]).sum() for c in classes])
+    if left.min() < 1:
+        at = int(left.argmin())
+        raise ValueError(
+            f"validation must leave a row of every class to learn from, got {share:g} "
+            f"with {counts[at]} of class {classes[at]}"
+        )
+    return held_out
+
+
 def probe_scores(
     train_h: jax.typing.ArrayLike,
     train_labels: jax.typing.ArrayLike,

@@ -30,6 +30,14 @@ from jaxcl.recipes.losses import ViewLoss as ViewLoss
 from jaxcl.recipes.losses import check_loss as check_loss
 from jaxcl.recipes.losses import make_kernel as make_kernel
 from jaxcl.recipes.losses import make_loss as make_loss
+from jaxcl.recipes.named import RECIPES as RECIPES
+from jaxcl.recipes.named import Published as Published
+from jaxcl.recipes.named import Recipe as Recipe
+from jaxcl.recipes.named import changed_settings as changed_settings
+from jaxcl.recipes.named import recipe as recipe
+from jaxcl.recipes.named import section as section
+from jaxcl.recipes.named import shortened as shortened
+from jaxcl.recipes.named import with_recipe as with_recipe
 from jaxcl.recipes.pair_losses import PairLoss as PairLoss
 from jaxcl.recipes.pair_losses import PairLossName as PairLossName
 from jaxcl.recipes.pair_losses import check_pair_loss as check_pair_loss

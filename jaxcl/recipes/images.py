@@ -26,7 +26,9 @@ Monitor = Literal[
     "knn", "linear", "alignment", "uniformity", "effective_rank", "norm_cv"
 ]
 
-Augmentation = Literal["characters", "photographs", "moco", "crops", "identity"]
+Augmentation = Literal[
+    "characters", "photographs", "moco", "cifar", "crops", "identity"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Images(training_lib.Training):
     source: str = "digits"
     """Images: "digits", a .npz or .npy file, "tfds:NAME", or a prepared directory."""
     augmentation: Augmentation = "characters"
-    """Affine maps and noise; crops, flips and colors of SimCLR, or of MoCo v2; crops
-    alone, of at least 80 % of the image; or none."""
+    """Affine maps and noise; crops, flips and colors of SimCLR, or of MoCo v2, or these
+    with grayscale half as often, which suits CIFAR; crops alone, of at least 80 % of
+    the image; or none."""
     jitter: Annotated[float, _rules.inside("[0, 2.5]")] = 0.5
     """Strength of the colors of "photographs"; 1 for ImageNet, 0.5 for CIFAR."""
     blur: bool = False
@@ -171,6 +174,7 @@ def make_transform(
             size, strength=s.jitter, blur=s.blur, mean=mean, std=std
         ),
         "moco": lambda: _chain(_of_moco(size), mean, std),
+        "cifar": lambda: _chain(_of_moco(size, grayscale=0.1), mean, std),
         "crops": lambda: _chain([_light_crop(size)], mean, std),
         "identity": lambda: _chain([], mean, std),
     }[s.augmentation]()
@@ -183,7 +187,9 @@ def _light_crop(size: tuple[int, int]) -> augment.images.Transform:
     )
 
 
-def _of_moco(size: tuple[int, int]) -> list[augment.images.Transform]:
+def _of_moco(
+    size: tuple[int, int], grayscale: float = 0.2
+) -> list[augment.images.Transform]:
     return [
         functools.partial(
             augment.images.random_resized_crop, size=size, scale=(0.2, 1.0)
@@ -197,7 +203,7 @@ def _of_moco(size: tuple[int, int]) -> list[augment.images.Transform]:
             hue=0.1,
             probability=0.8,
         ),
-        augment.images.random_grayscale,
+        functools.partial(augment.images.random_grayscale, probability=grayscale),
     ]
 
 

@@ -2,11 +2,14 @@
 
 Of images it compares raw pixels, the untrained encoder and the pretrained one:
 k-nearest neighbors, and logistic regression from 10 labels per class and from all
-labels. Everything that a probe chooses, it chooses on training images. Of graphs, which
-are few, each is tested once, by a machine that has seen the others: `tools.folds`.
+labels; if asked, the probes of papers (`measures`, `tuning`). Everything that a probe
+chooses, it chooses on training images, and each number has its protocol beside it. Of
+graphs, which are few, each is tested once, by a machine that has seen the others:
+`tools.folds`.
 """
 
 import dataclasses
+import json
 import pathlib
 import warnings
 from collections.abc import Mapping
@@ -18,7 +21,6 @@ import numpy as np
 import tyro
 
 from jaxcl import (
-    _checks,
     _files,
     _rules,
     _tables,
@@ -30,13 +32,25 @@ from jaxcl import (
 )
 from jaxcl.data import dataset, splits
 from jaxcl.pictures import style
-from jaxcl.tools import curves, folds
+from jaxcl.tools import curves, folds, measures
 
 # Images whose neighbors are drawn.
 _SHOWN = 12
 
 # Settings that are for one kind of data only.
-_READ = {"images": "test_split k per_class draws linear", "graphs": "folds"}
+_READ = {
+    "images": "test_split protocol k per_class draws linear linear_epochs linear_rates "
+    "tuning_epochs tuning_rates validation probe_batch_size",
+    "graphs": "folds",
+}
+# Settings that are for some protocols only, by how the names of these begin.
+_READ_BY = {
+    "knn": "k",
+    "logistic": "per_class draws",
+    "linear": "linear_epochs linear_rates",
+    "fine_tune": "tuning_epochs tuning_rates",
+    "linear fine_tune": "validation probe_batch_size",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +69,40 @@ class Settings:
     """Checkpoint to probe; None is the newest."""
     average: bool = True
     """Whether to probe the moving average of the weights, where the run has one."""
-    k: _rules.Count = 5
-    """Neighbors that vote."""
+    protocol: Annotated[tuple[measures.Name, ...], _rules.Different] = (
+        "knn",
+        "logistic",
+    )
+    """What is measured. On frozen features: k-NN; logistic regression; a linear layer
+    by SGD as in most papers, from all, 1 % or 10 % of the labels. Of the pretrained
+    encoder also a linear layer on augmented images, and fine-tuning of all weights:
+    both run it again and again, and take long."""
+    k: Annotated[tuple[_rules.Count, ...], _rules.Different] = (5,)
+    """Neighbors that vote, weighted by exp(cosine / 0.07); papers have 20 and 200."""
     per_class: _rules.Count = 10
     """Labels per class of the few-label probe."""
     draws: _rules.Count = 5
     """Draws of these few labels, over which accuracy is averaged."""
     linear: bool = True
     """Also fit logistic regressions; of raw pixels of many images it takes long."""
+    linear_epochs: _rules.Count = 100
+    """Passes of linear layers over the labelled images."""
+    linear_rates: Annotated[tuple[_rules.Positive, ...], _rules.Different] = (
+        evaluation.LEARNING_RATES
+    )
+    """Learning rates of linear layers, of which one is chosen."""
+    tuning_epochs: _rules.Count = 30
+    """Passes of fine-tuning over the labelled images."""
+    tuning_rates: Annotated[tuple[_rules.Positive, ...], _rules.Different] = (
+        0.01,
+        0.03,
+        0.1,
+    )
+    """Learning rates of fine-tuning, of which one is chosen."""
+    validation: Annotated[float, _rules.inside("(0, 1)")] = 0.1
+    """Share of the labelled training images that chooses a learning rate."""
+    probe_batch_size: _rules.Several = 256
+    """Images of a step of linear layers and of fine-tuning, or all if fewer."""
     folds: _rules.Several = 10
     """Parts of the graphs, each of which is tested once."""
     batch_size: _rules.Count = 500
@@ -88,6 +128,8 @@ def main(
       ValueError: if examples have no labels or do not fit the encoder, or a setting was
         changed that is for another kind of data.
     """
+    if isinstance(s.k, int):  # one of them
+        s = dataclasses.replace(s, k=(s.k,))
     _rules.check(s)
     # The encoder, untrained and pretrained. Frozen: probes see arrays only.
     pretrained = recipes.open_encoder(s.directory, step=s.step, average=s.average)
@@ -116,10 +158,23 @@ def probe_images(
     test = recipes.labelled(source, "test_split", s.test_split)
 
     _warn_of_shared(s, source, pretrained)
+    if not s.linear:
+        kept = tuple(name for name in s.protocol if name != "logistic")
+        s = dataclasses.replace(s, protocol=kept)
+    if not s.protocol:
+        raise ValueError("protocol must name more than 'logistic' without --linear")
+    for names, settings in _READ_BY.items():
+        read = any(name.startswith(tuple(names.split())) for name in s.protocol)
+        which = " or ".join(f"a {name!r} protocol" for name in names.split())
+        _rules.unread(s, settings, unless=read, which=which)
     # What labels are too few for is said before anything is encoded.
-    _checks.count("k", s.k, at_most=len(train.labels))
-    if s.linear:
-        evaluation.few_labels(train.labels, s.per_class, s.seed)
+    measures.check(s, train.labels, train.class_names)
+    parts = measures.Parts(
+        train,
+        test,
+        measures.in_words(s.train_split, len(train.labels))[0],
+        measures.in_words(s.test_split, len(test.labels))[1],
+    )
 
     def features(encoder: recipes.Encoder) -> list[np.ndarray]:
         return [
@@ -135,10 +190,19 @@ def probe_images(
         "untrained encoder": features(pretrained.untrained()),
         "pretrained encoder": features(pretrained),
     }
-    scores = {
-        name: _scores(s, of_train, train, of_test, test)
+    measured = {
+        name: measures.of_features(s, of_train, of_test, parts)
         for name, (of_train, of_test) in found.items()
     }
+    of_train, of_test = found["pretrained encoder"]
+    measured["pretrained encoder"] |= measures.of_encoder(
+        s, pretrained, of_train, of_test, parts
+    )
+    published = measures.published_lines(
+        pretrained.settings,
+        measured["pretrained encoder"].values(),
+        _unfinished(pretrained),
+    )
 
     directory = pathlib.Path(s.directory)
     record = {
@@ -147,22 +211,30 @@ def probe_images(
         "averaged": pretrained.averaged,
         "num_test": len(test.labels),
         "accuracy": {
-            name: {k: v for k, v in each._asdict().items() if v == v}
-            for name, each in scores.items()
+            name: {key: each.accuracy for key, each in several.items()}
+            for name, several in measured.items()
         },
+        "protocol": {
+            name: {key: each.protocol._asdict() for key, each in several.items()}
+            for name, several in measured.items()
+        },
+        "published": published,
     }
-    _files.write_json(directory / "probe.json", record)
+    _files.write_json(directory / "probe.json", _with_earlier(directory, record))
     weights = ", moving average of the weights" if pretrained.averaged else ""
     print(
         f"\n{s.directory}, step {pretrained.step}{weights}: accuracy on "
         f"{len(test.labels):,} held-out images (%)\n"
     )
-    head = ["", f"{s.k}-NN", f"{s.per_class} labels/class", "all labels"]
+    columns = {k: each.head for k, each in measured["pretrained encoder"].items()}
     rows = [
-        [name, *(f"{100 * x:.1f}" if x == x else "-" for x in each)]
-        for name, each in scores.items()
+        [name]
+        + [f"{100 * each[k].accuracy:.1f}" if k in each else "-" for k in columns]
+        for name, each in measured.items()
     ]
-    print(_tables.markdown(head, rows))
+    print(_tables.markdown(["", *columns.values()], rows) + "\n")
+    for line in (*measures.protocol_lines(measured), *published):
+        print(line)
     draw(
         directory,
         train,
@@ -170,7 +242,16 @@ def probe_images(
         *found["pretrained encoder"],
         watched=_watched(pretrained),
     )
-    return scores
+    nothing = float("nan")
+    return {
+        name: evaluation.ProbeScores(
+            *(
+                several[key].accuracy if key in several else nothing
+                for key in evaluation.ProbeScores._fields
+            )
+        )
+        for name, several in measured.items()
+    }
 
 
 def _warn_of_shared(s: Settings, source: str, encoder: recipes.Encoder) -> None:
@@ -195,6 +276,44 @@ def _warn_of_shared(s: Settings, source: str, encoder: recipes.Encoder) -> None:
             )
 
 
+# Where an earlier probe differs in one of these, it is of something else.
+_SAME = ("train_split", "test_split", "source", "seed")
+
+
+def _with_earlier(directory: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Keeps what other protocols have measured of the same checkpoint and images: each
+    number has its own protocol, and some take hours.
+    """
+    try:
+        old = json.loads((directory / "probe.json").read_text(encoding="utf-8"))
+        same = all(old[name] == record[name] for name in ("step", "averaged"))
+        given, asked = old["settings"], record["settings"]
+        if not (same and all(given[name] == asked[name] for name in _SAME)):
+            return record
+        kept = {
+            part: {
+                name: {**old[part].get(name, {}), **record[part][name]}
+                for name in record[part]
+            }
+            for part in ("accuracy", "protocol")
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return record  # there is none, or it is of another version
+    return {**record, **kept}
+
+
+def _unfinished(encoder: recipes.Encoder) -> str:
+    """Where the checkpoint is, if before the end of its run and that can be told."""
+    s = encoder.settings
+    try:
+        n = data.size(data.open(s["source"], s["split"]))
+        last = s["epochs"] * (n // s["batch_size"])
+    except (KeyError, OSError, ValueError, ImportError):  # they may be elsewhere now
+        return ""
+    step = encoder.step or 0
+    return f"step {step:,} of {last:,}" if step < last else ""
+
+
 def _watched(encoder: recipes.Encoder) -> str:
     """What the k-NN accuracy was measured on while training, if that can be told."""
     s = encoder.settings
@@ -207,31 +326,6 @@ def _watched(encoder: recipes.Encoder) -> str:
 
 def _flat(images: jax.Array) -> jax.Array:
     return images.reshape(len(images), -1).astype(jnp.float32) / 255
-
-
-def _scores(
-    s: Settings,
-    of_train: np.ndarray,
-    train: recipes.Labelled,
-    of_test: np.ndarray,
-    test: recipes.Labelled,
-) -> evaluation.ProbeScores:
-    options: dict[str, Any] = {"k": s.k, "num_classes": len(train.class_names)}
-    given = of_train, train.labels, of_test
-    if s.linear:
-        return evaluation.probe_scores(
-            *given,
-            test.labels,
-            seed=s.seed,
-            per_class=s.per_class,
-            draws=s.draws,
-            class_names=train.class_names,
-            **options,
-        )
-    evaluation.warn_of_unseen(train.labels, test.labels, train.class_names)
-    predicted = evaluation.knn(*given, temperature=0.07, **options)
-    accuracy = evaluation.accuracy(predicted, test.labels)
-    return evaluation.ProbeScores(accuracy, float("nan"), float("nan"))
 
 
 def draw(

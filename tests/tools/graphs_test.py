@@ -140,5 +140,5 @@ def test_a_run_on_graphs_is_probed_in_folds_and_drawn(trained, capsys):
 
 
 def test_settings_of_another_kind_of_data_are_refused(trained):
-    with pytest.raises(SystemExit, match="k must be left at 5, since only a run on im"):
+    with pytest.raises(SystemExit, match=r"k must be left at \(5,\), since only a"):
         command.cli(["probe", str(trained[0] / "run"), "--k", "3"])

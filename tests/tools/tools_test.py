@@ -13,7 +13,7 @@ import pytest
 from experiments import simclr
 from jaxcl import __main__ as command
 from jaxcl import data, models, pictures, recipes
-from jaxcl.tools import probe
+from jaxcl.tools import measures, probe
 from jaxcl.training import checkpoints
 from tests.pictures import legible
 
@@ -244,9 +244,11 @@ def test_a_probe_of_neighbors_alone_names_the_classes_it_was_never_shown():
     labels, names = np.array([0, 0, 1, 1]), ("ant", "bee")
     parts = [recipes.Labelled(None, labels[rows], names) for rows in (slice(2), [1, 2])]
     h = np.eye(4, dtype=np.float32)
-    settings = probe.Settings(linear=False, k=1)
+    settings = probe.Settings(protocol=("knn",), k=(1,))
+    parts = measures.Parts(*parts, "all", "2 test images")
     with pytest.warns(UserWarning, match="of class bee, but 50 % of the test rows"):
-        probe._scores(settings, h[:2], parts[0], h[1:3], parts[1])
+        found = measures.of_features(settings, h[:2], h[1:3], parts)
+    assert found["knn"].accuracy == 0.5
 
 
 @pytest.mark.parametrize(
