@@ -80,6 +80,7 @@ COMMANDS = {
 PARTS = (
     recipes.Images(),
     recipes.Instead(),
+    recipes.Processes(),
     recipes.graphs.Graphs(),
     recipes.text.Sentences(),
     recipes.pairs.Pairs(),

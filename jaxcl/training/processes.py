@@ -1,6 +1,18 @@
-"""Joining the other processes of a run."""
+"""Joining the other processes of a run, and agreeing with them."""
+
+import json
+import typing
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxcl import _text
+
+T = typing.TypeVar("T")
+
+# Settings that say which process this one is; they change nothing that is computed.
+NAMES = ("distributed", "coordinator", "num_processes", "process_id")
 
 
 def join_processes(
@@ -11,6 +23,8 @@ def join_processes(
     process_id: int | None = None,
 ) -> None:
     """Joins the other processes of a pod or cluster; call it before anything runs.
+
+    All but the first show no bars from here on.
 
     On a Cloud TPU, under Slurm, Open MPI and where else JAX detects a cluster, nothing
     has to be given. Elsewhere each process is told where the first one is:
@@ -55,3 +69,28 @@ def join_processes(
             f"distributed must run where JAX detects a cluster ({error}); elsewhere "
             "give coordinator (HOST:PORT of process 0), num_processes and process_id"
         ) from error
+    _text.TERMINAL.muted = jax.process_index() != 0
+
+
+def from_first(value: T) -> T:
+    """What the first process has, in each of them; all must ask.
+
+    Whatever depends on a file that the first one writes is decided by it: others may
+    see the file earlier or later, and would wait for each other at different places.
+
+    Args:
+      value: what JSON can hold; of the others it is not looked at.
+
+    Returns:
+      The first process's value, as JSON gives it back where there are several.
+
+    >>> from_first({"measured": True})
+    {'measured': True}
+    """
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    told = np.resize(text, length)  # only the shape counts, but in the first process
+    told = multihost_utils.broadcast_one_to_all(told)
+    return json.loads(np.asarray(told, np.uint8).tobytes())
