@@ -239,8 +239,7 @@ def measure(
     name, keys = study.metric.name, list(study.metric.labels)
     path = pathlib.Path(s.directory) / f"{directory_of(name)}.json"
     # The place does not matter: a directory may be moved. Nor do the processes.
-    of = {**dataclasses.asdict(s), "directory": None}
-    of |= {k: False if k == "distributed" else None for k in processes.NAMES if k in of}
+    of = processes.without({**dataclasses.asdict(s), "directory": None})
     asked = {"settings": of, "trained": trained}
     if study.protocol:
         asked["protocol"] = dict(study.protocol)
@@ -416,7 +415,7 @@ def report(
         return
     home, metric = pathlib.Path(directory), rows[0].metric
     record = {
-        "settings": dataclasses.asdict(settings),
+        "settings": processes.without(dataclasses.asdict(settings)),
         "variants": variants,
         "rows": [
             {

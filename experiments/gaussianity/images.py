@@ -20,6 +20,7 @@ from experiments.gaussianity import image_runs, measures, pictures
 from experiments.gaussianity.image_runs import Settings
 from jaxcl import _files, _rules, recipes
 from jaxcl.pictures import style
+from jaxcl.training import processes
 
 
 def main(s: Settings) -> dict[str, image_runs.Trained]:
@@ -43,7 +44,7 @@ def tell(
     rows += [(name, run.last.measures) for name, run in runs.items()]
     findings = list(conclude(s, runs))
     record = {
-        "settings": dataclasses.asdict(s),
+        "settings": processes.without(dataclasses.asdict(s)),
         "rows": {name: m._asdict() for name, m in rows},
         "runs": {
             name: {

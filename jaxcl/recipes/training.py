@@ -81,7 +81,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
-    """Several processes; for settings that do not extend `Training`, which has these."""
+    """Several processes, of settings that do not extend `Training`, which has them."""
 
     distributed: bool = False
     """Joins the other processes of a pod or cluster first; run one on each host."""

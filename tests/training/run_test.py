@@ -241,10 +241,11 @@ class TwoProcesses:
 def test_what_processes_agree_on_in_one_run_is_heard_in_the_next(monkeypatch):
     manager = TwoProcesses(monkeypatch)
     first, second = run_lib._Stop(), run_lib._Stop()
-    assert not first.reached(manager) and not first.reached(manager)
+    assert not any(first.reached(manager) for _ in range(2))
     # A signal after the last step of a run: all stop one step behind it.
     manager.agreed = manager.asked[-1] + 1
-    assert second.reached(manager) and second.wanted == "SIGTERM"
+    assert second.reached(manager)
+    assert second.wanted == "SIGTERM"
     assert second.reached(manager)  # and it is not asked, nor forgotten, again
     assert len(manager.asked) == 3
 
