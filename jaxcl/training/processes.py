@@ -107,7 +107,7 @@ def _join_detected() -> None:
             f"the port that JAX chose for process 0 must be free, got: {error}; "
             "JAX_COORDINATOR_PORT names another one"
         ) from error
-    # A variable that is wanting or no number; what Kubernetes answers is a RuntimeError.
+    # A variable that is wanting or no number; Kubernetes answers by a RuntimeError.
     except (ValueError, KeyError, RuntimeError) as error:
         if "must be called before" in str(error):  # the caller's fault, not a cluster's
             raise
