@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 import typing
+import zlib
 from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxcl import _text
+from jaxcl import _host, _text
 
 T = typing.TypeVar("T")
 
@@ -32,7 +33,8 @@ def join_processes(
 ) -> None:
     """Joins the other processes of a pod or cluster; call it before anything runs.
 
-    All but the first show no bars from here on.
+    All but the first show no bars from here on, and those on one machine share what
+    `data.memory_limit` says of it.
 
     On a Cloud TPU, under Slurm, Open MPI and where else JAX detects a cluster, nothing
     has to be given. Elsewhere each process is told where the first one is:
@@ -72,6 +74,9 @@ def join_processes(
     else:
         _join_named(coordinator, num_processes, process_id)
     _text.TERMINAL.muted = jax.process_index() != 0
+    machine = np.uint32(zlib.crc32(socket.gethostname().encode()))
+    machines = multihost_utils.process_allgather(machine)
+    _host.processes_here = int((machines == machine).sum())
 
 
 def _join_named(coordinator: str, num_processes: int, process_id: int) -> None:
