@@ -8,12 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 from jaxcl import training
+from jaxcl.data import prepare
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -151,18 +151,14 @@ def test_a_comparison_stops_in_all_processes_whenever_one_is_asked(tmp_path):
     assert 3 <= saved(slow) < 30
 
     # Or it tells one, and only when there is no step left to stop at: the next run is.
-    first, second = (
-        end(p, 75) for p in compare(tmp_path, ["", "last step of slow"])
-    )
+    first, second = (end(p, 75) for p in compare(tmp_path, ["", "last step of slow"]))
     assert saved(slow) == 30
     assert saved(fast) < 30
     assert "stopped by SIGTERM after" in first
 
     # Ctrl-C in the terminal of one.
     before = saved(fast)
-    first, second = (
-        end(p, 75) for p in compare(tmp_path, ["fast", ""], signal.SIGINT)
-    )
+    first, second = (end(p, 75) for p in compare(tmp_path, ["fast", ""], signal.SIGINT))
     assert f"stopped by SIGINT after step {saved(fast)}; the same" in first
     assert before < saved(fast) < 30
 
@@ -180,3 +176,116 @@ def test_a_comparison_stops_in_all_processes_whenever_one_is_asked(tmp_path):
     for run in (slow, fast):
         lines = training.read_metrics(run / "seed_0")
         assert [line["step"] for line in lines] == list(range(1, 31))
+
+
+# Feeding from a prepared set and from a mapped file, as a scheduler starts processes.
+FED = """
+import json, os, pathlib, sys
+import jax, numpy as np
+import jaxcl
+from jaxcl import _host, data, training
+
+training.join_processes()
+here, source, mapped = jax.process_index(), sys.argv[1], sys.argv[2]
+assert (jax.process_count(), _host.processes_here) == (2, 2)
+mesh, rows, whole = jaxcl.data_parallel()
+
+class Counted:
+    def __init__(self, column):
+        self.column, self.lazy, self.asked = column, True, []
+    def __len__(self):
+        return len(self.column)
+    def __getitem__(self, indices):
+        self.asked += np.asarray(indices).tolist()
+        return self.column[indices]
+
+def held():  # what a process has that is no file
+    lines = open("/proc/self/status").read().splitlines()
+    return [int(l.split()[1]) * 1024 for l in lines if l.startswith("RssAnon")][0]
+
+def local(x):
+    parts = sorted(x.addressable_shards, key=lambda s: s.index[0].start)
+    return np.concatenate([np.asarray(part.data) for part in parts])
+
+for name in (source, mapped):
+    images = data.open(name)
+    column = Counted(images.columns["image"])
+    images = images._replace(columns={**images.columns, "image": column})
+    feed = data.feed(images, 64, 5, rows, on_device=False, threads=2)
+    n, seen = data.size(images), []
+    everything = data.batches(images, 64, 5, process_index=0, process_count=1)
+    feed(0)
+    before = held()
+    column.asked.clear()
+    for step in range(n // 64):
+        seen.append(local(feed(step)["index"]))
+    grown, asked = held() - before, set(column.asked)
+    # Of an epoch, and of the two batches that were read ahead behind its end.
+    assert n // 2 <= len(column.asked) <= n // 2 + 5 * 32, len(column.asked)
+    for step in (0, 7, n // 64 - 1):
+        mine = everything(step)["index"][32 * here : 32 * (here + 1)]
+        np.testing.assert_array_equal(seen[step], mine)
+    # A process that begins there sees the same batch, bit for bit.
+    again = data.feed(images, 64, 5, rows, on_device=False, threads=2)(7)
+    for key in ("image", "label"):
+        whole_batch = everything(7)[key][32 * here : 32 * (here + 1)]
+        np.testing.assert_array_equal(local(again[key]), whole_batch)
+    print(json.dumps({"size": data.size_in_bytes(images), "grown": grown}))
+"""
+
+
+def slurm(number):
+    return {
+        "SLURM_JOB_ID": str(JOB),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+    }
+
+
+def open_mpi(number):
+    return {
+        "OMPI_MCA_orte_hnp_uri": f"{JOB * 2**12}.0;tcp://127.0.0.1,10.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(number),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(number),
+    }
+
+
+JOB = random.SystemRandom().randrange(2**12)  # its number gives the port
+JOINED = """
+import jax
+from jaxcl import training
+from jaxcl.data import prepare
+from jaxcl.training import processes
+
+training.join_processes()
+print(processes.from_first({"from": jax.process_index()}), jax.process_count())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_each_process_reads_its_own_rows_of_a_set_and_keeps_none(tmp_path):
+    pytest.importorskip("array_record")
+    pixels = np.random.default_rng(0).integers(0, 256, (8192, 64, 64, 3), np.uint8)
+    mapped = tmp_path / "mapped.npz"
+    np.savez(mapped, image=pixels, label=np.arange(8192) % 10)
+    prepare.main(
+        prepare.Settings(name="noise", train=(str(mapped),), data_dir=str(tmp_path))
+    )
+    flags = [f"tfds:{tmp_path / 'noise'}", str(mapped)]
+    for output in [
+        end(process)
+        for process in [start(FED, *flags, environment=slurm(i)) for i in range(2)]
+    ]:
+        for line in output.splitlines():
+            if line.startswith("{"):
+                found = json.loads(line)
+                assert found["size"] > 100e6
+                assert found["grown"] < 30e6
+
+
+def test_open_mpi_is_detected():
+    for process in [start(JOINED, environment=open_mpi(i)) for i in range(2)]:
+        assert "{'from': 0} 2" in end(process)
