@@ -166,7 +166,7 @@ class _Column:
 
 
 class _Images:
-    """Random access to the images of a prepared set; several threads may ask at once."""
+    """Random access to images of a prepared set; several threads may ask at once."""
 
     lazy = True
 

@@ -59,5 +59,6 @@ from jaxcl.recipes.training import last_step as last_step
 from jaxcl.recipes.training import make_optimizer as make_optimizer
 from jaxcl.recipes.training import run_options as run_options
 from jaxcl.recipes.training import start as start
+from jaxcl.recipes.training import start_alone as start_alone
 from jaxcl.recipes.training import steps_per_epoch as steps_per_epoch
 from jaxcl.recipes.training import variables_of as variables_of

@@ -118,6 +118,21 @@ def join(s: Training | Processes) -> None:
     training.join_processes(**{name: getattr(s, name) for name in processes.NAMES})
 
 
+def start_alone(s: Training, command: str) -> None:
+    """As `start`, for what runs in one process only.
+
+    Args:
+      s: settings.
+      command: what says so.
+
+    Raises:
+      ValueError: as `start`, or if other processes are named.
+    """
+    which = f"a training, and not {command!r} (one process),"
+    _rules.unread(s, " ".join(processes.NAMES), unless=False, which=which)
+    start(s)
+
+
 def start(s: Training) -> None:
     """Joins the other processes of the settings; call it before anything runs.
 
