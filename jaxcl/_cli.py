@@ -26,6 +26,7 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -125,13 +126,36 @@ def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
         yield
     except EXPECTED as error:
         if os.environ.get("JAXCL_TRACEBACK"):
+            _leave_others("".join(traceback.format_exception(error)))
             raise
-        sys.exit(f"{type(error).__name__}: {_one_line(error)}")
+        said = f"{type(error).__name__}: {_one_line(error)}"
+        _leave_others(f"{said}\n")
+        sys.exit(said)
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
+        _leave_others("", code=130)
         sys.exit(130)
+    except Exception as error:
+        _leave_others("".join(traceback.format_exception(error)))
+        raise
     finally:
         warnings.formatwarning = before
+
+
+def _leave_others(said: str, code: int = 1) -> None:
+    """Ends one of several processes at once, with what would be said else.
+
+    At an ordinary exit JAX would wait for the others, which wait for this one: it takes
+    them five minutes to give up.
+    """
+    jax = sys.modules.get("jax")  # a command that never loads it has no others
+    if jax is None or not jax.distributed.is_initialized():
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(said)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _one_line(error: BaseException | str) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import typing
 from collections.abc import Iterator
 
@@ -62,8 +63,16 @@ def check_directory(name: str, directory: str | os.PathLike) -> pathlib.Path:
       The directory as a path.
 
     Raises:
+      ValueError: if it is an address, such as gs://BUCKET: it would become a folder
+        "gs:" here.
       NotADirectoryError: if it, or a folder above it, is a file.
     """
+    # More than a letter, for those are drives; and a `Path` has lost a slash.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(directory)):
+        raise ValueError(
+            f"{name} must be a folder of a disk, or of a bucket that is mounted as one,"
+            f" got {os.fspath(directory)!r}"
+        )
     directory = pathlib.Path(directory)
     for path in (directory, *directory.parents):
         if path.exists():

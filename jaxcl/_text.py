@@ -12,7 +12,11 @@ _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 class _Terminal:
     """Standard error, which may be closed, or gone before the work ends."""
 
+    muted = False  # in all processes of a run but the first
+
     def write(self, text: str) -> None:
+        if self.muted:
+            return
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(text)
 

@@ -27,6 +27,7 @@ import tqdm
 from scipy import stats
 
 from jaxcl import _files, _rules, _tables, _text, evaluation
+from jaxcl.training import processes
 from jaxcl.training import settings as settings_lib
 
 PROBES = {
@@ -237,21 +238,15 @@ def measure(
     _check(s, may_change)
     name, keys = study.metric.name, list(study.metric.labels)
     path = pathlib.Path(s.directory) / f"{directory_of(name)}.json"
-    # The place does not matter: a directory may be moved. Tuples are lists in JSON.
-    of = {**dataclasses.asdict(s), "directory": None}
+    # The place does not matter: a directory may be moved. Nor do the processes.
+    of = processes.without({**dataclasses.asdict(s), "directory": None})
     asked = {"settings": of, "trained": trained}
     if study.protocol:
         asked["protocol"] = dict(study.protocol)
-    asked = json.loads(json.dumps(asked))
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            kept = {k: value for k, value in found.items() if k in KEPT}
-            same = kept == asked
-            if same and set(found[name]) == set(keys):  # else others were measured
-                return Measured(found[name], found["num_held_out"])
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            warnings.warn(f"{path} is damaged ({error}): measured again", stacklevel=2)
+    asked = json.loads(json.dumps(asked))  # tuples are lists in JSON
+    known = _kept(path, asked, name, keys) if jax.process_index() == 0 else None
+    if (known := processes.from_first(known)) is not None:
+        return Measured(*known)
     if trained:
         study.pretrain(s)
     measured = study.score(study.features(s, trained))
@@ -267,6 +262,23 @@ def measure(
         record = {name: scores, "num_held_out": measured.num_held_out}
         _files.write_json(path, asked | record)
     return measured
+
+
+def _kept(
+    path: pathlib.Path, asked: Mapping[str, typing.Any], name: str, keys: Sequence[str]
+) -> list[typing.Any] | None:
+    """Scores and number of examples of a file, if they are those that are asked for."""
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        kept = {k: value for k, value in found.items() if k in KEPT}
+        same = kept == asked
+        if same and set(found[name]) == set(keys):  # else others were measured
+            return [found[name], found["num_held_out"]]
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        warnings.warn(f"{path} is damaged ({error}): measured again", stacklevel=3)
+    return None
 
 
 def _check(s: typing.Any, may_change: Collection[str]) -> None:
@@ -403,7 +415,7 @@ def report(
         return
     home, metric = pathlib.Path(directory), rows[0].metric
     record = {
-        "settings": dataclasses.asdict(settings),
+        "settings": processes.without(dataclasses.asdict(settings)),
         "variants": variants,
         "rows": [
             {

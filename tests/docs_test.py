@@ -1,11 +1,16 @@
 """The documentation runs: every Python block of the README and of docs, in order."""
 
+import dataclasses
 import pathlib
 import re
+import shutil
+import subprocess
 
 import pytest
 
+from experiments import simclr
 from jaxcl import losses
+from jaxcl.training import run as training
 from website import rooms
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -17,14 +22,14 @@ def name_of(path):
     return str(path.relative_to(ROOT))
 
 
-def python_blocks(text):
-    """The Python blocks of a Markdown text, each with the number of its first line."""
+def blocks_of(text, language="python"):
+    """The blocks in a language of a Markdown text, with the numbers of first lines."""
     blocks, block, first = [], None, 0
     for number, line in enumerate(text.splitlines(), start=1):
         if block is None and line.startswith("```"):
-            block, first, python = [], number + 1, line == "```python"
+            block, first, wanted = [], number + 1, line == f"```{language}"
         elif block is not None and line == "```":
-            if python:
+            if wanted:
                 blocks.append((first, "\n".join(block)))
             block = None
         elif block is not None:
@@ -37,7 +42,7 @@ def python_blocks(text):
 def run(path):
     """Runs a file's blocks in one namespace, which it returns."""
     namespace = {"__name__": path.stem}
-    for first, block in python_blocks(path.read_text(encoding="utf-8")):
+    for first, block in blocks_of(path.read_text(encoding="utf-8")):
         # The empty lines make a traceback show the line of the file.
         exec(compile("\n" * (first - 1) + block, str(path), "exec"), namespace)
     return namespace
@@ -54,7 +59,7 @@ def anchor(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-RUNNABLE = [f for f in FILES if python_blocks(f.read_text(encoding="utf-8"))]
+RUNNABLE = [f for f in FILES if blocks_of(f.read_text(encoding="utf-8"))]
 
 
 def test_code_is_found():
@@ -159,9 +164,62 @@ def test_a_block_that_fails_is_found_at_its_line(tmp_path):
 
 
 def test_other_languages_are_no_python():
-    assert python_blocks("```\nmake\n```\n```python\nx\n```\n") == [(5, "x")]
+    assert blocks_of("```\nmake\n```\n```python\nx\n```\n") == [(5, "x")]
 
 
 def test_a_block_without_an_end_is_an_error():
     with pytest.raises(ValueError, match="line 2 never ends"):
-        python_blocks("```python\nx = 1\n")
+        blocks_of("```python\nx = 1\n")
+
+
+PODS = (ROOT / "docs" / "pods.md").read_text(encoding="utf-8")
+SHELL = [block for _, block in blocks_of(PODS, "bash")]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_launch_scripts_are_shell_scripts():
+    assert len(SHELL) >= 5
+    for block in SHELL:
+        checked = subprocess.run(
+            ["bash", "-n"], input=block, capture_output=True, text=True, check=False
+        )
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_launch_scripts_give_flags_that_there_are():
+    known = {field.name for field in dataclasses.fields(simclr.Settings)}
+    lines = [
+        line
+        for block in (*SHELL, *(b for _, b in blocks_of(PODS, "yaml")))
+        for line in re.findall(
+            r"experiments\.simclr((?:[^\n]|\n(?= +--)|\n +(?=--))*)", block
+        )
+    ]
+    given = {flag for line in lines for flag in re.findall(r"--(\w+)", line)}
+    assert {"distributed", "coordinator", "num_processes", "directory"} <= given
+    assert given <= known
+
+
+def test_manifests_are_of_pods_that_find_each_other():
+    yaml = pytest.importorskip("yaml")
+    first, second = (block for _, block in blocks_of(PODS, "yaml"))
+    service, job = yaml.safe_load_all(first)
+    pod = job["spec"]["template"]["spec"]
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert job["spec"]["completions"] == job["spec"]["parallelism"]
+    # As many hosts as the slice has: 16 chips, of 4 in each.
+    rows, columns = map(
+        int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x")
+    )
+    [container] = pod["containers"]
+    chips = container["resources"]["limits"]["google.com/tpu"]
+    assert rows * columns == job["spec"]["completions"] * chips
+    assert all(isinstance(word, str) for word in container["command"])
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    stopped = [r for r in rules if training.EXIT_STOPPED in r["onExitCodes"]["values"]]
+    assert [rule["action"] for rule in stopped] == ["Ignore"]
+    assert pod["restartPolicy"] == "Never"  # else the rules are refused
+    [jobs] = yaml.safe_load(second)["spec"]["replicatedJobs"]
+    assert jobs["template"]["spec"]["completionMode"] == "Indexed"
+    assert f'"$code" -eq {training.EXIT_STOPPED} ' in "".join(SHELL)

@@ -1,4 +1,5 @@
 import contextlib
+import pathlib
 import resource
 
 import numpy as np
@@ -41,3 +42,14 @@ def test_another_file_that_is_missing_is_named_itself(tmp_path):
     with pytest.raises(FileNotFoundError, match="elsewhere"):  # noqa: SIM117
         with _files.replacing(tmp_path / "x") as unfinished:
             unfinished.write_bytes((tmp_path / "elsewhere").read_bytes())
+
+
+@pytest.mark.parametrize("given", ["gs://bucket/run", "s3://x", pathlib.Path("gs://b")])
+def test_a_bucket_is_no_directory(given):
+    with pytest.raises(ValueError, match="must be a folder of a disk, or of a bucket "):
+        _files.check_directory("directory", given)
+
+
+@pytest.mark.parametrize("given", ["C:/runs", "runs/a:b", "a:/b"])
+def test_colons_may_be_in_names(given):
+    assert _files.check_directory("directory", given) == pathlib.Path(given)

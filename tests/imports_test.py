@@ -12,6 +12,7 @@ PACKAGE = pathlib.Path(jaxcl.__file__).parent
 LEVELS = {
     "_optional": -2,
     "_text": -2,
+    "_host": -2,
     "_checks": -2,
     "_rules": -1,
     "_cli": -1,

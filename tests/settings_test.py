@@ -14,7 +14,7 @@ import experiments
 import jaxcl
 from experiments import gpu, moco, simclr
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import chunks, loop
+from experiments.benchmark import chunks, loop, reading
 from experiments.clip import __main__ as clip
 from experiments.clip import settings as clip_settings
 from experiments.gaussianity import images as gaussianity_images
@@ -66,6 +66,7 @@ COMMANDS = {
     "benchmark losses": (benchmark.main, benchmark.Settings()),
     "benchmark chunks": (chunks.main, chunks.Settings()),
     "benchmark loop": (loop.main, loop.Settings()),
+    "benchmark reading": (reading.main, reading.Settings("nowhere")),
     "pods plan": (pods.main, pods_settings.Settings()),
     "pods table": (pods_table.main, pods_table.Table()),
     "pods blocks": (pods_blocks.main, pods_blocks.Blocks()),
@@ -81,6 +82,7 @@ COMMANDS = {
 PARTS = (
     recipes.Images(),
     recipes.Instead(),
+    recipes.Processes(),
     recipes.graphs.Graphs(),
     recipes.text.Sentences(),
     recipes.pairs.Pairs(),
@@ -276,3 +278,13 @@ def test_numbers_that_do_not_go_together_are_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=f"^{words}"):
         main(dataclasses.replace(known, **settings))
     assert not list(pathlib.Path().iterdir())
+
+
+@pytest.mark.parametrize("main", [graphs_speed.main, text_speed.main])
+def test_what_runs_in_one_process_says_so(main):
+    [s] = [settings for command, settings in COMMANDS.values() if command is main]
+    with pytest.raises(
+        ValueError,
+        match=r"coordinator must be left at None.*'(text|graphs) speed' \(one process",
+    ):
+        main(dataclasses.replace(s, coordinator="localhost:1234"))

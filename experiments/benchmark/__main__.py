@@ -5,6 +5,7 @@ python -m experiments.benchmark --sizes 16384 --losses nt_xent clip --repeats 9
 python -m experiments.benchmark --forms dense jaxcl --directory runs/two_forms
 python -m experiments.benchmark loop                # of a script, against its step
 python -m experiments.benchmark chunks              # of a batch, against its memory
+python -m experiments.benchmark reading --source tfds:NAME     # against the disk
 
 Each line is the value and the gradient of a mean loss of embeddings that are not
 normalized beforehand. Repeats of all forms are interleaved, so that whatever else
@@ -32,7 +33,7 @@ from typing import Any
 import jax
 import tqdm
 
-from experiments.benchmark import chunks, loop, measure, peers, report
+from experiments.benchmark import chunks, loop, measure, peers, reading, report
 from experiments.benchmark.settings import Settings
 from jaxcl import _checks, _cli, _files, _rules, _text
 from jaxcl.pictures import style
@@ -89,6 +90,7 @@ def cli() -> None:
             "losses": _cli.Command(Settings, main),
             "chunks": _cli.Command(chunks.Settings, chunks.main),
             "loop": _cli.Command(loop.Settings, loop.main),
+            "reading": _cli.Command(reading.Settings, reading.main),
         },
         prog="python -m experiments.benchmark",
         default="losses",

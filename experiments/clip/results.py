@@ -15,6 +15,7 @@ from jaxcl import data, evaluation, pictures, study, training
 from jaxcl.pictures import pairs as pair_pictures
 from jaxcl.pictures import studies, style
 from jaxcl.recipes import pair_losses
+from jaxcl.training import processes
 
 CHANCE = "chance"
 # Drawn and compared; the table has the others as well.
@@ -33,7 +34,7 @@ def tell(s: Settings, rows: Sequence[study.Row], held: measuring.Held) -> None:
         return
     home = pathlib.Path(s.directory)
     record = {
-        "settings": dataclasses.asdict(s),
+        "settings": processes.without(dataclasses.asdict(s)),
         "rows": [{"name": r.name, "scores": r.scores} for r in rows],
         "images": data.size(held.test),
         "captions": len(data.pairs.texts_of(held.test)[0]),

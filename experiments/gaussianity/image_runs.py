@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tyro
 
 import jaxcl
 from experiments.gaussianity import measures
@@ -59,6 +60,7 @@ class Settings:
     """Embeddings that the tests see at most; the paper does not say."""
     seed: _rules.Seed = 0
     """Of parameters, batches and views."""
+    processes: tyro.conf.OmitArgPrefixes[recipes.Processes] = recipes.Processes()  # noqa: RUF009
 
 
 class Classifier(nn.Module):
@@ -185,7 +187,10 @@ def train(s: Settings, kind: str) -> Trained:
         return z.reshape(len(images), -1)
 
     def embed(how: Callable[..., jax.Array], state: Any, column: Any) -> np.ndarray:
-        variables = {"params": state.params["model"], **state.model_state}
+        # A copy of this process: each measures for itself.
+        variables = jax.device_get(
+            {"params": state.params["model"], **state.model_state}
+        )
         return evaluation.represent(jax.tree_util.Partial(how, variables), column, 500)
 
     def measured(state: Any) -> measures.Snapshot:
@@ -206,7 +211,7 @@ def train(s: Settings, kind: str) -> Trained:
         s,
         state,
         last=s.epochs * steps,
-        may_change=("directory",),
+        may_change=("directory", "processes"),
         log_every=steps,
         save_every=every,
     ) as (run, state):

@@ -11,12 +11,16 @@ held-out images without augmentation.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Iterator
+
+import jax
 
 from experiments.gaussianity import image_runs, measures, pictures
 from experiments.gaussianity.image_runs import Settings
-from jaxcl import _files, _rules
+from jaxcl import _files, _rules, recipes
 from jaxcl.pictures import style
+from jaxcl.training import processes
 
 
 def main(s: Settings) -> dict[str, image_runs.Trained]:
@@ -24,14 +28,23 @@ def main(s: Settings) -> dict[str, image_runs.Trained]:
     _rules.check(s)
     is_photo = s.augmentation == "photographs"
     _rules.unread(s, "jitter", unless=is_photo, which="augmentation 'photographs'")
+    recipes.join(s.processes)
     directory = _files.check_new("directory", s.directory)
     runs = {kind: image_runs.train(s, kind) for kind in ("contrastive", "supervised")}
+    if jax.process_index() == 0:
+        tell(s, runs, directory)
+    return runs
 
+
+def tell(
+    s: Settings, runs: dict[str, image_runs.Trained], directory: pathlib.Path
+) -> None:
+    """Writes `results.json` and pictures, and prints the table and what it shows."""
     rows = [("untrained", runs["contrastive"].first.measures)]
     rows += [(name, run.last.measures) for name, run in runs.items()]
     findings = list(conclude(s, runs))
     record = {
-        "settings": dataclasses.asdict(s),
+        "settings": processes.without(dataclasses.asdict(s)),
         "rows": {name: m._asdict() for name, m in rows},
         "runs": {
             name: {
@@ -69,7 +82,6 @@ def main(s: Settings) -> dict[str, image_runs.Trained]:
         ],
         s.dimension,
     )
-    return runs
 
 
 def conclude(s: Settings, runs: dict[str, image_runs.Trained]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcl import study
 from jaxcl.pictures import studies, style
+from jaxcl.training import processes
 
 
 class Result(NamedTuple):
@@ -52,7 +53,7 @@ def tell(s: Any, results: Sequence[Result]) -> None:
         }
         for r in results
     ]
-    record = {"settings": dataclasses.asdict(s), "rows": rows}
+    record = {"settings": processes.without(dataclasses.asdict(s)), "rows": rows}
     path = pathlib.Path(s.directory) / "results.json"
     study.keep_text(path, json.dumps(record, indent=2) + "\n")
     seeds = len(results[0].values)

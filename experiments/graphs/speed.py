@@ -30,7 +30,7 @@ class Settings(Training):
 
 
 def main(s: Settings) -> dict[str, float]:
-    recipes.start(s)
+    recipes.start_alone(s, "graphs speed")
     plain = dataclasses.replace(s, augmentation=("identity",))
     dataset = recipes.graphs.open_graphs(s)
     packed = recipes.graphs.pack(s, dataset)

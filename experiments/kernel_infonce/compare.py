@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 import tyro
 
@@ -33,6 +34,7 @@ class Settings:
     seeds: Annotated[tuple[_rules.Seed, ...], _rules.Different] = (0,)
     """Of parameters, batches and views; several give standard deviations."""
     instead: tyro.conf.OmitArgPrefixes[recipes.Instead] = recipes.Instead()  # noqa: RUF009
+    processes: tyro.conf.OmitArgPrefixes[recipes.Processes] = recipes.Processes()  # noqa: RUF009
 
 
 def read_tuned(path: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -47,13 +49,14 @@ def read_tuned(path: str, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
                 f"{sorted(unknown) or changes}"
             )
     missing = [name for name in names if name not in tuned]
-    if missing:
+    if missing and jax.process_index() == 0:
         print(f"{path} has nothing for {', '.join(missing)}: the protocol's settings")
     return tuned
 
 
 def main(s: Settings) -> list[study.Row]:
     _rules.check(s)
+    recipes.join(s.processes)
     named = pretraining.protocol(s.protocol, s.kernels, s.instead, s.directory)
     tuned = named.tuned if s.tuned is None else read_tuned(s.tuned, s.kernels)
     variants = {
@@ -76,6 +79,8 @@ def main(s: Settings) -> list[study.Row]:
         title=f"Kernel-InfoNCE, {s.protocol}: accuracy on held-out images",
         baseline=s.kernels[0],
     )
+    if jax.process_index() != 0:
+        return rows
     print(f"\nIn {s.directory}: accuracy.png, results.json")
     if s.kernels[0] == rows_lib.BASELINE:
         print(conclude(study.differences(rows, rows_lib.BASELINE, "all_labels")))

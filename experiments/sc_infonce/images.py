@@ -12,6 +12,7 @@ import dataclasses
 import pathlib
 from typing import Annotated, Any, Literal
 
+import jax
 import numpy as np
 import tyro
 
@@ -40,6 +41,7 @@ class Settings:
     seeds: Annotated[tuple[_rules.Seed, ...], _rules.Different] = (0,)
     """Of parameters, batches and views."""
     instead: tyro.conf.OmitArgPrefixes[recipes.Instead] = recipes.Instead()  # noqa: RUF009
+    processes: tyro.conf.OmitArgPrefixes[recipes.Processes] = recipes.Processes()  # noqa: RUF009
 
 
 def check(s: Settings) -> None:
@@ -59,6 +61,7 @@ def check(s: Settings) -> None:
 
 def main(s: Settings) -> list[study.Row]:
     check(s)
+    recipes.join(s.processes)
     named = pretraining.PROTOCOLS[s.protocol]
     base = recipes.replaced(named, s.instead, s.directory)
     if s.variant is not None:
@@ -89,7 +92,18 @@ def main(s: Settings) -> list[study.Row]:
         baseline=s.losses[0],
     )
 
-    # The grid once more, as a surface.
+    if jax.process_index() == 0:
+        tell_grid(s, base, rows, grid)
+    return rows
+
+
+def tell_grid(
+    s: Settings,
+    base: pretraining.Training,
+    rows: list[study.Row],
+    grid: dict[tuple[float, float], str],
+) -> None:
+    """Prints and draws the grid once more, as a surface."""
     by_name = {row.name: row for row in rows}
     surface = {
         label: np.array(
@@ -131,4 +145,3 @@ def main(s: Settings) -> list[study.Row]:
         title="SC-InfoNCE: accuracy on held-out images (%), mean over seeds",
         second="framed: alpha - beta = 1, where the target can be reached",
     )
-    return rows

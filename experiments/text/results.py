@@ -12,6 +12,7 @@ from experiments.text import scores
 from experiments.text.sets import Tested
 from jaxcl import study
 from jaxcl.pictures import studies, style
+from jaxcl.training import processes
 
 SPEARMAN = "Spearman's correlation"
 LOGISTIC = "accuracy of logistic regression"
@@ -61,7 +62,7 @@ def tell(s: Any, results: Sequence[Result]) -> None:
         }
         for r in results
     ]
-    record = {"settings": dataclasses.asdict(s), "rows": rows}
+    record = {"settings": processes.without(dataclasses.asdict(s)), "rows": rows}
     path = pathlib.Path(s.directory) / "results.json"
     study.keep_text(path, json.dumps(record, indent=2) + "\n")
     seeds = max(len(r.values) for r in results)

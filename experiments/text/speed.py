@@ -28,7 +28,7 @@ class Settings(Training):
 
 
 def main(s: Settings) -> dict[str, float]:
-    recipes.start(s)
+    recipes.start_alone(s, "text speed")
     check(s)
     dataset = recipes.text.open_sentences(s)
     vocabulary = recipes.text.make_vocabulary(s, dataset)

@@ -1,12 +1,13 @@
 """What a data set is, and what its sources share: checks, slices, a copy in memory."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+
+from jaxcl import _host
 
 
 class Column(Protocol):
@@ -275,9 +276,10 @@ def memory_limit() -> int:
     """How much of a data set is held in memory unless told otherwise.
 
     Returns:
-      A quarter of this machine's memory in bytes.
+      A quarter of this machine's memory in bytes, or of what a container or a job has
+      of it; processes of one run on one machine share it evenly.
     """
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    return _host.memory() // 4
 
 
 def to_memory(

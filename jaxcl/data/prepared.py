@@ -166,7 +166,9 @@ class _Column:
 
 
 class _Images:
-    """Random access to the images of a prepared set."""
+    """Random access to images of a prepared set; several threads may ask at once."""
+
+    lazy = True
 
     def __init__(self, column: _Column) -> None:
         self.column = column

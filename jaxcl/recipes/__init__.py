@@ -58,13 +58,16 @@ from jaxcl.recipes.runs import labelled as labelled
 from jaxcl.recipes.runs import open_encoder as open_encoder
 from jaxcl.recipes.runs import probe_features as probe_features
 from jaxcl.recipes.training import MAY_CHANGE as MAY_CHANGE
+from jaxcl.recipes.training import Processes as Processes
 from jaxcl.recipes.training import Training as Training
 from jaxcl.recipes.training import check as check
 from jaxcl.recipes.training import check_size as check_size
 from jaxcl.recipes.training import first_variables as first_variables
+from jaxcl.recipes.training import join as join
 from jaxcl.recipes.training import last_step as last_step
 from jaxcl.recipes.training import make_optimizer as make_optimizer
 from jaxcl.recipes.training import run_options as run_options
 from jaxcl.recipes.training import start as start
+from jaxcl.recipes.training import start_alone as start_alone
 from jaxcl.recipes.training import steps_per_epoch as steps_per_epoch
 from jaxcl.recipes.training import variables_of as variables_of

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxcl import (
     _rules,
+    _text,
     augment,
     data,
     diagnostics,
@@ -80,14 +81,26 @@ WATCHED = 5_000
 
 
 def open_images(s: Images) -> data.Dataset:
-    """The images of the settings, in memory if they fit there.
+    """The images of the settings, in memory if they fit there; says so if they do not.
 
     Raises:
       ValueError: if they are fewer than a batch, or the run would have too many steps.
     """
     images = data.open(s.source, s.split)
     training_lib.check_size(s, data.size(images))
-    return data.to_memory(images)
+    held = data.to_memory(images)
+    if getattr(held.columns["image"], "lazy", False):
+        _say_once(
+            f"{images.name}: {data.size(images):,} images would take "
+            f"{data.size_in_bytes(images) / 1e9:,.1f} GB, more than a quarter of the "
+            "memory: they are read from the disk as they are needed"
+        )
+    return held
+
+
+@functools.cache  # the runs of a comparison open the same ones
+def _say_once(text: str) -> None:
+    _text.TERMINAL.write(f"{_text.printable(text)}\n")
 
 
 def image_size(images: data.Dataset) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import jax
 import optax
 
 from jaxcl import _checks, _rules, data, models, training
+from jaxcl.training import processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,20 @@ class Training:
     """Which of them this one is, from 0."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Several processes, of settings that do not extend `Training`, which has them."""
+
+    distributed: bool = False
+    """Joins the other processes of a pod or cluster first; run one on each host."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where no cluster is detected; implies `distributed`."""
+    num_processes: _rules.Count | None = None
+    """Number of processes, where no cluster is detected."""
+    process_id: _rules.Index | None = None
+    """Which of them this one is, from 0."""
+
+
 # What may differ when a run resumes, since it does not change what is computed.
 MAY_CHANGE = (
     "directory",
@@ -87,11 +102,35 @@ MAY_CHANGE = (
     "save_every",
     "max_steps",
     "progress",
-    "distributed",
-    "coordinator",
-    "num_processes",
-    "process_id",
+    *processes.NAMES,
 )
+
+
+def join(s: Training | Processes) -> None:
+    """Joins the other processes that the settings name; call it before anything runs.
+
+    Args:
+      s: settings.
+
+    Raises:
+      ValueError: if processes are named of which none is found.
+    """
+    training.join_processes(**{name: getattr(s, name) for name in processes.NAMES})
+
+
+def start_alone(s: Training, command: str) -> None:
+    """As `start`, for what runs in one process only.
+
+    Args:
+      s: settings.
+      command: what says so.
+
+    Raises:
+      ValueError: as `start`, or if other processes are named.
+    """
+    which = f"a training, and not {command!r} (one process),"
+    _rules.unread(s, " ".join(processes.NAMES), unless=False, which=which)
+    start(s)
 
 
 def start(s: Training) -> None:
@@ -105,12 +144,7 @@ def start(s: Training) -> None:
         setting was changed that the others make meaningless.
     """
     _rules.check(s)
-    training.join_processes(
-        s.distributed,
-        coordinator=s.coordinator,
-        num_processes=s.num_processes,
-        process_id=s.process_id,
-    )
+    join(s)
     check(s)
     _rules.unread(
         s, "gradients", unless=s.dtype == "bfloat16", which="dtype 'bfloat16'"

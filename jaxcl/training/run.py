@@ -15,6 +15,7 @@ The same command again goes on from the newest checkpoint.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -43,6 +44,11 @@ except ImportError:  # Windows
 
 # "Try again": what a scheduler takes for a reason to start the job once more.
 EXIT_STOPPED = 75
+
+# How often this process has asked whether all are to stop. JAX answers yes when a count
+# is reached that lies behind that of every process. Steps would not do: each run of a
+# comparison counts its own, and what was agreed on in one would not be reached again.
+_asked = itertools.count(1)
 
 
 class Run:
@@ -89,7 +95,7 @@ class Run:
                 asked or (self._stop.wanted and self._saved == i + 1)
             ):
                 checkpoints.wait(self._manager)
-                self._say(
+                self.say(
                     f"stopped by {self._stop.wanted} after step {i + 1}; "
                     + (
                         f"the same command resumes {self.directory} after step "
@@ -167,7 +173,7 @@ class Run:
             there is not kept in place of a good checkpoint.
         """
         # Asked in every step, also where a checkpoint is due: it says yes in one only.
-        asked = self._stop.reached(self._manager, done)
+        asked = self._stop.reached(self._manager)
         if not asked and not self.due(done, self._save_every):
             return
         self._fetch()
@@ -202,7 +208,8 @@ class Run:
     def _restart_clock(self, done: int) -> None:
         self._began, self._timed_from = time.perf_counter(), done
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Prints a line beside the bar; of several processes the first one does."""
         if jax.process_index() == 0:
             tqdm.tqdm.write(_text.printable(text), file=_text.TERMINAL)
 
@@ -300,6 +307,12 @@ def open_run(
         yield run, state
     if progress and leader and first < last:
         print(f"{shown} is at step {last}", file=_text.TERMINAL)
+    if stop.wanted:  # in the last step: what would follow is not begun
+        run.say(
+            f"stopped by {stop.wanted} after {shown} was trained; the same command "
+            "does what is left"
+        )
+        raise SystemExit(EXIT_STOPPED)
 
 
 def _open_writer(
@@ -327,21 +340,26 @@ class _Stop:
     """Turns the first signal to stop into a wish that the loop can see."""
 
     def __init__(self) -> None:
-        self.wanted = ""
+        self.wanted = ""  # the signal, once all know of it
+        self._heard = ""  # the signal that this process got
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_Stop":
-        # Handlers belong to the main thread. Several processes must all stop at the
-        # same step: there JAX itself takes SIGTERM, and Orbax tells everyone.
-        if threading.current_thread() is threading.main_thread():
-            signals = [signal.SIGINT, signal.SIGTERM]
-            # A terminal that is closed sends SIGHUP; `nohup` ignores it.
-            if hasattr(signal, "SIGHUP") and (
-                signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
-            ):
-                signals.append(signal.SIGHUP)
-            for number in signals if jax.process_count() == 1 else ():
-                self._before[number] = signal.signal(number, self._ask)
+        # Handlers belong to the main thread.
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        signals = [signal.SIGINT]
+        # Several processes must all stop at the same step: there JAX itself takes
+        # SIGTERM, and tells everyone.
+        if jax.process_count() == 1:
+            signals.append(signal.SIGTERM)
+        # A terminal that is closed sends SIGHUP; `nohup` ignores it.
+        if hasattr(signal, "SIGHUP") and (
+            signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+        ):
+            signals.append(signal.SIGHUP)
+        for number in signals:
+            self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(
@@ -354,18 +372,25 @@ class _Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: types.FrameType | None) -> None:
-        if self.wanted and number == signal.SIGINT:
+        if self._heard and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.wanted = signal.Signals(number).name
+        self._heard = signal.Signals(number).name
+        if jax.process_count() == 1:
+            self.wanted = self._heard
+        else:
+            signal.raise_signal(signal.SIGTERM)  # which JAX hears
 
-    def reached(self, manager: Any, done: int) -> bool:
-        """Whether the run is to stop after this step."""
+    def reached(self, manager: Any) -> bool:
+        """Whether the run is to stop after this step.
+
+        Of several processes each must ask as often as the others.
+        """
         if (
             not self.wanted
             and jax.process_count() > 1
-            and manager.reached_preemption(done)
+            and manager.reached_preemption(next(_asked))
         ):
-            self.wanted = "SIGTERM"
+            self.wanted = self._heard or "SIGTERM"
         return bool(self.wanted)
 
 

@@ -35,6 +35,7 @@ def save_settings(
       ValueError: if another field differs, with each such field, its old and its new
         value, or if the file there is not JSON. The file stays as it is.
       TypeError: if JSON cannot hold a value.
+      NotADirectoryError: if the directory, or a folder above it, is a file.
 
     >>> import tempfile
     >>> run = tempfile.mkdtemp()
@@ -43,7 +44,7 @@ def save_settings(
     >>> load_settings(run)
     {'seed': 0, 'num_steps': 20}
     """
-    path = _path(directory)
+    path = _path(_files.check_directory("directory", directory))
     for name, value in settings.items():
         try:
             json.dumps(value)

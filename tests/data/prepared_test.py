@@ -6,7 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jaxcl import data
+import jaxcl
+from jaxcl import data, recipes
 
 tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
@@ -309,3 +310,23 @@ def test_sets_that_are_not_images_or_of_many_sizes_are_refused(tmp_path):
     dataset = data.tfds("sizes", data_dir=tmp_path)
     with pytest.raises(ValueError, match=r"one size.*--resize"):
         dataset.columns["image"][:]
+
+
+def test_what_does_not_fit_into_memory_is_read_by_threads_and_said(
+    root, monkeypatch, capsys
+):
+    monkeypatch.setattr(data.dataset, "memory_limit", lambda: 4 * X[0].nbytes)
+    monkeypatch.setattr(data.streaming, "default_threads", lambda: 2)
+    s = recipes.Images(source=f"tfds:{root / 'small'}", batch_size=8)
+    images = recipes.open_images(s)
+    recipes.open_images(s)
+    said = capsys.readouterr().err
+    assert said.count("40 images would take 0.0 GB, more than a quarter of the") == 1
+    _, rows, _ = jaxcl.data_parallel()
+    feed = data.feed(images, 8, 2, rows)
+    for step in (0, 1, 5):
+        batch = feed(step)
+        np.testing.assert_array_equal(batch["image"], X[batch["index"]])
+        np.testing.assert_array_equal(batch["label"], Y[batch["index"]])
+    expected = data.batches(data.from_arrays("same", X, Y), 8, 2)
+    np.testing.assert_array_equal(batch["index"], expected(5)["index"])

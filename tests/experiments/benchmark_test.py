@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import __main__ as script
-from experiments.benchmark import loop, losses, measure
+from experiments.benchmark import loop, losses, measure, reading
 from experiments.benchmark.settings import Settings
+from jaxcl.data import prepare
 
 TINY = Settings(
     forms=("dense", "jaxcl", "scan", "lightly", "open_clip", "inf_cl"),
@@ -216,3 +217,33 @@ def test_a_loop_is_timed_against_its_bare_step(tmp_path, capsys):
     assert "| images from the host |" in capsys.readouterr().out
     with pytest.raises(FileExistsError, match="directory must be new"):
         loop.main(s)
+
+
+def test_reading_is_measured_beside_plain_reading_of_the_same_files(tmp_path, capsys):
+    pytest.importorskip("array_record")
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "few.npz", image=pixels, label=np.arange(48) % 3)
+    few = str(tmp_path / "few.npz")
+    prepare.main(prepare.Settings(name="few", train=(few,), data_dir=str(tmp_path)))
+    s = reading.Settings(
+        str(tmp_path / "few"),
+        directory=str(tmp_path / "out"),
+        batch_size=8,
+        steps=2,
+        turns=1,
+        cold=True,
+    )
+    with pytest.raises(ValueError, match="source must be a prepared set, got 'digits'"):
+        reading.main(dataclasses.replace(s, source="digits"))
+    with pytest.raises(ValueError, match="split must be a whole one, got"):
+        reading.main(dataclasses.replace(s, split="train[:50%]"))
+    rows = reading.main(s)
+    assert [row["images"] for row in rows] == [
+        "plain, in order",
+        "plain, at random",
+        "fed, 1 thread",
+        "fed, 2 threads",
+    ]
+    assert rows[1]["of plain, at random"] == "1.00"
+    assert "48 images of 0.1 kB" in (tmp_path / "out" / "reading.md").read_text()
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["rows"]) == 4

@@ -211,12 +211,12 @@ def test_processes_stop_at_the_step_they_agreed_on_due_or_not(
 ):
     asked = []
 
-    def reached(stop, manager, done):
+    def reached(stop, manager):
         # As JAX answers several processes: yes at one step, and no after it again.
-        asked.append(done)
-        if done == agreed:
+        asked.append(len(asked) + 1)
+        if asked[-1] == agreed:
             stop.wanted = "SIGTERM"
-        return done == agreed
+        return asked[-1] == agreed
 
     monkeypatch.setattr(run_lib._Stop, "reached", reached)
     with pytest.raises(SystemExit) as ended:
@@ -224,6 +224,70 @@ def test_processes_stop_at_the_step_they_agreed_on_due_or_not(
     assert ended.value.code == 75
     assert asked == list(range(1, agreed + 1))
     assert (tmp_path / "run" / "checkpoints" / str(agreed)).is_dir()
+
+
+class TwoProcesses:
+    """What a process of two asks a manager: yes, where the count of all is reached."""
+
+    def __init__(self, monkeypatch):
+        self.agreed, self.asked = None, []
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+    def reached_preemption(self, count):
+        self.asked.append(count)
+        return count == self.agreed
+
+
+def test_what_processes_agree_on_in_one_run_is_heard_in_the_next(monkeypatch):
+    manager = TwoProcesses(monkeypatch)
+    first, second = run_lib._Stop(), run_lib._Stop()
+    assert not any(first.reached(manager) for _ in range(2))
+    # A signal after the last step of a run: all stop one step behind it.
+    manager.agreed = manager.asked[-1] + 1
+    assert second.reached(manager)
+    assert second.wanted == "SIGTERM"
+    assert second.reached(manager)  # and it is not asked, nor forgotten, again
+    assert len(manager.asked) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_terminal_stops_all_processes_as_a_scheduler_does(
+    number, without_nohup, monkeypatch
+):
+    manager, heard = TwoProcesses(monkeypatch), []
+
+    def jax_hears(*_):
+        heard.append("SIGTERM")
+        manager.agreed = manager.asked[-1] + 2
+
+    before = signal.signal(signal.SIGTERM, jax_hears)
+    try:
+        with run_lib._Stop() as stop:
+            assert not stop.reached(manager)
+            os.kill(os.getpid(), number)
+            assert heard == ["SIGTERM"]
+            assert not stop.wanted  # not before the others know of it
+            assert not stop.reached(manager)
+            assert stop.reached(manager)
+            assert stop.wanted == signal.Signals(number).name
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path, capsys):
+    def before(i):
+        if i == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    for name in ("one", "the next of a comparison"):
+        with pytest.raises(SystemExit) as ended:
+            train(tmp_path / name, before=before)
+        assert ended.value.code == 75
+        assert f"SIGTERM after {tmp_path / name} was trained" in capsys.readouterr().err
+        assert (tmp_path / name / "checkpoints" / "6").is_dir()
+        assert train(tmp_path / name)[1] == []  # nothing is left of it
 
 
 def test_lines_of_a_run_stay_lines_whatever_its_directory_is_called(tmp_path, capsys):
