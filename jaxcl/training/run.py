@@ -29,6 +29,7 @@ from typing import Any
 
 import jax
 import tqdm
+from jax.experimental import multihost_utils
 
 from jaxcl import _checks, _files, _text
 from jaxcl.training import checkpoints
@@ -167,7 +168,7 @@ class Run:
             there is not kept in place of a good checkpoint.
         """
         # Asked in every step, also where a checkpoint is due: it says yes in one only.
-        asked = self._stop.reached(self._manager, done)
+        asked = self._stop.reached(done)
         if not asked and not self.due(done, self._save_every):
             return
         self._fetch()
@@ -332,7 +333,7 @@ class _Stop:
 
     def __enter__(self) -> "_Stop":
         # Handlers belong to the main thread. Several processes must all stop at the
-        # same step: there JAX itself takes SIGTERM, and Orbax tells everyone.
+        # same step: there JAX itself takes SIGTERM, and tells everyone.
         if threading.current_thread() is threading.main_thread():
             signals = [signal.SIGINT, signal.SIGTERM]
             # A terminal that is closed sends SIGHUP; `nohup` ignores it.
@@ -358,15 +359,22 @@ class _Stop:
             raise KeyboardInterrupt
         self.wanted = signal.Signals(number).name
 
-    def reached(self, manager: Any, done: int) -> bool:
+    def reached(self, done: int) -> bool:
         """Whether the run is to stop after this step."""
-        if (
-            not self.wanted
-            and jax.process_count() > 1
-            and manager.reached_preemption(done)
-        ):
+        if not self.wanted and jax.process_count() > 1 and _agreed(done):
             self.wanted = "SIGTERM"
         return bool(self.wanted)
+
+
+def _agreed(step: int) -> bool:
+    """Whether this is the step after which all processes agreed to stop.
+
+    Nobody else may ask: JAX agrees on a step behind the last that was asked for.
+    """
+    try:
+        return multihost_utils.reached_preemption_sync_point(step)
+    except RuntimeError:  # jax_enable_preemption_service is off
+        return False
 
 
 @contextlib.contextmanager

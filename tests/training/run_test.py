@@ -211,7 +211,7 @@ def test_processes_stop_at_the_step_they_agreed_on_due_or_not(
 ):
     asked = []
 
-    def reached(stop, manager, done):
+    def reached(stop, done):
         # As JAX answers several processes: yes at one step, and no after it again.
         asked.append(done)
         if done == agreed:
