@@ -55,6 +55,18 @@ def open(
     return _opened(_checkpoints(directory), max_to_keep)
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but for asking whether several processes are to stop.
+
+    JAX keeps the last step that anybody asked for, and agrees on one behind it. Orbax
+    asks again for the steps that it saves, from a thread that lags behind the run: then
+    what is agreed on may be a step that the run has left behind, and nobody stops.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 @contextlib.contextmanager
 def _opened(path: pathlib.Path, max_to_keep: int) -> Iterator[ocp.CheckpointManager]:
     path.mkdir(parents=True, exist_ok=True)
@@ -62,7 +74,7 @@ def _opened(path: pathlib.Path, max_to_keep: int) -> Iterator[ocp.CheckpointMana
         max_to_keep=max_to_keep, cleanup_tmp_directories=True
     )
     _be_brief()
-    manager = ocp.CheckpointManager(
+    manager = _Manager(
         path,
         options=options,
         item_handlers=_handlers(ocp.StandardCheckpointHandler),

@@ -30,6 +30,7 @@ from typing import Any
 
 import jax
 import tqdm
+from jax.experimental import multihost_utils
 
 from jaxcl import _checks, _files, _text
 from jaxcl.training import checkpoints
@@ -173,7 +174,7 @@ class Run:
             there is not kept in place of a good checkpoint.
         """
         # Asked in every step, also where a checkpoint is due: it says yes in one only.
-        asked = self._stop.reached(self._manager)
+        asked = self._stop.reached()
         if not asked and not self.due(done, self._save_every):
             return
         self._fetch()
@@ -380,18 +381,26 @@ class _Stop:
         else:
             signal.raise_signal(signal.SIGTERM)  # which JAX hears
 
-    def reached(self, manager: Any) -> bool:
+    def reached(self) -> bool:
         """Whether the run is to stop after this step.
 
         Of several processes each must ask as often as the others.
         """
-        if (
-            not self.wanted
-            and jax.process_count() > 1
-            and manager.reached_preemption(next(_asked))
-        ):
+        several = jax.process_count() > 1
+        if not self.wanted and several and _agreed(next(_asked)):
             self.wanted = self._heard or "SIGTERM"
         return bool(self.wanted)
+
+
+def _agreed(count: int) -> bool:
+    """Whether this is the count at which all processes agreed to stop.
+
+    Nobody else may ask: JAX agrees on a number behind the last that was asked for.
+    """
+    try:
+        return multihost_utils.reached_preemption_sync_point(count)
+    except RuntimeError:  # jax_enable_preemption_service is off
+        return False
 
 
 @contextlib.contextmanager

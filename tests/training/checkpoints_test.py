@@ -4,12 +4,14 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from unittest import mock
 
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
 from absl.testing import parameterized
+from jax.experimental import multihost_utils
 
 from jaxcl import models
 from jaxcl.training import checkpoints
@@ -48,6 +50,14 @@ class CheckpointsTest(parameterized.TestCase):
 
     def assert_bit_equal(self, state):
         chex.assert_trees_all_equal(state, self.expected)
+
+    def test_saving_does_not_ask_whether_processes_are_to_stop(self):
+        # JAX would agree on a step behind the one of the checkpoint, which a run may
+        # have left behind when the checkpoint is on the disk.
+        with mock.patch.object(multihost_utils, "reached_preemption_sync_point") as ask:
+            tiny.train(self.run_directory, 3)
+        self.assertEqual(ask.call_count, 0)
+        self.assertIn("3", self.names())
 
     @parameterized.parameters(1, 3, 5)
     def test_a_run_stopped_and_resumed_ends_bit_equal_to_one_that_was_not(self, stop):

@@ -211,7 +211,7 @@ def test_processes_stop_at_the_step_they_agreed_on_due_or_not(
 ):
     asked = []
 
-    def reached(stop, manager):
+    def reached(stop):
         # As JAX answers several processes: yes at one step, and no after it again.
         asked.append(len(asked) + 1)
         if asked[-1] == agreed:
@@ -227,48 +227,49 @@ def test_processes_stop_at_the_step_they_agreed_on_due_or_not(
 
 
 class TwoProcesses:
-    """What a process of two asks a manager: yes, where the count of all is reached."""
+    """What a process of two asks JAX: yes, where the count of all is reached."""
 
     def __init__(self, monkeypatch):
         self.agreed, self.asked = None, []
         monkeypatch.setattr(jax, "process_count", lambda: 2)
+        monkeypatch.setattr(run_lib, "_agreed", self.answer)
 
-    def reached_preemption(self, count):
+    def answer(self, count):
         self.asked.append(count)
         return count == self.agreed
 
 
 def test_what_processes_agree_on_in_one_run_is_heard_in_the_next(monkeypatch):
-    manager = TwoProcesses(monkeypatch)
+    processes = TwoProcesses(monkeypatch)
     first, second = run_lib._Stop(), run_lib._Stop()
-    assert not any(first.reached(manager) for _ in range(2))
+    assert not any(first.reached() for _ in range(2))
     # A signal after the last step of a run: all stop one step behind it.
-    manager.agreed = manager.asked[-1] + 1
-    assert second.reached(manager)
+    processes.agreed = processes.asked[-1] + 1
+    assert second.reached()
     assert second.wanted == "SIGTERM"
-    assert second.reached(manager)  # and it is not asked, nor forgotten, again
-    assert len(manager.asked) == 3
+    assert second.reached()  # and it is not asked, nor forgotten, again
+    assert len(processes.asked) == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_terminal_stops_all_processes_as_a_scheduler_does(
     number, without_nohup, monkeypatch
 ):
-    manager, heard = TwoProcesses(monkeypatch), []
+    processes, heard = TwoProcesses(monkeypatch), []
 
     def jax_hears(*_):
         heard.append("SIGTERM")
-        manager.agreed = manager.asked[-1] + 2
+        processes.agreed = processes.asked[-1] + 2
 
     before = signal.signal(signal.SIGTERM, jax_hears)
     try:
         with run_lib._Stop() as stop:
-            assert not stop.reached(manager)
+            assert not stop.reached()
             os.kill(os.getpid(), number)
             assert heard == ["SIGTERM"]
             assert not stop.wanted  # not before the others know of it
-            assert not stop.reached(manager)
-            assert stop.reached(manager)
+            assert not stop.reached()
+            assert stop.reached()
             assert stop.wanted == signal.Signals(number).name
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
