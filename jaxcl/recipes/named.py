@@ -7,6 +7,7 @@ To add one, add a line to `RECIPES`: its settings are fields of the script's set
 """
 
 import dataclasses
+import shlex
 import textwrap
 import types
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from jaxcl import _tables
 from jaxcl.evaluation import Protocol, protocol_text
-from jaxcl.recipes import images, losses, training
+from jaxcl.recipes import images, losses, protocols, training
 
 S = TypeVar("S")
 
@@ -173,7 +174,26 @@ _IMAGENET = {
 _CIFAR10 = "jaxcl prepare --stock cifar10"
 _CIFAR100 = "jaxcl prepare --stock cifar100"
 
+# Two cores for 40 minutes.
+_CPU = {
+    **protocols.CIFAR10_CPU,
+    "width": 32,
+    "epochs": 25,
+    "temperature": 0.2,
+    "monitors": ("knn",),
+    "evaluate_every": 975,
+    "progress": True,
+}
+
+# By name; a line more is a recipe more.
 RECIPES: Mapping[str, Recipe] = {
+    "cifar10-cpu": Recipe(
+        "25,000 images of CIFAR-10, three convolutions, 25 epochs, for two CPU cores",
+        _CPU,
+        _CIFAR10,
+        test_split="train[25000:30000]",
+        train_split="train[:25000]",
+    ),
     "cifar10-resnet18-100ep": Recipe(
         "CIFAR-10, ResNet-18, SGD, batches of 512, 100 epochs",
         {**_CIFAR, "epochs": 100},
@@ -392,13 +412,16 @@ def section(name: str) -> str:
     about = textwrap.wrap(f"{each.about}. Ours: {each.ours}.", 88)
     lines = [f"## {name}", "", *about, "", "```"]
     lines += [each.prepare, f"# --recipe {name} stands for:"]
-    lines += textwrap.wrap(" ".join(flags), 84, break_on_hyphens=False)
+    # No line ends between a flag and its value.
+    kept = (flag.replace(" ", "\0") for flag in flags)
+    wrapped = textwrap.wrap(" ".join(kept), 84, break_on_hyphens=False)
+    lines += [line.replace("\0", " ") for line in wrapped]
     probe = f"jaxcl probe runs/{name}"
     for flag, given, usual in (
         ("train_split", each.train_split, "train"),
         ("test_split", each.test_split, "test"),
     ):
-        probe += f" --{flag} {given}" * (given != usual)
+        probe += f" --{flag} {shlex.quote(given)}" * (given != usual)
     lines += [probe, "```"]
     for figure in each.published:
         said = (
@@ -415,4 +438,4 @@ def _as_flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
     several = value if isinstance(value, tuple) else (value,)
-    return " ".join([f"--{name}", *map(str, several)])
+    return " ".join([f"--{name}", *(shlex.quote(str(v)) for v in several)])
