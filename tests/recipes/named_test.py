@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shlex
 
 import jax
 import pytest
@@ -144,7 +145,7 @@ def test_the_page_of_recipes_is_what_the_command_prints(capsys):
 def test_the_flags_that_a_recipe_stands_for_are_the_recipe():
     for name in recipes.RECIPES:
         text = recipes.section(name).partition("stands for:\n")[2]
-        flags = text.partition("\njaxcl probe")[0].split()
+        flags = shlex.split(text.partition("\njaxcl probe")[0])
         s = parsed(*flags)
         assert s == dataclasses.replace(
             parsed("--recipe", name), recipe=None, directory="runs/simclr"
