@@ -23,6 +23,7 @@ do something about; 2 for flags that cannot be parsed; 130 for Ctrl-C.
 """
 
 import contextlib
+import difflib
 import io
 import os
 import sys
@@ -213,6 +214,8 @@ def choose(
         print("\n".join(lines))
         sys.exit(0)
     wrong = f"there is no command {first!r}" if first else "no command is named"
+    if near := difflib.get_close_matches(first, helps, 1):
+        wrong += f"; did you mean {near[0]!r}?"
     print(f"{prog}: {wrong}\n\n" + "\n".join(lines), file=sys.stderr)
     sys.exit(2)
 

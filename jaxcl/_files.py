@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 import typing
 from collections.abc import Iterator
 
@@ -84,6 +85,31 @@ def check_directory(name: str, directory: str | os.PathLike) -> pathlib.Path:
     return directory
 
 
+def check_writable(name: str, directory: str | os.PathLike) -> pathlib.Path:
+    """Refuses a directory in which nothing can be written, before any work is done.
+
+    Args:
+      name: of the argument that gives it.
+      directory: to be made later.
+
+    Returns:
+      The directory as a path.
+
+    Raises:
+      OSError: if it cannot be made, or written to.
+    """
+    directory = check_directory(name, directory)
+    there = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise type(error)(
+            f"{name} must be a directory to write to, got {directory}: nothing can be "
+            f"written in {there} ({error.strerror})"
+        ) from error
+    return directory
+
+
 def check_new(
     name: str,
     directory: str | os.PathLike,
@@ -104,9 +130,10 @@ def check_new(
 
     Raises:
       NotADirectoryError: if it, or a folder above it, is a file.
+      OSError: if it cannot be made, or written to.
       FileExistsError: if it holds results.
     """
-    directory = check_directory(name, directory)
+    directory = check_writable(name, directory)
     if (directory / holds).exists() and not overwrite:
         raise FileExistsError(f"{name} must be new, and {directory} holds {holds}")
     return directory

@@ -113,6 +113,12 @@ def test_a_command_may_be_meant_where_none_is_named(capsys):
     assert "there is no command '--num_steps'" in capsys.readouterr().err
 
 
+def test_a_misspelled_command_is_guessed(capsys):
+    with pytest.raises(SystemExit):
+        _cli.choose({"report": "A page.", "probe": "Numbers."}, ["reprot"], prog="x")
+    assert "no command 'reprot'; did you mean 'report'?" in capsys.readouterr().err
+
+
 def test_help_has_a_line_for_each_command(capsys):
     with pytest.raises(SystemExit) as end:
         run("--help", settings=COMMANDS, default="add")

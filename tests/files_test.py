@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import pathlib
 import resource
 
@@ -53,3 +54,18 @@ def test_a_bucket_is_no_directory(given):
 @pytest.mark.parametrize("given", ["C:/runs", "runs/a:b", "a:/b"])
 def test_colons_may_be_in_names(given):
     assert _files.check_directory("directory", given) == pathlib.Path(given)
+
+
+def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path, monkeypatch):
+    def refused(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(_files.tempfile, "TemporaryFile", refused)
+    for check in (_files.check_writable, _files.check_new):
+        with pytest.raises(OSError, match=r"out must be .*new.*Read-only"):
+            check("out", tmp_path / "new")
+
+
+def test_a_directory_that_can_be_written_to_stays_as_it_is(tmp_path):
+    assert _files.check_writable("out", tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert not list(tmp_path.iterdir())

@@ -139,6 +139,8 @@ def main(s: Settings) -> str:
                 )
         source = _source(s.name, data_dir)
     _tell(parts, account)
+    if not s.npz:
+        print(_text.printable(f"In {place.parent}"))
     print(f"Use it with: --source {source}")
     return source
 
@@ -552,6 +554,7 @@ def prepare_stock(name: str, data_dir: pathlib.Path, overwrite: bool) -> str:
             raise ValueError(f"TFDS could not prepare {name!r}: {error}") from error
         os.replace(os.fspath(builder.data_dir), new)
     source = _source(name, data_dir)
+    print(_text.printable(f"In {new.parent}"))
     print(f"Use it with: --source {source}")
     return source
 

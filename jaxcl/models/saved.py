@@ -101,6 +101,8 @@ def read_description(directory: str | os.PathLike) -> Described:
       ValueError: if it is of another format, or damaged.
     """
     path = pathlib.Path(directory) / "encoder.json"
+    if not path.parent.exists():
+        raise FileNotFoundError(f"there is no directory {path.parent}")
     if not path.is_file():
         towers = [p.parent.name for p in sorted(path.parent.glob("*/encoder.json"))]
         if towers:

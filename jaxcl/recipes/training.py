@@ -165,7 +165,8 @@ def check(s: Training) -> None:
     _rules.check(s)
     if s.epochs <= s.warmup_epochs:
         raise ValueError(
-            f"epochs must be more than warmup_epochs {s.warmup_epochs}, got {s.epochs}"
+            f"epochs must be more than warmup_epochs {s.warmup_epochs}, got "
+            f"{s.epochs}; a short run needs fewer of both"
         )
     devices = jax.device_count()
     in_chunks = f" times {s.chunks} chunks" if s.chunks > 1 else ""

@@ -157,7 +157,7 @@ def _check(s: Settings) -> pathlib.Path:
     if s.labels and s.pairs:
         raise ValueError("labels and pairs both say what a positive is: give one")
     directory = pathlib.Path(s.out or f"runs/report/{pathlib.Path(s.file).stem}")
-    _files.check_directory("out", directory)
+    _files.check_writable("out", directory)
     written = [directory / name for name in ("report.html", "results.json")]
     if not s.overwrite and any(path.exists() for path in written):
         raise FileExistsError(

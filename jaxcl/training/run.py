@@ -46,6 +46,9 @@ except ImportError:  # Windows
 # "Try again": what a scheduler takes for a reason to start the job once more.
 EXIT_STOPPED = 75
 
+# What a bar says until the first step is over; of a large model that takes minutes.
+_COMPILED = "the first step is compiled"
+
 # How often this process has asked whether all are to stop. JAX answers yes when a count
 # is reached that lies behind that of every process. Steps would not do: each run of a
 # comparison counts its own, and what was agreed on in one would not be reached again.
@@ -91,7 +94,11 @@ class Run:
         """
         for i in range(self.first, self.last):
             asked = self._stop.wanted  # before the step, so that `save` has seen it
+            if i == self.first:
+                self._bar.set_postfix_str(_COMPILED)
             yield i
+            if i == self.first and self._bar.postfix == _COMPILED:
+                self._bar.set_postfix_str("", refresh=False)
             if i + 1 < self.last and (
                 asked or (self._stop.wanted and self._saved == i + 1)
             ):
