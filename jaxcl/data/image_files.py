@@ -165,7 +165,7 @@ def read(
 
 
 def resized(image: Any, edge: int) -> Any:
-    """Scales the shorter side to `edge` and cuts the middle out.
+    """Scales the shorter side to `edge` and keeps a square from the middle.
 
     Args:
       image: Pillow's.

@@ -64,7 +64,7 @@ class Settings:
     """A set TFDS knows, to download: cifar10, cifar100, stl10, mnist, ...; needs
     'jaxcl[prepare]'. Its images must have one size, so not imagenet2012."""
     resize: _rules.Count | None = None
-    """Pixels: scale the shorter side, cut the middle out."""
+    """Pixels: scale the shorter side, keep a square from the middle (center crop)."""
     held_out: Annotated[float, _rules.inside("[0, 1)")] = 0.0
     """Share of the images drawn evenly over the classes as "test"."""
     ground: Annotated[int, _rules.whole(0, 255)] = 128
