@@ -79,7 +79,6 @@ def unbroken(source, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(unbroken, source, tmp_path):
     directory, expected = unbroken
     run(tmp_path, source, **FULL, max_steps=3)
