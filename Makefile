@@ -94,7 +94,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m website
+	$(BIN)/python -m docs.website
 
 docs-serve: $(VENV)/.docs
 	$(BIN)/python -m zensical serve

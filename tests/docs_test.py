@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
+from docs.website import rooms
 from experiments import simclr
 from jaxcl import losses
 from jaxcl.training import run as training
-from website import rooms
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 import jaxcl
-from website import check, rooms
+from docs.website import check, rooms
 
 
 def site(folder, pages, items=()):
@@ -95,7 +95,7 @@ def test_what_rooms_offer_is_read_as_python_reads_it():
 
 def test_comments_explain_constants():
     griffe = pytest.importorskip("griffe")
-    exported = pytest.importorskip("website.exported")
+    exported = pytest.importorskip("docs.website.exported")
     lines = [
         "import x",
         "# Of both",
@@ -114,7 +114,7 @@ def test_comments_explain_constants():
 
 
 def test_formulas_of_the_table_stand_in_the_reference():
-    exported = pytest.importorskip("website.exported")
+    exported = pytest.importorskip("docs.website.exported")
     found = exported.formulas(exported.TABLE.read_text(encoding="utf-8"))
     public = set(jaxcl.losses.__all__) - {"log_temperature", "learned_temperature"}
     assert set(found) == public
@@ -127,7 +127,7 @@ def rendered(text):
     markdown = pytest.importorskip("markdown")
     pytest.importorskip("latex2mathml")
     return markdown.markdown(
-        text, extensions=["fenced_code", "tables", "website.dialect"]
+        text, extensions=["fenced_code", "tables", "docs.website.dialect"]
     )
 
 

@@ -7,7 +7,7 @@ import sys
 import urllib.parse
 from collections.abc import Iterator
 
-from website import rooms
+from docs.website import rooms
 
 # What a stranger types first.
 SEARCHED = ("temperature", "false negatives", "resume")

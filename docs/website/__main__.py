@@ -4,9 +4,9 @@ import pathlib
 import subprocess
 import sys
 
-from website import check
+from docs.website import check
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import re
 
 import griffe
 
-TABLE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "choosing.md"
+TABLE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "choosing.md"
 
 
 def formulas(table: str) -> dict[str, str]:
