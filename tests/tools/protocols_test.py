@@ -57,6 +57,14 @@ def test_settings_that_no_protocol_reads_are_refused(monkeypatch):
             probe.probe_images(s, types.SimpleNamespace(settings={}), "digits")
 
 
+def test_images_without_labels_are_not_learned_from(monkeypatch):
+    columns = {"image": np.zeros((3, 2, 2, 1), np.uint8), "label": np.array([-1, 0, 0])}
+    unlabelled = data.Dataset("stl10", columns, ("ant", "bee"))
+    monkeypatch.setattr(data, "open", lambda *a: unlabelled)
+    with pytest.raises(ValueError, match=r"train_split must .*none for 1 of 3 images"):
+        recipes.labelled("stl10", "train_split", "unlabelled")
+
+
 def test_a_published_figure_stands_beside_its_own_protocol_alone():
     theirs = recipes.recipe(NAME).published[0].protocol
     same = measures.Measured("10-NN", 0.832, theirs)
