@@ -75,6 +75,7 @@ def sgd_probe(
       TypeError: if train_h is not floating point or labels are not integers.
       ValueError: for wrong shapes, values or labels out of range, or a class of one
         row, which cannot both be learned and choose.
+      FloatingPointError: if the layer diverges with every rate.
 
     Source:
       SimCLR, https://arxiv.org/abs/2002.05709, appendix B.6, on features that are
@@ -140,6 +141,7 @@ def augmented_probe(
 
     Raises:
       TypeError, ValueError: as `sgd_probe`; or if draw gives another shape.
+      FloatingPointError: as `sgd_probe`; or if draw gives what is not finite.
 
     Source:
       SimCLR, https://arxiv.org/abs/2002.05709, appendix B.6.
@@ -335,6 +337,12 @@ def _chosen(problem: _Problem, h: np.ndarray, found: _Parameters) -> Sweep:
         accuracies.append(float(right) if finite else 0.0)
         nats.append(loss if finite else np.inf)
     best = min(range(len(nats)), key=lambda i: (-accuracies[i], nats[i]))
+    numbers = nats[best], weights[1, best], biases[1, best]
+    if not all(np.isfinite(x).all() for x in numbers):
+        raise FloatingPointError(
+            "learning_rates must hold one with which the layer stays finite, got none "
+            f"of {', '.join(f'{rate:g}' for rate in problem.rates)}"
+        )
     r = h.shape[1]
     probe = linear.LinearProbe(
         weights[1, best], biases[1, best], np.zeros(r), np.ones(r), 0.0

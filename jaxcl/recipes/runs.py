@@ -213,7 +213,7 @@ def labelled(source: str, name: str, split: str) -> Labelled:
       split: a name or a slice.
 
     Raises:
-      ValueError: if there are no labels.
+      ValueError: if there are no labels, or not of all images.
     """
     found = data.to_memory(data.open(source, split))
     if "label" not in found.columns or found.class_names is None:
@@ -221,6 +221,12 @@ def labelled(source: str, name: str, split: str) -> Labelled:
             f"{name} must have labels, and {found.name} {split!r} has none"
         )
     labels = np.asarray(found.columns["label"][np.arange(data.size(found))])
+    unknown = int((labels < 0).sum())  # as TFDS has them in "unlabelled" of stl10
+    if unknown:
+        raise ValueError(
+            f"{name} must have labels, and {found.name} {split!r} has none for "
+            f"{unknown:,} of {len(labels):,} images"
+        )
     return Labelled(found.columns["image"], labels, found.class_names)
 
 

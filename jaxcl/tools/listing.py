@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from jaxcl import _rules
 from jaxcl.recipes import named
 
 
@@ -25,8 +26,9 @@ def main(s: Settings) -> None:
       s: settings.
 
     Raises:
-      ValueError: if there is no recipe of the name.
+      ValueError: if there is no recipe of the name; or for one and `every` at once.
     """
+    _rules.unread(s, "every", unless=s.name is None, which="a table of all recipes")
     if s.name is not None:
         print(named.section(s.name))
         return

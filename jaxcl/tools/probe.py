@@ -29,6 +29,7 @@ from jaxcl import (
     models,
     pictures,
     recipes,
+    study,
 )
 from jaxcl.data import dataset, splits
 from jaxcl.pictures import style
@@ -125,6 +126,7 @@ def main(
 
     Raises:
       FileNotFoundError: if there is no such run, or it has no checkpoint.
+      OSError: if nothing can be written into its directory.
       ValueError: if examples have no labels or do not fit the encoder, or a setting was
         changed that is for another kind of data.
     """
@@ -146,6 +148,7 @@ def main(
         )
     for other, names in _READ.items():
         _rules.unread(s, names, unless=kind == other, which=f"a run on {other}")
+    _files.check_writable("directory", s.directory)  # before hours of fine-tuning
     probe: Any = {"images": probe_images, "graphs": folds.probe}[kind]
     return probe(s, pretrained, source)
 
@@ -206,7 +209,7 @@ def probe_images(
 
     directory = pathlib.Path(s.directory)
     record = {
-        "settings": dataclasses.asdict(s),
+        "settings": {**dataclasses.asdict(s), "source": source},
         "step": pretrained.step,
         "averaged": pretrained.averaged,
         "num_test": len(test.labels),
@@ -220,7 +223,7 @@ def probe_images(
         },
         "published": published,
     }
-    _files.write_json(directory / "probe.json", _with_earlier(directory, record))
+    _keep(directory / "probe.json", record)
     weights = ", moving average of the weights" if pretrained.averaged else ""
     print(
         f"\n{s.directory}, step {pretrained.step}{weights}: accuracy on "
@@ -280,12 +283,30 @@ def _warn_of_shared(s: Settings, source: str, encoder: recipes.Encoder) -> None:
 _SAME = ("train_split", "test_split", "source", "seed")
 
 
-def _with_earlier(directory: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Keeps what other protocols have measured of the same checkpoint and images: each
-    number has its own protocol, and some take hours.
+def _keep(path: pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes a record with what other protocols have measured of the same checkpoint
+    and images: each number has its own protocol, and some take hours. A file with
+    numbers that cannot stand in it gets another name.
     """
     try:
-        old = json.loads((directory / "probe.json").read_text(encoding="utf-8"))
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or it is no record
+        old = {}
+    whole = _with_earlier(old, record)
+    replaced = whole is record or any(
+        whole["protocol"][name].get(key) != protocol
+        for name, several in old["protocol"].items()
+        for key, protocol in several.items()
+    )
+    if old and replaced:
+        study.keep_text(path, json.dumps(whole, indent=2) + "\n")
+    else:
+        _files.write_json(path, whole)
+
+
+def _with_earlier(old: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """A record with what an older one has of the same checkpoint and images."""
+    try:
         same = all(old[name] == record[name] for name in ("step", "averaged"))
         given, asked = old["settings"], record["settings"]
         if not (same and all(given[name] == asked[name] for name in _SAME)):
@@ -297,7 +318,7 @@ def _with_earlier(directory: pathlib.Path, record: dict[str, Any]) -> dict[str, 
             }
             for part in ("accuracy", "protocol")
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return record  # there is none, or it is of another version
     return {**record, **kept}
 

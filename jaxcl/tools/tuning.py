@@ -124,7 +124,8 @@ def fine_tune(
       say: is given a line for each learning rate.
 
     Returns:
-      Tuned(predict, learning_rate, learning_rates, validation).
+      Tuned(predict, learning_rate, learning_rates, validation); predict raises a
+      FloatingPointError if even the chosen rate was too large.
 
     Raises:
       ValueError: if a class has too few images to learn from and to choose.
@@ -143,8 +144,14 @@ def fine_tune(
         return jnp.asarray(model.apply(variables, given, train=False))
 
     def predict(variables: Any, images: Any, size: int = 500) -> np.ndarray:
-        logits = jax.tree_util.Partial(classify, variables)
-        return np.argmax(evaluation.represent(logits, images, size), axis=1)
+        frozen = jax.tree_util.Partial(classify, variables)
+        logits = evaluation.represent(frozen, images, size)
+        if not np.isfinite(logits).all():
+            raise FloatingPointError(
+                "tuning_rates must hold one with which fine-tuning stays finite, got "
+                f"{', '.join(f'{rate:g}' for rate in rates)}"
+            )
+        return np.argmax(logits, axis=1)
 
     example = jnp.zeros((1, *described.shape), jnp.float32)
     head = model.init(jax.random.key(seed), example, train=False)["params"]["projector"]
@@ -179,8 +186,11 @@ def fine_tune(
     found = []
     rates = sorted(learning_rates)
     for rate in rates if len(rates) > 1 else ():
-        seen = predict(train(known, rate), Rows(images, choosing))
-        found.append(evaluation.accuracy(seen, labels[choosing]))
+        try:
+            seen = predict(train(known, rate), Rows(images, choosing))
+            found.append(evaluation.accuracy(seen, labels[choosing]))
+        except FloatingPointError:  # it was too large
+            found.append(0.0)
         say(f"learning rate {rate:g}: {100 * found[-1]:.1f} % of held-back images")
     best = rates[int(np.argmax(found))] if found else rates[0]
     variables = train(np.arange(len(labels)), best)

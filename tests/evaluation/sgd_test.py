@@ -102,11 +102,18 @@ def test_augmented_representations_that_are_the_same_give_the_same_probe(swept):
 
 def test_a_rate_that_is_far_too_large_is_not_chosen():
     h, labels = rows(60, seed=1)
-    found = evaluation.sgd_probe(
-        1e4 * h, labels, num_classes=CLASSES, learning_rates=(1e-8, 1e30), epochs=20
-    )
+
+    def sweep(*rates):
+        return evaluation.sgd_probe(
+            1e4 * h, labels, num_classes=CLASSES, learning_rates=rates, epochs=20
+        )
+
+    found = sweep(1e-8, 1e30)
     assert found.learning_rate == 1e-8
     assert np.isfinite(found.probe.weight).all()
+    # Where all are, there is no layer, and not one that says class 0.
+    with pytest.raises(FloatingPointError, match=r"got none of 1e\+36, 1e\+37"):
+        sweep(1e36, 1e37)
 
 
 @pytest.mark.parametrize(

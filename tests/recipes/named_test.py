@@ -140,6 +140,8 @@ def test_the_page_of_recipes_is_what_the_command_prints(capsys):
     assert "jaxcl probe runs/imagenet-resnet50 --test_split val" in printed
     with pytest.raises(SystemExit, match="recipe must be one of"):
         command.cli(["recipes", "imagenet"])
+    with pytest.raises(SystemExit, match="every must be left at False"):
+        command.cli(["recipes", "imagenet-resnet50", "--every"])
 
 
 def test_the_flags_that_a_recipe_stands_for_are_the_recipe():

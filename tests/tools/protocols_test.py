@@ -57,6 +57,14 @@ def test_settings_that_no_protocol_reads_are_refused(monkeypatch):
             probe.probe_images(s, types.SimpleNamespace(settings={}), "digits")
 
 
+def test_images_without_labels_are_not_learned_from(monkeypatch):
+    columns = {"image": np.zeros((3, 2, 2, 1), np.uint8), "label": np.array([-1, 0, 0])}
+    unlabelled = data.Dataset("stl10", columns, ("ant", "bee"))
+    monkeypatch.setattr(data, "open", lambda *a: unlabelled)
+    with pytest.raises(ValueError, match=r"train_split must .*none for 1 of 3 images"):
+        recipes.labelled("stl10", "train_split", "unlabelled")
+
+
 def test_a_published_figure_stands_beside_its_own_protocol_alone():
     theirs = recipes.recipe(NAME).published[0].protocol
     same = measures.Measured("10-NN", 0.832, theirs)
@@ -91,6 +99,31 @@ def test_accuracies_of_one_protocol_share_a_line():
         "linear (a): linear, 3 epochs, chosen: a",
         "linear (b): linear, 3 epochs, chosen: b",
     ]
+
+
+def test_numbers_of_an_earlier_probe_are_never_lost(tmp_path, capsys):
+    path = tmp_path / "probe.json"
+
+    def keep(key, details, **changes):
+        record = {"step": 3, "averaged": False, "settings": {}}
+        record |= {"accuracy": {"raw": {key: 0.5}}}
+        record |= {"protocol": {"raw": {key: {"details": details}}}}
+        same = dict.fromkeys(probe._SAME, "train")
+        probe._keep(path, {**record, "settings": same, **changes})
+        found = json.loads(path.read_text())["accuracy"]["raw"]
+        return set(found), sorted(p.name for p in tmp_path.iterdir())
+
+    assert keep("fine_tune", "a") == ({"fine_tune"}, ["probe.json"])
+    both = {"fine_tune", "knn"}
+    assert keep("knn", "k = 5") == (both, ["probe.json"])
+    assert keep("knn", "k = 5") == (both, ["probe.json"])
+    assert capsys.readouterr().out == ""
+    assert keep("knn", "k = 20") == (both, ["probe.json", "probe_1.json"])
+    assert "it is probe_1.json now" in capsys.readouterr().out
+    names = ["probe.json", "probe_1.json", "probe_2.json"]
+    assert keep("knn", "k = 20", step=4) == ({"knn"}, names)
+    path.write_text("{")  # holds no number
+    assert keep("knn", "k = 20") == ({"knn"}, names)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +193,8 @@ def test_every_protocol_is_measured_said_and_kept(run, capsys):
     )
     written = json.loads((directory / "probe.json").read_text())
     assert set(written["accuracy"]["pretrained encoder"]) == {"knn"}
+    earlier = json.loads((directory / "probe_1.json").read_text())
+    assert set(earlier["accuracy"]["pretrained encoder"]) == {*asked, "knn", "knn_20"}
 
 
 @pytest.mark.slow
@@ -200,6 +235,12 @@ def test_what_chooses_a_learning_rate_is_not_learned_before(run):
         assert not set(np.concatenate(read[at - 4 : at])) & set(held_out)
     assert set(np.concatenate(read[10:])) == set(range(80))
     jax.tree.map(np.testing.assert_array_equal, encoder.variables, before)
+    # A rate that is too large is no network that says class 0.
+    options = {"num_classes": 2, "learning_rates": (1e30,), "epochs": 2}
+    mixed = np.arange(80) // 2 % 2  # which no network tells at once
+    diverged = tuning.fine_tune(encoder, part.images, mixed, **options)
+    with pytest.raises(FloatingPointError, match=r"stays finite, got 1e\+30"):
+        diverged.predict(part.images)
 
 
 @pytest.mark.slow

@@ -183,9 +183,9 @@ def test_neighbors_are_drawn_of_every_class_and_counted_over_all_images(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["probe", "/nowhere"], "/nowhere/encoder.json: no such file"),
+        (["probe", "/nowhere"], "there is no directory /nowhere"),
         (["embed", "/nowhere", "--out", "z.npy"], "out must end in .npz"),
-        (["export", "/nowhere"], "/nowhere/encoder.json: no such file"),
+        (["export", "/nowhere"], "there is no directory /nowhere"),
     ],
 )
 def test_wrong_arguments_end_with_one_line(arguments, words):
