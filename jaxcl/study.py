@@ -490,7 +490,7 @@ def _num_seeds(rows: Sequence[Row]) -> int:
 def keep_text(path: str | os.PathLike, text: str) -> None:
     """Writes a file; another one of that name is kept under a free name beside it."""
     path = pathlib.Path(path)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and path.read_bytes() != text.encode():
         count = 1
         while (aside := path.with_stem(f"{path.stem}_{count}")).exists():
             count += 1

@@ -379,7 +379,7 @@ def table() -> str:
         figures = []
         for p in each.published:
             crops = " augmented" * (p.protocol.augmentation == "crops and flips")
-            figures.append(f"{p.value:g} {p.protocol.method}{crops}")
+            figures.append(f"{p.value} {p.protocol.method}{crops}")
         rows.append(
             [
                 f"`{name}`",
@@ -425,7 +425,7 @@ def section(name: str) -> str:
     lines += [probe, "```"]
     for figure in each.published:
         said = (
-            f"Published: {figure.value:g} %, {protocol_text(figure.protocol)}. Trained "
+            f"Published: {figure.value} %, {protocol_text(figure.protocol)}. Trained "
             f"otherwise: {figure.training}. From {figure.source}."
         )
         lines += ["", *textwrap.wrap(said, 88, break_on_hyphens=False)]

@@ -5,12 +5,13 @@ untrained encoder and the pretrained one, on the same folds.
 """
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from jaxcl import _files, _tables, data, evaluation, pictures, recipes
+from jaxcl import _tables, data, evaluation, pictures, recipes, study
 from jaxcl.pictures import embeddings, style
 from jaxcl.tools import curves
 
@@ -64,7 +65,7 @@ def probe(
             for name, each in scores.items()
         },
     }
-    _files.write_json(directory / "probe.json", record)
+    study.keep_text(directory / "probe.json", json.dumps(record, indent=2) + "\n")
     weights = ", moving average of the weights" if pretrained.averaged else ""
     print(
         f"\n{s.directory}, step {pretrained.step}{weights}: accuracy of a linear "

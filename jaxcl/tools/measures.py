@@ -323,11 +323,11 @@ def published_lines(
         methods = _NEAR.get(theirs.method, (theirs.method,))
         near = [each for each in measured if each.protocol.method in methods]
         lines.append(
-            f"published: {figure.value:g} % ({figure.source}), protocol: "
+            f"published: {figure.value} % ({figure.source}), protocol: "
             f"{evaluation.protocol_text(theirs)}; trained otherwise: {figure.training}"
         )
         if not near:
-            lines.append(f"  not measured here: {theirs.method}")
+            lines.append(f"  not measured this time: {theirs.method}")
             continue
         best = min(near, key=lambda each: len(differences(each.protocol, theirs)))
         apart = differences(best.protocol, theirs)

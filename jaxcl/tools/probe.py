@@ -291,14 +291,14 @@ def _keep(path: pathlib.Path, record: dict[str, Any]) -> None:
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # there is none, or it is no record
-        old = {}
+        old = None
     whole = _with_earlier(old, record)
     replaced = whole is record or any(
         whole["protocol"][name].get(key) != protocol
         for name, several in old["protocol"].items()
         for key, protocol in several.items()
     )
-    if old and replaced:
+    if replaced:
         study.keep_text(path, json.dumps(whole, indent=2) + "\n")
     else:
         _files.write_json(path, whole)

@@ -72,7 +72,7 @@ def test_a_published_figure_stands_beside_its_own_protocol_alone():
     assert lines[0].startswith("published: 83.2 % (github.com/dkobak")
     assert "k = 10, equal votes" in lines[0]
     assert lines[1] == "  the same protocol as 83.2 % (10-NN) here"
-    assert lines[3] == "  not measured here: linear"
+    assert lines[3] == "  not measured this time: linear"
     other = same._replace(protocol=theirs._replace(tested="5,000 of 'train[50%:60%]'"))
     lines = measures.published_lines(of_recipe(epochs=5, max_steps=9), [other])
     assert lines[0] == (
@@ -122,8 +122,8 @@ def test_numbers_of_an_earlier_probe_are_never_lost(tmp_path, capsys):
     assert "it is probe_1.json now" in capsys.readouterr().out
     names = ["probe.json", "probe_1.json", "probe_2.json"]
     assert keep("knn", "k = 20", step=4) == ({"knn"}, names)
-    path.write_text("{")  # holds no number
-    assert keep("knn", "k = 20") == ({"knn"}, names)
+    path.write_text("{")  # no record, and somebody's all the same
+    assert keep("knn", "k = 20") == ({"knn"}, [*names, "probe_3.json"])
 
 
 @pytest.fixture(scope="module")
