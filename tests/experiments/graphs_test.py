@@ -130,6 +130,7 @@ def first_variables(source, directory):
     return pretraining.variables_of(s, dataset, False)
 
 
+@pytest.mark.slow
 def test_something_is_learned_from_the_first_step_on(unbroken, source, tmp_path):
     first = first_variables(source, tmp_path)
     moved = jax.tree.map(
@@ -219,6 +220,7 @@ def test_other_sources_that_do_not_fit_end_in_one_line(tmp_path, monkeypatch, so
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_settings_are_kept_with_the_run(unbroken):
     kept = json.loads((unbroken[0] / "settings.json").read_text())
     assert (kept["packs"], kept["encoder"], kept["average"]) == (8, "gin", 0.9)

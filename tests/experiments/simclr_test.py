@@ -60,6 +60,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_equal(unbroken, tmp_path):
     assert steps == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_what_was_asked_for_is_watched(unbroken):
     lines = training.read_metrics(unbroken[0])
     every = {"loss", "gradient_norm", "embedding_norm", "linear", "steps_per_second"}

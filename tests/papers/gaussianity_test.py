@@ -423,6 +423,7 @@ def test_19_power_against_the_sphere():
         start += d
 
 
+@pytest.mark.slow
 def test_20_laplace_views():
     n, wide, d = 600, 512, 128
     projection = _directions(wide, d)

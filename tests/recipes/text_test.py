@@ -266,6 +266,7 @@ def run(made, tmp_path_factory):
     return directory, values[:last], programs, lengths, (whole_run, again)
 
 
+@pytest.mark.slow
 def test_a_run_learns_compiles_once_for_each_length_and_goes_on_where_it_was(run):
     # In one test, since workers that share a file would each make the run again.
     _, values, programs, lengths, ends = run
