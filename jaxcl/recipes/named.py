@@ -174,7 +174,7 @@ _IMAGENET = {
 _CIFAR10 = "jaxcl prepare --stock cifar10"
 _CIFAR100 = "jaxcl prepare --stock cifar100"
 
-# Two cores for 40 minutes.
+# Two cores for less than an hour.
 _CPU = {
     **protocols.CIFAR10_CPU,
     "width": 32,
@@ -193,6 +193,7 @@ RECIPES: Mapping[str, Recipe] = {
         _CIFAR10,
         test_split="train[25000:30000]",
         train_split="train[:25000]",
+        ours="62.9 20-NN, 66.9 linear",
     ),
     "cifar10-resnet18-100ep": Recipe(
         "CIFAR-10, ResNet-18, SGD, batches of 512, 100 epochs",
