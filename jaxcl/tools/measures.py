@@ -1,12 +1,13 @@
 """What is measured of an encoder of images, each with the protocol that it follows."""
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
+import tqdm
 
-from jaxcl import evaluation, recipes
+from jaxcl import _text, evaluation, recipes
 from jaxcl.evaluation import Protocol
 from jaxcl.tools import tuning
 
@@ -168,11 +169,18 @@ def of_encoder(
     train, test, classes = parts.train, parts.test, len(parts.train.class_names)
     found: dict[str, Measured] = {}
     if "linear_augmented" in s.protocol:
+        name, n = "linear_augmented", len(train.labels)
         draw = tuning.make_draw(encoder, train.images)
-        swept = evaluation.augmented_probe(
-            draw, of_train, train.labels, **_sweep(s, classes)
-        )
-        name = "linear_augmented"
+        total = s.linear_epochs * (n // min(s.probe_batch_size, n))
+        with tqdm.tqdm(total=total, unit="step", desc=name, file=_text.TERMINAL) as bar:
+
+            def counted(rows: np.ndarray, key: jax.Array) -> jax.Array:
+                bar.update()
+                return draw(rows, key)
+
+            swept = evaluation.augmented_probe(
+                counted, of_train, train.labels, **_sweep(s, classes)
+            )
         found[name] = _linear(s, name, swept, of_test, len(train.labels), parts)
     for name in ("fine_tune", "fine_tune_1_percent", "fine_tune_10_percent"):
         if name not in s.protocol:
@@ -188,7 +196,7 @@ def of_encoder(
             batch_size=s.probe_batch_size,
             validation=s.validation,
             seed=s.seed,
-            say=functools.partial(print, f"{name},", flush=True),
+            name=name,
         )
         accuracy = evaluation.accuracy(tuned.predict(test.images), test.labels)
         protocol = Protocol(

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tqdm
 
-from jaxcl import augment, data, evaluation, models, recipes
+from jaxcl import _text, augment, data, evaluation, models, recipes
 from jaxcl.models import kinds
 
 
@@ -102,7 +103,7 @@ def fine_tune(
     batch_size: int = 256,
     validation: float = 0.1,
     seed: int = 0,
-    say: Callable[[str], Any] = lambda line: None,
+    name: str = "fine-tuning",
 ) -> Tuned:
     """All weights of an encoder and a linear layer on its h go on learning from labels.
 
@@ -121,7 +122,7 @@ def fine_tune(
       batch_size: images of a step, or all if they are fewer.
       validation: share of each class that chooses.
       seed: of batches, augmentation and the part that chooses.
-      say: is given a line for each learning rate.
+      name: of the bar that shows the steps, and of the line of each learning rate.
 
     Returns:
       Tuned(predict, learning_rate, learning_rates, validation); predict raises a
@@ -179,21 +180,29 @@ def fine_tune(
                 np.float32(falling),
                 jax.random.fold_in(key, step),
             )
+            bar.update()
         return {"params": state[0], **state[1]}
 
     held_out = evaluation.hold_out(labels, validation, seed)
     known, choosing = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     found = []
     rates = sorted(learning_rates)
-    for rate in rates if len(rates) > 1 else ():
-        try:
-            seen = predict(train(known, rate), Rows(images, choosing))
-            found.append(evaluation.accuracy(seen, labels[choosing]))
-        except FloatingPointError:  # it was too large
-            found.append(0.0)
-        say(f"learning rate {rate:g}: {100 * found[-1]:.1f} % of held-back images")
-    best = rates[int(np.argmax(found))] if found else rates[0]
-    variables = train(np.arange(len(labels)), best)
+    tried = rates if len(rates) > 1 else []
+    batches = [n // min(batch_size, n) for n in (len(known), len(labels))]
+    total = epochs * (len(tried) * batches[0] + batches[1])
+    with tqdm.tqdm(total=total, unit="step", desc=name, file=_text.TERMINAL) as bar:
+        for rate in tried:
+            try:
+                seen = predict(train(known, rate), Rows(images, choosing))
+                found.append(evaluation.accuracy(seen, labels[choosing]))
+            except FloatingPointError:  # it was too large
+                found.append(0.0)
+            bar.write(
+                f"{name}, learning rate {rate:g}: {100 * found[-1]:.1f} % of held-back "
+                "images"
+            )
+        best = rates[int(np.argmax(found))] if found else rates[0]
+        variables = train(np.arange(len(labels)), best)
     return Tuned(
         functools.partial(predict, variables), best, tuple(rates), tuple(found)
     )
