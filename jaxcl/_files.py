@@ -50,7 +50,23 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_json(path: str | os.PathLike, content: typing.Any) -> None:
     """Writes JSON with an indent of two, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, _in_json(content))
+
+
+def keep_json(path: str | os.PathLike, content: typing.Any) -> None:
+    """`write_json`; another file of that name is kept under a free name beside it."""
+    path = pathlib.Path(path)
+    if path.exists() and path.read_bytes() != _in_json(content).encode():
+        count = 1
+        while (aside := path.with_stem(f"{path.stem}_{count}")).exists():
+            count += 1
+        path.rename(aside)
+        print(f"\n{path} was there with other results: it is {aside.name} now")
+    write_json(path, content)
+
+
+def _in_json(content: typing.Any) -> str:
+    return json.dumps(content, indent=2) + "\n"
 
 
 def check_directory(name: str, directory: str | os.PathLike) -> pathlib.Path:

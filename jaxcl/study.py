@@ -426,7 +426,7 @@ def report(
             for row in rows
         ],
     }
-    keep_text(home / "results.json", json.dumps(record, indent=2) + "\n")
+    _files.keep_json(home / "results.json", record)
     count = _num_seeds(rows)
     spread = f"mean ± standard deviation of {count} seeds" if count > 1 else "one seed"
     print(f"\n{title} ({metric.unit}), {spread}\n")
@@ -485,15 +485,3 @@ def tell_differences(rows: Sequence[Row], first: str) -> None:
 
 def _num_seeds(rows: Sequence[Row]) -> int:
     return len(next(iter(rows[0].scores.values())))
-
-
-def keep_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a file; another one of that name is kept under a free name beside it."""
-    path = pathlib.Path(path)
-    if path.exists() and path.read_bytes() != text.encode():
-        count = 1
-        while (aside := path.with_stem(f"{path.stem}_{count}")).exists():
-            count += 1
-        path.rename(aside)
-        print(f"\n{path} was there with other results: it is {aside.name} now")
-    _files.write_text(path, text)

@@ -1,7 +1,6 @@
 """Rows of results: tables, pictures, `results.json`."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 
 from experiments.clip import measuring
 from experiments.clip.settings import Settings, Training
-from jaxcl import data, evaluation, pictures, study, training
+from jaxcl import _files, data, evaluation, pictures, study, training
 from jaxcl.pictures import pairs as pair_pictures
 from jaxcl.pictures import studies, style
 from jaxcl.recipes import pair_losses
@@ -39,7 +38,7 @@ def tell(s: Settings, rows: Sequence[study.Row], held: measuring.Held) -> None:
         "images": data.size(held.test),
         "captions": len(data.pairs.texts_of(held.test)[0]),
     }
-    study.keep_text(home / "results.json", json.dumps(record, indent=2) + "\n")
+    _files.keep_json(home / "results.json", record)
     seeds = len(s.seeds)
     over = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
     print(f"\nHeld out (%), {over}\n\n{study.table(rows)}")

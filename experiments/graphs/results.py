@@ -1,7 +1,6 @@
 """Rows of results, of every protocol alike: a table, a picture, `results.json`."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxcl import study
+from jaxcl import _files, study
 from jaxcl.pictures import studies, style
 from jaxcl.training import processes
 
@@ -55,7 +54,7 @@ def tell(s: Any, results: Sequence[Result]) -> None:
     ]
     record = {"settings": processes.without(dataclasses.asdict(s)), "rows": rows}
     path = pathlib.Path(s.directory) / "results.json"
-    study.keep_text(path, json.dumps(record, indent=2) + "\n")
+    _files.keep_json(path, record)
     seeds = len(results[0].values)
     over = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
     held_out = f", {results[0].folds} folds" if results[0].folds > 1 else ""

@@ -1,7 +1,6 @@
 """Rows of results: tables, pictures, `results.json`."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import jax
 
 from experiments.text import scores
 from experiments.text.sets import Tested
-from jaxcl import study
+from jaxcl import _files, study
 from jaxcl.pictures import studies, style
 from jaxcl.training import processes
 
@@ -64,7 +63,7 @@ def tell(s: Any, results: Sequence[Result]) -> None:
     ]
     record = {"settings": processes.without(dataclasses.asdict(s)), "rows": rows}
     path = pathlib.Path(s.directory) / "results.json"
-    study.keep_text(path, json.dumps(record, indent=2) + "\n")
+    _files.keep_json(path, record)
     seeds = max(len(r.values) for r in results)
     over = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
     names = {SPEARMAN: "similarity", LOGISTIC: "transfer", RECALL: "retrieval"}

@@ -5,13 +5,12 @@ untrained encoder and the pretrained one, on the same folds.
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from jaxcl import _tables, data, evaluation, pictures, recipes, study
+from jaxcl import _files, _tables, data, evaluation, pictures, recipes
 from jaxcl.pictures import embeddings, style
 from jaxcl.tools import curves
 
@@ -65,7 +64,7 @@ def probe(
             for name, each in scores.items()
         },
     }
-    study.keep_text(directory / "probe.json", json.dumps(record, indent=2) + "\n")
+    _files.keep_json(directory / "probe.json", record)
     weights = ", moving average of the weights" if pretrained.averaged else ""
     print(
         f"\n{s.directory}, step {pretrained.step}{weights}: accuracy of a linear "

@@ -29,7 +29,6 @@ from jaxcl import (
     models,
     pictures,
     recipes,
-    study,
 )
 from jaxcl.data import dataset, splits
 from jaxcl.pictures import style
@@ -298,10 +297,8 @@ def _keep(path: pathlib.Path, record: dict[str, Any]) -> None:
         for name, several in old["protocol"].items()
         for key, protocol in several.items()
     )
-    if replaced:
-        study.keep_text(path, json.dumps(whole, indent=2) + "\n")
-    else:
-        _files.write_json(path, whole)
+    write = _files.keep_json if replaced else _files.write_json
+    write(path, whole)
 
 
 def _with_earlier(old: Any, record: dict[str, Any]) -> dict[str, Any]:
